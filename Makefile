@@ -1,0 +1,65 @@
+# A machine needs Python 3.10 or newer with venv, git and make; everything else goes into .venv.
+#
+#   make test ARGS="-k merging"      more arguments for the program that a target runs
+#   make test PYTHON=python3.12      the interpreter to make .venv with (after `make clean`)
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo dev test bench lint types docs wheel clean
+
+help: ## Say what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/with-demo ## Run the demo: a server of several processes, and its page
+	$(BIN)/python examples/demo.py $(ARGS)
+
+dev: $(VENV)/with-dev ## Install everything that the targets below need
+
+test: $(VENV)/with-test ## Run the tests
+	$(BIN)/pytest -n auto $(ARGS)
+
+bench: $(VENV)/with-test ## Run the benchmarks
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+lint: $(VENV)/with-dev ## Check style, formatting and layers
+	$(BIN)/ruff check $(ARGS)
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+types: $(VENV)/with-dev ## Check types
+	$(BIN)/mypy $(ARGS)
+
+docs: $(VENV)/with-docs ## Build the documentation into docs/_build/html
+	$(BIN)/sphinx-build --nitpicky --fail-on-warning --quiet $(ARGS) docs docs/_build/html
+
+wheel: $(VENV)/with-test ## Build sdist and wheel into dist, and try the wheel
+	rm -rf dist
+	$(BIN)/python -m build --quiet --outdir dist
+	MPMETRICS_WHEEL="$$(ls dist/*.whl)" $(BIN)/pytest tests/packaging $(ARGS)
+
+clean: ## Remove everything that was made
+	rm -rf $(VENV) build dist docs/_build *.egg-info .coverage .coverage.* .hypothesis \
+		.import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is newer than pyproject.toml when what that asks for is installed.
+$(VENV)/with-%: pyproject.toml $(VENV)/made
+	$(BIN)/pip install --quiet --editable '.[$*]'
+	@touch $@
+
+$(VENV)/with-dev: pyproject.toml $(VENV)/made
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/with-demo $(VENV)/with-test $(VENV)/with-docs
+
+$(VENV)/made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=...")'
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@

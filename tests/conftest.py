@@ -1,0 +1,44 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sysconfig
+from typing import Protocol
+
+import pytest
+from hypothesis import settings
+
+FAIL_ON_SKIP = "MPMETRICS_FAIL_ON_SKIP"
+"""Set to anything: a test that lacks something a package would bring fails instead of skipping."""
+
+# A loaded machine is slow, not wrong. What hangs is caught by the timeout of each test.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
+
+
+class NeedsProgram(Protocol):
+    """Look for a program, and do without the test where there is none."""
+
+    def __call__(self, name: str, *, package: str) -> str:
+        """Return the path of the program *name*, which the Debian *package* brings."""
+
+
+def find_program(name: str, *, package: str) -> str:
+    """Return the path of the program *name*; skip, or fail if so told, when it is missing."""
+    # The scripts of this environment come first, whether or not it is activated.
+    places = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
+    found = shutil.which(name, path=places)
+    if found is None:
+        reason = f"needs the program {name} (Debian package {package})"
+        if os.environ.get(FAIL_ON_SKIP):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+@pytest.fixture(scope="session")
+def needs_program() -> NeedsProgram:
+    """Return the function that a test calls for the path of a program it cannot do without."""
+    return find_program

@@ -1,0 +1,164 @@
+"""The merged view of a directory: one collection at a time, or the drop-in for a registry."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import suppress
+from contextvars import ContextVar
+from glob import escape, glob
+from typing import TYPE_CHECKING, Protocol
+
+from mpmetrics.environment import VARIABLE, directory_from_environment, usable_directory
+from mpmetrics.errors import DirectoryError, Problem
+from mpmetrics.exposition import Format, write
+from mpmetrics.files import SUFFIX, list_directory, worker_files
+from mpmetrics.scraping import Scraper
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from prometheus_client import Metric
+
+    from mpmetrics.families import MergedFamily
+    from mpmetrics.files import WorkerFile
+    from mpmetrics.scraping import Scrape
+
+_log = logging.getLogger("mpmetrics")
+
+covered: ContextVar[frozenset[str]] = ContextVar("covered", default=frozenset())
+"""Directories that a page reads itself, so that collectors of the same ones need not."""
+
+
+class Registry(Protocol):
+    """What is needed of a `prometheus_client.CollectorRegistry` to register with it."""
+
+    def register(self, collector: MultiProcessCollector) -> None:
+        """Add *collector* to the registry."""
+        ...  # pragma: no cover - a protocol has no body
+
+
+class Collection:
+    """The merged view of a directory at one moment.
+
+    `families` are `prometheus_client.Metric` objects sorted by name, `problems` is what was
+    wrong with the directory or its files, `files` are those that went into the view.
+    """
+
+    def __init__(self, path: str, scrape: Scrape) -> None:
+        """Take what a *scrape* of the directory *path* gave."""
+        self.path = path
+        self.families: Sequence[MergedFamily] = scrape.families
+        self.files: Sequence[WorkerFile] = scrape.files
+        self.problems: Sequence[Problem] = scrape.problems
+
+    def render(self, openmetrics: bool = False) -> bytes:  # noqa: FBT001, FBT002 - public API
+        """Return the page: text format 0.0.4, or OpenMetrics 1.0."""
+        return write(self.families, Format(openmetrics=openmetrics))
+
+
+class DirectoryView:
+    """A directory that is collected again and again; see `mpmetrics.scraping`."""
+
+    def __init__(self, path: str) -> None:
+        """Look at the directory *path*; it need not exist yet."""
+        self.path = path
+        self._scraper = Scraper()
+
+    def collect(self) -> Collection:
+        """Read and merge the directory as it is now.
+
+        Raises `DirectoryError` when it cannot be listed; nothing that lies in it raises.
+        """
+        try:
+            listing = list_directory(self.path)
+        except OSError as error:
+            raise DirectoryError(self.path, error.strerror or str(error)) from error
+        return Collection(self.path, self._scraper.scrape(listing))
+
+
+def collect(path: str | os.PathLike[str]) -> Collection:
+    """Read and merge the multiprocess directory *path* once.
+
+    Raises `DirectoryError`, a `ValueError`, when there is no such directory.
+    """
+    return DirectoryView(usable_directory(path)).collect()
+
+
+class MultiProcessCollector:
+    """Drop-in for `prometheus_client.multiprocess.MultiProcessCollector`.
+
+    Takes the same arguments and raises the same `ValueError` when the directory is missing at
+    the start. Unlike its model it never raises for what it finds, or no longer finds, in the
+    directory: each problem is logged once, as a warning of the logger "mpmetrics".
+    """
+
+    def __init__(
+        self, registry: Registry | None, path: str | os.PathLike[str] | None = None
+    ) -> None:
+        """Collect the directory *path*, or the one that the environment names.
+
+        The collector registers itself with *registry* unless that is None.
+        """
+        self._view = DirectoryView(usable_directory(path))
+        self._logged: set[Problem] = set()
+        if registry is not None:
+            registry.register(self)
+
+    @property
+    def path(self) -> str:
+        """The directory that is collected."""
+        return self._view.path
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the merged families."""
+        if os.path.realpath(self.path) in covered.get():
+            return []
+        try:
+            collection = self._view.collect()
+        except DirectoryError as error:
+            self._log([Problem(error.path, "unreadable", error.why)])
+            return []
+        self._log(collection.problems)
+        return collection.families
+
+    def describe(self) -> Iterable[Metric]:
+        """Claim no names: the families change, and a registry asks while it holds its lock."""
+        return []
+
+    @staticmethod
+    def merge(
+        files: Iterable[str | os.PathLike[str]],
+        accumulate: bool = True,  # noqa: FBT001, FBT002 - prometheus_client's signature
+    ) -> Sequence[Metric]:
+        """Merge the given *files* once and return the families.
+
+        Without *accumulate* the buckets of histograms are not cumulative and there is no
+        `_count`, which is the form to write back to files.
+        """
+        return Scraper(accumulate=accumulate).scrape(worker_files(files)).families
+
+    def _log(self, problems: Sequence[Problem]) -> None:
+        """Log each problem once, again only after it has been gone."""
+        now = set(problems)
+        for problem in problems:
+            if problem not in self._logged:
+                _log.warning("%s", problem)
+        self._logged = now
+
+
+def mark_process_dead(pid: int | str, path: str | os.PathLike[str] | None = None) -> None:
+    """Remove the live gauges of the process *pid*, as prometheus_client's function does.
+
+    Raises `DirectoryError` when no *path* is given and the environment names none.
+    """
+    if path is None:
+        path = directory_from_environment()
+        if path is None:
+            raise DirectoryError("", f"no directory given and {VARIABLE} is not set")
+    pattern = os.path.join(escape(os.fspath(path)), f"gauge_live*_{escape(str(pid))}{SUFFIX}")
+    for file in worker_files(glob(pattern)).files:
+        if file.name.is_live and file.name.id == str(pid):
+            with suppress(FileNotFoundError):
+                os.remove(file.path)
+

@@ -1,0 +1,83 @@
+"""From the bytes of one file to its keys and values. No I/O, and no idea what a key means.
+
+The `.db` format only ever appends entries, and an entry's value stays at its offset. So what a
+file looks like, its *layout*, is found once and afterwards only checked or extended; the work
+that is left for each scrape is to gather the numbers at known offsets.
+
+Any bytes either decode or raise `mpmetrics.errors.DamagedError`; nothing else is raised, and
+nothing is read beyond the end.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mpmetrics import kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mpmetrics.kernel import Data
+
+_FLOAT64: Final = 8
+
+
+class Layout:
+    """Which raw key has its value at which offset; immutable, shared by files that look alike."""
+
+    __slots__ = ("_gather_keys", "_gather_values", "_used_before", "keys", "offsets", "used")
+
+    def __init__(
+        self,
+        keys: tuple[bytes, ...] = (),
+        offsets: tuple[int, ...] = (),
+        used: int = kernel.HEADER_SIZE,
+    ) -> None:
+        """Take the raw *keys*, the *offsets* of their values, and how many bytes are *used*."""
+        self.keys = keys
+        self.offsets = offsets
+        self.used = used
+        self._used_before = False
+        self._gather_values: Callable[[Data], tuple[float, ...]] | None = None
+        self._gather_keys: Callable[[Data], tuple[bytes, ...]] | None = None
+
+    def extended(self, data: Data, used: int, intern: Callable[[bytes], bytes]) -> Layout:
+        """Return the layout of a file that has grown from this one to *used* bytes of *data*.
+
+        *intern* returns the one copy of a raw key that is to be kept, so that many files with
+        the same keys hold them once. Raises `DamagedError`.
+        """
+        if used == self.used:
+            return self
+        # Slices of `bytes` are hashable and quick to make; those of a reused buffer are not.
+        keys, offsets = kernel.scan_keys(bytes(memoryview(data)[self.used : used]), self.used)
+        return Layout((*self.keys, *map(intern, keys)), (*self.offsets, *offsets), used)
+
+    def matches(self, data: Data, used: int) -> bool:
+        """Tell whether *data*, of which *used* bytes count, begins with exactly these entries."""
+        if used < self.used:
+            return False
+        if not self.keys:
+            return True
+        # The last key tells most strangers apart without touching the rest.
+        if not kernel.has_key(data, self.keys[-1], self.offsets[-1]):
+            return False
+        if self._gather_keys is None:
+            self._gather_keys = kernel.compile_keys(self.keys)
+        return self._gather_keys(data) == self.keys
+
+    def values(self, data: Data) -> Sequence[float]:
+        """Return the values in *data*, in file order."""
+        if self._gather_values is not None:
+            return self._gather_values(data)
+        if self._used_before:
+            self._gather_values = kernel.compile_gather(self.offsets)
+            return self._gather_values(data)
+        # Compiling costs ten gatherings: a layout that is seen once is not worth it.
+        self._used_before = True
+        return kernel.gather(data, self.offsets)
+
+    def stamped_values(self, data: Data) -> Sequence[tuple[float, float]]:
+        """Return (timestamp in seconds, value) pairs in *data*, in file order."""
+        stamps = kernel.gather(data, [offset + _FLOAT64 for offset in self.offsets])
+        return list(zip(stamps, self.values(data), strict=True))

@@ -1,0 +1,121 @@
+"""What can go wrong, as values and as exceptions.
+
+A thing that goes wrong while a page is made becomes a `Problem` beside the result; an exception
+never costs the page. Exceptions are for the caller's own mistakes and for the boundary between
+two stages, where the stage above turns them into problems.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Final, NamedTuple
+
+
+class Problem(NamedTuple):
+    """One thing that was wrong with the input of a page, and what was left out because of it.
+
+    *path* names the file, directory or source; *reason* is a key of `REASONS`, fit for a label
+    value; *detail* is a sentence with the names and numbers involved.
+    """
+
+    path: str
+    reason: str
+    detail: str
+
+    def __str__(self) -> str:
+        """Return the problem as one line for a person."""
+        return f"{self.path}: {self.reason}: {self.detail}"
+
+
+REASONS: Final = {
+    "stranger": "not a file of prometheus_client's multiprocess mode; ignored",
+    "unreadable": "the file could not be opened or read; left out",
+    "vanished": "the file went away between the listing and the reading; left out",
+    "damaged": "the bytes of the file do not follow the format; the whole file is left out",
+    "type_conflict": "one family with two types; the first type in file order is kept",
+    "mode_conflict": "one gauge with two modes; the first mode in file order is kept",
+    "bucket_conflict": "one histogram with two bucket layouts; only shared bounds are kept",
+    "duplicate_series": "two processes wrote the same `pid` label; the last in file order is kept",
+    "name_clash": "two families would expose the same sample name; the first by name is kept",
+    "odd_sample": "a sample that its family's type does not have; the series is left out",
+    "source_failed": "a source of the page raised an error; its families are left out",
+}
+"""Every reason a `Problem` can have, and what it means for the page."""
+
+
+class MpmetricsError(Exception):
+    """Base class of every error that this package raises on its own account."""
+
+
+class DamagedError(MpmetricsError, ValueError):
+    """Bytes that do not follow the `.db` format.
+
+    *offset* is where the trouble starts, in bytes from the beginning of the file.
+    """
+
+    def __init__(self, offset: int, detail: str) -> None:
+        """Remember where (*offset*) and what (*detail*)."""
+        super().__init__(offset, detail)
+        self.offset = offset
+        self.detail = detail
+
+    def __str__(self) -> str:
+        """Return one line: what is wrong, and at which offset."""
+        return f"{self.detail} (at offset {self.offset})"
+
+
+class NotAMetricsFileError(MpmetricsError, OSError):
+    """A *path* that cannot be read as a file: a directory, a socket, a pipe."""
+
+    def __init__(self, path: str) -> None:
+        """Remember the *path*."""
+        super().__init__(errno.EINVAL, "not a regular file", path)
+
+
+class DirectoryError(MpmetricsError, ValueError):
+    """A multiprocess directory that cannot be used: *path* and *why*.
+
+    It is a `ValueError` because prometheus_client's own collector raises that.
+    """
+
+    def __init__(self, path: str, why: str) -> None:
+        """Remember the *path* as it was given and *why* it is of no use."""
+        super().__init__(path, why)
+        self.path = path
+        self.why = why
+
+    def __str__(self) -> str:
+        """Return one line for a person."""
+        return f"{self.path}: {self.why}" if self.path else self.why
+
+
+class LabelError(MpmetricsError, ValueError):
+    """A label that may not be injected: *name* and *why*."""
+
+    def __init__(self, name: str, why: str) -> None:
+        """Remember the label's *name* and *why* it is refused."""
+        super().__init__(name, why)
+        self.name = name
+        self.why = why
+
+    def __str__(self) -> str:
+        """Return one line for a person."""
+        return f"label {self.name!r}: {self.why}"
+
+
+class FilterError(MpmetricsError, ValueError):
+    """A prefix filter that cannot be meant: empty, or not a string."""
+
+
+class SourceError(MpmetricsError, RuntimeError):
+    """A source of a page that gave no families: *source* and *why*."""
+
+    def __init__(self, source: str, why: str) -> None:
+        """Remember the name of the *source* and *why* it failed."""
+        super().__init__(source, why)
+        self.source = source
+        self.why = why
+
+    def __str__(self) -> str:
+        """Return one line for a person."""
+        return f"{self.source}: {self.why}"

@@ -1,0 +1,255 @@
+"""From families to text: Prometheus text format 0.0.4 and OpenMetrics 1.0.
+
+The functions here neither sort nor check: a family is written as it comes. Sources:
+https://prometheus.io/docs/instrumenting/exposition_formats/,
+https://prometheus.io/docs/specs/om/open_metrics_spec/ and, for names beyond the classic
+character set, https://prometheus.io/docs/instrumenting/escaping_schemes/.
+
+Colons are legal in metric names in both formats and are always kept, and one function makes the
+name for HELP, TYPE and samples alike, so that they agree.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, runtime_checkable
+
+from mpmetrics.kernel import format_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from prometheus_client import Metric
+    from prometheus_client.samples import Exemplar, Sample
+
+    from mpmetrics.series import Labels
+
+_CLASSIC_NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+_CLASSIC_LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_NOT_IN_NAME: Final = re.compile(r"^[0-9]|[^a-zA-Z0-9_:]")
+_NOT_IN_LABEL: Final = re.compile(r"^[0-9]|[^a-zA-Z0-9_]")
+
+
+def _underscores(name: str, _classic: re.Pattern[str], illegal: re.Pattern[str]) -> str:
+    return illegal.sub("_", name)
+
+
+def _dots(name: str, _classic: re.Pattern[str], illegal: re.Pattern[str]) -> str:
+    parts = (part.replace("_", "__") for part in name.split("."))
+    return "_dot_".join(illegal.sub("__", part) for part in parts)
+
+
+def _values(name: str, classic: re.Pattern[str], illegal: re.Pattern[str]) -> str:
+    if classic.fullmatch(name):
+        return name
+    coded = illegal.sub(lambda match: f"_{ord(match[0]):x}_", name.replace("_", "__"))
+    return f"U__{coded}"
+
+
+def _quoted(name: str, classic: re.Pattern[str], _illegal: re.Pattern[str]) -> str:
+    return name if classic.fullmatch(name) else f'"{_escape(name)}"'
+
+
+ALLOW_UTF8: Final = "allow-utf-8"
+UNDERSCORES: Final = "underscores"
+
+ESCAPING_SCHEMES: Final[Mapping[str, Callable[[str, re.Pattern[str], re.Pattern[str]], str]]] = {
+    UNDERSCORES: _underscores,
+    ALLOW_UTF8: _quoted,
+    "dots": _dots,
+    "values": _values,
+}
+"""How names beyond the classic character set are written, by the scheme's name in `Accept`."""
+
+
+class Format(NamedTuple):
+    """How families are written: which format, which names, and *labels* added to every sample.
+
+    A label that the sample has itself is left as it is.
+    """
+
+    openmetrics: bool = False
+    escaping: str = UNDERSCORES
+    labels: Labels = ()
+
+    @property
+    def content_type(self) -> str:
+        """Return the value of the `Content-Type` header."""
+        kind, version = (
+            ("application/openmetrics-text", "1.0.0")
+            if self.openmetrics
+            else ("text/plain", "0.0.4" if self.escaping == UNDERSCORES else "1.0.0")
+        )
+        escaping = f"; escaping={self.escaping}" if self.escaping != UNDERSCORES else ""
+        return f"{kind}; version={version}; charset=utf-8{escaping}"
+
+    def name(self, name: str) -> str:
+        """Return a metric *name* as it is written."""
+        return ESCAPING_SCHEMES[self.escaping](name, _CLASSIC_NAME, _NOT_IN_NAME)
+
+    def label_name(self, name: str) -> str:
+        """Return a label *name* as it is written."""
+        return ESCAPING_SCHEMES[self.escaping](name, _CLASSIC_LABEL, _NOT_IN_LABEL)
+
+
+@runtime_checkable
+class Writable(Protocol):
+    """A family that writes itself quicker than sample by sample."""
+
+    def text(self, form: Format) -> str:
+        """Return the family's lines in the given format."""
+        ...  # pragma: no cover - a protocol has no body
+
+
+class _TypeText(NamedTuple):
+    """How the text format, which knows fewer types, writes one: TYPE and a suffix of the name."""
+
+    type: str
+    suffix: str = ""
+
+
+_TEXT_TYPES: Final[Mapping[str, _TypeText]] = {
+    "counter": _TypeText("counter", "_total"),
+    "info": _TypeText("gauge", "_info"),
+    "stateset": _TypeText("gauge"),
+    "gaugehistogram": _TypeText("histogram"),
+    "unknown": _TypeText("untyped"),
+}
+
+# Samples that only OpenMetrics counts to the family: in text they are gauges of their own.
+_TEXT_ASIDE: Final = ("_created", "_gcount", "_gsum")
+
+_EXEMPLARS: Final = {"counter": "_total", "histogram": "_bucket", "gaugehistogram": "_bucket"}
+
+
+def write(families: Iterable[Metric], form: Format) -> bytes:
+    """Return the page of *families*, each written as it is, in the order in which they come."""
+    parts = [family_text(family, form) for family in families]
+    if form.openmetrics:
+        parts.append("# EOF\n")
+    return "".join(parts).encode("utf-8", "replace")
+
+
+def family_text(family: Metric, form: Format) -> str:
+    """Return the lines of one *family*, "" for a family without samples."""
+    if isinstance(family, Writable):
+        return family.text(form)
+    if not family.samples:
+        return ""
+    lines = [header(family.name, family.type, family.documentation, form, family.unit)]
+    aside: dict[str, list[str]] = defaultdict(list)
+    prefixes = Prefixes(form)
+    for sample in family.samples:
+        suffix = sample.name.removeprefix(family.name)
+        line = _sample_line(family, sample, prefixes)
+        if suffix in _TEXT_ASIDE and not form.openmetrics:
+            aside[suffix].append(line)
+        else:
+            lines.append(line)
+    for suffix, extra in sorted(aside.items()):
+        lines.append(header(family.name + suffix, "gauge", family.documentation, form))
+        lines.extend(extra)
+    return "".join(lines)
+
+
+def exposed_name(name: str, kind: str, *, openmetrics: bool = False) -> str:
+    """Return the name that HELP and TYPE carry for family *name* of type *kind*."""
+    return name if openmetrics else name + _TEXT_TYPES.get(kind, _TypeText(kind)).suffix
+
+
+def header(name: str, kind: str, help_text: str, form: Format, unit: str = "") -> str:
+    """Return the HELP and TYPE lines (in OpenMetrics also UNIT) of a family."""
+    written = form.name(exposed_name(name, kind, openmetrics=form.openmetrics))
+    help_text = help_text.replace("\\", r"\\").replace("\n", r"\n")
+    if not form.openmetrics:
+        kind = _TEXT_TYPES.get(kind, _TypeText(kind)).type
+        return f"# HELP {written} {help_text}\n# TYPE {written} {kind}\n"
+    help_text = help_text.replace('"', r"\"")
+    # The specification refuses a unit that is not the end of the name.
+    unit_line = f"# UNIT {written} {unit}\n" if unit and name.endswith(f"_{unit}") else ""
+    return f"# HELP {written} {help_text}\n# TYPE {written} {kind}\n{unit_line}"
+
+
+class Prefixes:
+    """Makes everything of a sample's line before the value; names and labels repeat a lot."""
+
+    def __init__(self, form: Format) -> None:
+        """Write prefixes in the format *form*, with the labels that it adds."""
+        self.form = form
+        self._added = dict(form.labels)
+        self._names: dict[str, str] = {}
+        self._pairs: dict[tuple[str, str], str] = {}
+
+    def sample(self, name: str, labels: Labels) -> str:
+        """Return the prefix of a sample; *labels* are sorted by name."""
+        opening = self._names.get(name) or self._opening(name)
+        pairs = self._join(self._complete(labels))
+        return f"{opening}{pairs}}} " if pairs else f"{opening.rstrip('{,')}{self._closing(name)} "
+
+    def around(self, name: str, labels: Labels, label: str) -> tuple[str, str]:
+        """Return what stands before and after the value of *label*, which *labels* lacks."""
+        opening = self._names.get(name) or self._opening(name)
+        labels = self._complete(labels)
+        before = self._join([pair for pair in labels if pair[0] < label])
+        after = self._join([pair for pair in labels if pair[0] > label])
+        before, after = before and f"{before},", after and f",{after}"
+        return f'{opening}{before}{label}="', f'"{after}}} '
+
+    def _complete(self, labels: Labels) -> Labels:
+        """Add the labels of the format; those of the series win."""
+        if not self._added:
+            return labels
+        return tuple(sorted({**self._added, **dict(labels)}.items()))
+
+    def _join(self, labels: Iterable[tuple[str, str]]) -> str:
+        known = self._pairs
+        return ",".join([known.get(pair) or self._pair(pair) for pair in labels])
+
+    def _pair(self, pair: tuple[str, str]) -> str:
+        name, value = pair
+        self._pairs[pair] = text = f'{self.form.label_name(name)}="{_escape(value)}"'
+        return text
+
+    def _opening(self, name: str) -> str:
+        """Return what comes before the labels; a quoted name stands among them."""
+        written = self.form.name(name)
+        self._names[name] = text = f"{{{written}," if written[0] == '"' else f"{written}{{"
+        return text
+
+    def _closing(self, name: str) -> str:
+        """Return what closes a sample without labels."""
+        return "}" if self._names[name][0] == "{" else ""
+
+
+def _sample_line(family: Metric, sample: Sample, prefixes: Prefixes) -> str:
+    """Return the line of one *sample*, "" for a native histogram, which these formats lack."""
+    if getattr(sample, "native_histogram", None):
+        return ""
+    name = sample.name
+    if family.type == "counter" and name == family.name:
+        name += "_total"
+    labels = tuple(sorted((key, str(value)) for key, value in sample.labels.items()))
+    timestamp = ""
+    openmetrics = prefixes.form.openmetrics
+    if sample.timestamp is not None:
+        seconds: Any = sample.timestamp
+        timestamp = f" {seconds}" if openmetrics else f" {int(float(seconds) * 1000)}"
+    exemplar = ""
+    if sample.exemplar and openmetrics:
+        allowed = _EXEMPLARS.get(family.type)
+        exemplar = _exemplar_text(sample.exemplar) if allowed and name.endswith(allowed) else ""
+    prefix = prefixes.sample(name, labels)
+    return f"{prefix}{format_value(float(sample.value))}{timestamp}{exemplar}\n"
+
+
+def _exemplar_text(exemplar: Exemplar) -> str:
+    """Return an *exemplar* as it stands behind a value in OpenMetrics."""
+    pairs = ",".join(f'{key}="{_escape(value)}"' for key, value in sorted(exemplar.labels.items()))
+    timestamp = f" {exemplar.timestamp}" if exemplar.timestamp is not None else ""
+    return f" # {{{pairs}}} {format_value(float(exemplar.value))}{timestamp}"
+
+
+def _escape(text: str) -> str:
+    """Escape a label value or a quoted name."""
+    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

@@ -1,0 +1,139 @@
+"""The border to the ecosystem: merged families as prometheus_client's `Metric`.
+
+A `MergedFamily` *is* a `Metric`, for every registry, parser and exporter that expects one; but
+its samples are built only for those who ask for them. The page is written straight from the
+merged numbers, and only lines whose number has changed since the last scrape are formatted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from prometheus_client import Metric
+from prometheus_client.samples import Sample
+
+from mpmetrics import exposition, kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mpmetrics.exposition import Format, Prefixes
+    from mpmetrics.series import Labels
+
+    SeriesName = tuple[str, Labels]
+    Values = Sequence[float | None]
+
+_FORMATS_REMEMBERED: Final = 8
+
+
+class Naming(Protocol):
+    """The names of a family's series, in page order."""
+
+    def names(self) -> Sequence[SeriesName]:
+        """Return sample name and labels of each series."""
+        ...  # pragma: no cover - a protocol has no body
+
+    def prefixes(self, prefixes: Prefixes) -> list[str]:
+        """Return what stands before the value of each series."""
+        ...  # pragma: no cover - a protocol has no body
+
+
+class PlainNaming(list["SeriesName"]):
+    """Series names one by one."""
+
+    def names(self) -> Sequence[SeriesName]:
+        """Return sample name and labels of each series."""
+        return self
+
+    def prefixes(self, prefixes: Prefixes) -> list[str]:
+        """Return what stands before the value of each series."""
+        return [prefixes.sample(name, labels) for name, labels in self]
+
+
+class _Written(NamedTuple):
+    """What was written last in one format, to write again what has not changed."""
+
+    header: str
+    prefixes: list[str]
+    values: Values
+    lines: list[str]
+    text: str
+
+
+class Template:
+    """All of a family but its values: name, type, help and the names of its series.
+
+    It also remembers what it wrote last, as values that are only ever replaced as a whole, so
+    that any number of threads may write at once.
+    """
+
+    def __init__(self, name: str, kind: str, help_text: str, naming: Naming) -> None:
+        """Take the family's *name*, type (*kind*), *help_text* and the names of its series."""
+        self.name = name
+        self.type = kind
+        self.help = help_text
+        self._naming = naming
+        self._written: dict[Format, _Written] = {}
+
+    def samples(self, values: Values) -> list[Sample]:
+        """Return a sample for each series that has a value."""
+        return [
+            Sample(name, dict(labels), value)
+            for (name, labels), value in zip(self._naming.names(), values, strict=True)
+            if value is not None
+        ]
+
+    def text(self, values: Values, form: Format) -> str:
+        """Return the family's lines, "" when no series has a value."""
+        before = self._written.get(form) or self._blank(form)
+        if before.values is values:
+            return before.text
+        lines = kernel.format_lines(before.prefixes, values, before.values, before.lines)
+        body = "".join(lines)
+        text = before.header + body if body else ""
+        if form not in self._written and len(self._written) >= _FORMATS_REMEMBERED:
+            self._written = {}
+        self._written[form] = before._replace(values=values, lines=lines, text=text)
+        return text
+
+    def _blank(self, form: Format) -> _Written:
+        """Return what there is before the first writing: headers, prefixes, no values."""
+        header = exposition.header(self.name, self.type, self.help, form)
+        prefixes = self._naming.prefixes(exposition.Prefixes(form))
+        nothing = [None] * len(prefixes)
+        return _Written(header, prefixes, nothing, [""] * len(prefixes), "")
+
+
+class MergedFamily(Metric):
+    """A family of the merged view at one moment; `samples` are built when first asked for."""
+
+    def __init__(self, template: Template, values: Values) -> None:
+        """Join what stays (*template*) with what was merged now (*values*)."""
+        # Not Metric.__init__: its name check depends on the version, and our names are escaped.
+        self.name = template.name
+        self.documentation = template.help
+        self.unit = ""
+        self.type = template.type
+        self._template = template
+        self._values = values
+        self._samples: list[Sample] | None = None
+
+    @property
+    def samples(self) -> list[Sample]:
+        """The samples, a list that belongs to the caller."""
+        if self._samples is None:
+            self._samples = self._template.samples(self._values)
+        return self._samples
+
+    @samples.setter
+    def samples(self, samples: list[Sample]) -> None:
+        self._samples = samples
+
+    @property
+    def has_samples(self) -> bool:
+        """Whether there is anything to expose, without building it."""
+        return any(value is not None for value in self._values)
+
+    def text(self, form: Format) -> str:
+        """Return the family's lines in the given format."""
+        return self._template.text(self._values, form)

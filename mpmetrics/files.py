@@ -1,0 +1,210 @@
+"""The files of a multiprocess directory: their names, their listing, their bytes.
+
+prometheus_client names a worker's file ``<type>_<id>.db``, a gauge's ``gauge_<mode>_<id>.db``.
+``<id>`` is a pid unless the application chose otherwise; any text is legal, underscores included.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from mpmetrics import kernel
+from mpmetrics.errors import DamagedError, NotAMetricsFileError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+GAUGE_MODES: Final = (
+    "all",
+    "liveall",
+    "min",
+    "livemin",
+    "max",
+    "livemax",
+    "sum",
+    "livesum",
+    "mostrecent",
+    "livemostrecent",
+)
+"""The multiprocess modes of a gauge, as prometheus_client spells them in file names."""
+
+PLAIN_TYPES: Final = ("counter", "histogram", "summary")
+"""The metric types whose file names carry no mode."""
+
+SUFFIX: Final = ".db"
+
+_NAME: Final = re.compile(
+    rf"(?:(?P<type>{'|'.join(PLAIN_TYPES)})|gauge_(?P<mode>{'|'.join(GAUGE_MODES)}))"
+    rf"_(?P<id>.+){re.escape(SUFFIX)}",
+    re.DOTALL,
+)
+
+# Opening a named pipe for reading would wait for a writer; with this flag it does not.
+_DO_NOT_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
+
+_FIRST_READ: Final = 1 << 16
+
+
+class FileName(NamedTuple):
+    """What a worker's file name says: metric *type*, gauge *mode* ("" for others) and *id*."""
+
+    type: str
+    mode: str
+    id: str
+
+    @classmethod
+    def parse(cls, name: str) -> FileName | None:
+        """Return the meaning of a file *name*, or None when no writer names a file so."""
+        match = _NAME.fullmatch(name)
+        if match is None:
+            return None
+        return cls(match["type"] or "gauge", match["mode"] or "", match["id"])
+
+    def format(self) -> str:
+        """Return the file name that `parse` reads back."""
+        return f"{self.prefix}_{self.id}{SUFFIX}"
+
+    @property
+    def prefix(self) -> str:
+        """Everything of the file name before the id."""
+        return f"{self.type}_{self.mode}" if self.mode else self.type
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the values of this file lose their meaning with their process."""
+        return self.mode.startswith("live")
+
+
+class WorkerFile(NamedTuple):
+    """A worker's file in a directory: its *path* and what its *name* says."""
+
+    path: str
+    name: FileName
+
+
+class Listing(NamedTuple):
+    """The worker files of a directory, sorted by file name, and what else lies there."""
+
+    files: list[WorkerFile]
+    problems: list[Problem]
+
+
+def list_directory(path: str) -> Listing:
+    """List the worker files in the directory *path*; strangers become problems.
+
+    Raises `OSError` when the directory cannot be listed.
+    """
+    files: list[WorkerFile] = []
+    problems: list[Problem] = []
+    with os.scandir(path) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            name = FileName.parse(entry.name)
+            strange = _strangeness(entry, name)
+            if name is None or strange:
+                problems.append(Problem(entry.path, "stranger", strange))
+            else:
+                files.append(WorkerFile(entry.path, name))
+    return Listing(files, problems)
+
+
+def worker_files(paths: Iterable[str | os.PathLike[str]]) -> Listing:
+    """Sort out explicitly named files the way `list_directory` does with a directory's."""
+    files: list[WorkerFile] = []
+    problems: list[Problem] = []
+    for path in sorted((os.fspath(path) for path in paths), key=os.path.basename):
+        name = FileName.parse(os.path.basename(path))
+        if name is None:
+            problems.append(Problem(path, "stranger", _NOT_OURS))
+        else:
+            files.append(WorkerFile(path, name))
+    return Listing(files, problems)
+
+
+_NOT_OURS: Final = "the name is not that of a multiprocess metrics file"
+
+
+def _strangeness(entry: os.DirEntry[str], name: FileName | None) -> str:
+    """Return why a directory *entry* is not a worker's file, "" if it is one."""
+    try:
+        if entry.is_dir():
+            return "a directory"
+        # An entry that vanished is no stranger: the reading will find out and say so.
+        if name is not None and not entry.is_file() and os.path.lexists(entry.path):
+            return "not a regular file"
+    except OSError as error:
+        return f"cannot be examined ({error.strerror})"
+    return "" if name is not None else _NOT_OURS
+
+
+class Identity(NamedTuple):
+    """Which file this is, and since when: equal identities mean that no key was rewritten.
+
+    Writers change values through a memory map. Whatever else changes a file (its creation, a
+    truncation, a `write` by somebody else) moves the change time, so a reader that remembers the
+    layout of a file need look at the keys again only when the identity is another one.
+    """
+
+    device: int
+    inode: int
+    changed_ns: int
+
+
+class Buffer:
+    """One growing buffer that every file of a scrape is read into, in turn.
+
+    Plain reads instead of a memory map: a file that is truncated meanwhile gives a short read
+    and not a SIGBUS, and pages that are already mapped cost nothing.
+    """
+
+    def __init__(self) -> None:
+        """Start with room for a file of the size that writers preallocate."""
+        self.data = bytearray(_FIRST_READ)
+
+    def load(self, path: str, expected: int = 0) -> tuple[int, Identity]:
+        """Read the used bytes of the file *path* into `data`; the descriptor is closed again.
+
+        *expected* is the size in bytes at the last reading, to spare a second read. Returns how
+        many bytes are used and the file's identity, taken before the reading. Raises `OSError`,
+        or `DamagedError` when the file ends before its used bytes do.
+        """
+        with io.FileIO(path, opener=_open_without_waiting) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise NotAMetricsFileError(path)
+            used = self._fill(file, expected or _FIRST_READ, status.st_size)
+        return used, Identity(status.st_dev, status.st_ino, status.st_ctime_ns)
+
+    def _fill(self, file: io.FileIO, expected: int, size: int) -> int:
+        """Read the header and what it counts as used, the rest of the *size* is preallocated."""
+        end = self._read(file, 0, min(expected, size))
+        used = kernel.read_used(self.data[: min(end, kernel.HEADER_SIZE)])
+        if used > end > 0:
+            # The file may have grown since its size was taken: ask again before blaming it.
+            size = os.fstat(file.fileno()).st_size
+            if used <= size:
+                end += self._read(file, end, used)
+            if used > end:
+                raise DamagedError(end, f"{used} bytes are used, but the file ends at {size}")
+        return used
+
+    def _read(self, file: io.FileIO, start: int, stop: int) -> int:
+        """Read on from *start* to *stop*, as far as the file goes; return how many bytes."""
+        if stop > len(self.data):
+            self.data.extend(bytes(stop - len(self.data)))
+        done = start
+        with memoryview(self.data) as view:
+            while done < stop:
+                count = file.readinto(view[done:stop])
+                if not count:
+                    break
+                done += count
+        return done - start
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open *path* the way `io.FileIO` asks for, but never wait for the other end of a pipe."""
+    return os.open(path, flags | _DO_NOT_WAIT)

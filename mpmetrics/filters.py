@@ -1,0 +1,72 @@
+"""Which families are on a page, and which labels it adds: checked when configured.
+
+Filters go by the prefix of the *family* name, so that a histogram is never cut in two. The name
+of a counter may be given with or without its `_total`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from mpmetrics.errors import FilterError, LabelError
+from mpmetrics.exposition import exposed_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from mpmetrics.series import Labels
+
+    Prefixes = str | Iterable[str] | None
+
+_LABEL_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_RESERVED_LABELS: Final = {
+    "le": "it names the bounds of histogram buckets",
+    "quantile": "it names the quantiles of summaries",
+}
+
+
+class PrefixFilter(NamedTuple):
+    """Family name prefixes to *include* (none: all) and to *exclude*; exclude beats include."""
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, include: Prefixes = (), exclude: Prefixes = ()) -> PrefixFilter:
+        """Make a filter from bare strings or collections of strings.
+
+        Raises `FilterError` for an empty prefix, which would match everything.
+        """
+        return cls(_prefixes(include), _prefixes(exclude))
+
+    def accepts(self, name: str, kind: str) -> bool:
+        """Tell whether the family *name* of type *kind* passes."""
+        names = (name, exposed_name(name, kind))
+        if any(each.startswith(self.exclude) for each in names):
+            return False
+        return not self.include or any(each.startswith(self.include) for each in names)
+
+
+def _prefixes(given: Prefixes) -> tuple[str, ...]:
+    """Return the prefixes as a tuple. Raises `FilterError`."""
+    prefixes = (given,) if isinstance(given, str) else tuple(given or ())
+    for prefix in prefixes:
+        if not isinstance(prefix, str) or not prefix:
+            message = f"not a prefix to filter by: {prefix!r}"
+            raise FilterError(message)
+    return prefixes
+
+
+def checked_labels(labels: Mapping[str, str] | None) -> Labels:
+    """Return *labels* to inject as sorted pairs. Raises `LabelError` for one that may not be."""
+    for name, value in (labels or {}).items():
+        if not isinstance(name, str) or not _LABEL_NAME.fullmatch(name):
+            raise LabelError(name, "not a valid label name")
+        if name.startswith("__"):
+            raise LabelError(name, "names that begin with __ are for Prometheus itself")
+        if name in _RESERVED_LABELS:
+            raise LabelError(name, _RESERVED_LABELS[name])
+        if not isinstance(value, str):
+            raise LabelError(name, f"its value {value!r} is not a string")
+    return tuple(sorted((labels or {}).items()))

@@ -1,0 +1,262 @@
+"""One page from several sources: their union, filtered, labelled, and never lost as a whole."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from mpmetrics.collector import covered
+from mpmetrics.errors import Problem
+from mpmetrics.exposition import Format, exposed_name, family_text
+from mpmetrics.filters import PrefixFilter, checked_labels
+from mpmetrics.sources import DirectorySource, Gathered, Source, as_source
+from mpmetrics.union import Contribution, unite, with_samples
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from prometheus_client import Metric
+
+    from mpmetrics.series import Labels
+
+    Prefixes = str | Iterable[str] | None
+
+
+class _Gathering(NamedTuple):
+    """One scrape of all sources: the families of the page and what was wrong."""
+
+    families: list[Metric]
+    problems: list[Problem]
+
+
+class Page:
+    """The union of *sources*, each of them one of `mpmetrics.sources` or what stands for one.
+
+    A path is a multiprocess directory, something with `collect` a registry, a callable a text
+    callback, an http(s) URL another exporter. *include* and *exclude* are prefixes of family
+    names, a string or several; exclude beats include. *labels* are added to every series that
+    does not have a label of that name.
+
+    A source that fails costs its own families only: `mpmetrics_source_up` says 0 for it.
+    Raises `SourceError`, `FilterError` or `LabelError`, all before anything is scraped.
+    """
+
+    def __init__(
+        self,
+        sources: object,
+        include: Prefixes = (),
+        exclude: Prefixes = (),
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        """Configure the page; nothing is read yet."""
+        several = isinstance(sources, list | tuple | set | frozenset)
+        self.sources: Sequence[Source] = [
+            as_source(source) for source in (sources if several else [sources])  # type: ignore[attr-defined]
+        ]
+        self._filter = PrefixFilter.of(include, exclude)
+        self._labels = checked_labels(labels)
+        self._troubles = _Troubles()
+        self._directories = frozenset(
+            os.path.realpath(source.path)
+            for source in self.sources
+            if isinstance(source, DirectorySource)
+        )
+
+    def families(self) -> list[Metric]:
+        """Scrape all sources and return the families of the page, sorted by name."""
+        families = self._gather().families
+        return [_labelled(family, self._labels) for family in families]
+
+    def render(self, openmetrics: bool = False) -> bytes:  # noqa: FBT001, FBT002 - public API
+        """Scrape all sources and return the page: text format 0.0.4, or OpenMetrics 1.0."""
+        return self.write(Format(openmetrics=openmetrics))
+
+    def write(self, form: Format, names: Collection[str] = ()) -> bytes:
+        """Return the page in the given format; with *names* only those samples or families."""
+        form = form._replace(labels=self._labels)
+        gathering = self._gather()
+        parts = []
+        written: set[str] = set()
+        for family in _restricted(gathering.families, names):
+            # Two names may be one once characters that the format lacks are replaced.
+            name = form.name(exposed_name(family.name, family.type))
+            if name not in written:
+                written.add(name)
+                parts.append(self._text(family, form))
+        if form.openmetrics:
+            parts.append("# EOF\n")
+        return "".join(parts).encode("utf-8", "replace")
+
+    def _text(self, family: Metric, form: Format) -> str:
+        """Write one family; a broken one, from somebody's collector, costs itself only."""
+        try:
+            return family_text(family, form)
+        except Exception as error:  # noqa: BLE001 - the samples may be of any type
+            detail = f"family {family.name!r} cannot be written: {type(error).__name__}: {error}"
+            self._troubles.add([Problem(family.name, "source_failed", detail)])
+            return ""
+
+    def _gather(self) -> _Gathering:
+        """Scrape all sources, join them, filter, and add what is known about the scrape."""
+        start = time.perf_counter()
+        gathered = {source: self._ask(source) for source in self.sources}
+        union = unite(
+            Contribution(source.name, source.in_process, answer.families)
+            for source, answer in gathered.items()
+        )
+        problems = [problem for answer in gathered.values() for problem in answer.problems]
+        problems += union.problems
+        self._troubles.see(problems)
+        about = _AboutScrape(gathered, union.shadowed, self._troubles.counts())
+        families = union.families + about.families(time.perf_counter() - start)
+        families.sort(key=lambda family: family.name)
+        accepts = self._filter.accepts
+        return _Gathering([each for each in families if accepts(each.name, each.type)], problems)
+
+    def _ask(self, source: Source) -> Gathered:
+        """Gather one source; an exception becomes a problem."""
+        token = covered.set(self._directories)
+        try:
+            return source.gather()
+        except Exception as error:  # noqa: BLE001 - sources are anybody's code
+            detail = f"{type(error).__name__}: {error}"
+            return Gathered((), [Problem(source.name, "source_failed", detail)])
+        finally:
+            covered.reset(token)
+
+
+class _Troubles:
+    """Counts problems by reason, each once for as long as it lasts."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seen: set[Problem] = set()
+        self._counts: Counter[str] = Counter()
+
+    def see(self, problems: Iterable[Problem]) -> None:
+        """Take note of all problems of a scrape; count those that were not there before."""
+        now = set(problems)
+        with self._lock:
+            self._counts.update(problem.reason for problem in now - self._seen)
+            self._seen = now
+
+    def add(self, problems: Iterable[Problem]) -> None:
+        """Count problems that came up after the scrape."""
+        with self._lock:
+            new = set(problems) - self._seen
+            self._counts.update(problem.reason for problem in new)
+            self._seen |= new
+
+    def counts(self) -> dict[str, int]:
+        """Return how often each reason has come up."""
+        with self._lock:
+            return dict(self._counts)
+
+
+class _AboutScrape(NamedTuple):
+    """What a page says about its own making."""
+
+    gathered: Mapping[Source, Gathered]
+    shadowed: int
+    problems: Mapping[str, int]
+
+    def families(self, duration: float) -> list[Metric]:
+        """Return the self-metrics of a scrape that took *duration* seconds."""
+        up = {(source.name,): float(_is_up(answer)) for source, answer in self.gathered.items()}
+        return [
+            family
+            for family in (
+                _gauge("mpmetrics_source_up", "Whether the source gave its families", up, "source"),
+                _gauge(
+                    "mpmetrics_scrape_duration_seconds",
+                    "How long it took to gather and join all sources",
+                    {(): duration},
+                ),
+                _gauge(
+                    "mpmetrics_families_shadowed",
+                    "In-process families that lost to the merged view",
+                    {(): float(self.shadowed)},
+                ),
+                self._problems_family(),
+                *self._directory_families(),
+            )
+            if family.samples
+        ]
+
+    def _problems_family(self) -> Metric:
+        family = CounterMetricFamily(
+            "mpmetrics_problems", "Things that were wrong with the input", labels=["reason"]
+        )
+        for reason, count in sorted(self.problems.items()):
+            family.add_metric([reason], count)
+        return family
+
+    def _directory_families(self) -> list[Metric]:
+        """Return what is known about the multiprocess directories."""
+        collections = [answer.collection for answer in self.gathered.values()]
+        files = [file for each in collections if each is not None for file in each.files]
+        kinds = Counter((file.name.type,) for file in files)
+        # Until something can tell the living from the dead, every process is of unknown state.
+        processes = len({(os.path.dirname(file.path), file.name.id) for file in files})
+        return [
+            _gauge("mpmetrics_files", "Files that the merged view is made of", kinds, "kind"),
+            _gauge(
+                "mpmetrics_processes",
+                "Processes that wrote these files",
+                {("unknown",): processes} if files else {},
+                "state",
+            ),
+            _gauge(
+                "mpmetrics_directory_bytes",
+                "Space that these files take on disk",
+                {(): sum(_allocated(file.path) for file in files)} if files else {},
+            ),
+        ]
+
+
+def _is_up(answer: Gathered) -> bool:
+    """Tell whether a source gave all that it has."""
+    return not any(problem.reason == "source_failed" for problem in answer.problems)
+
+
+def _allocated(path: str) -> int:
+    """Return how many bytes the file *path* takes; the files are sparse."""
+    try:
+        status: Any = os.stat(path)
+    except OSError:
+        return 0
+    return int(getattr(status, "st_blocks", 0)) * 512 or int(status.st_size)
+
+
+def _gauge(
+    name: str, help_text: str, values: Mapping[tuple[str, ...], float], *labels: str
+) -> Metric:
+    """Return a gauge with a value for each tuple of label values."""
+    family = GaugeMetricFamily(name, help_text, labels=labels)
+    for label_values, value in sorted(values.items()):
+        family.add_metric(label_values, value)
+    return family
+
+
+def _labelled(family: Metric, labels: Labels) -> Metric:
+    """Return *family* with *labels* added to each sample that lacks them."""
+    if not labels:
+        return family
+    samples = [sample._replace(labels={**dict(labels), **sample.labels}) for sample in family.samples]
+    return with_samples(family, samples)
+
+
+def _restricted(families: Iterable[Metric], names: Collection[str]) -> Iterable[Metric]:
+    """Yield the *families*, or of those only the samples, that are named in *names*."""
+    for family in families:
+        if not names or family.name in names:
+            yield family
+        else:
+            samples = [sample for sample in family.samples if sample.name in names]
+            if samples:
+                yield with_samples(family, samples)

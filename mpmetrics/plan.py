@@ -1,0 +1,313 @@
+"""Which value goes where: the part of merging that stays the same from scrape to scrape.
+
+A plan is made once for a set of files with known keys and used until a file comes, goes or
+grows. It finds out which values belong to one series, which families they form, in which order
+they stand on the page, and what contradicts what. After that a scrape is only arithmetic.
+
+The values of all files stand behind each other in one list, *flat*, in the order of the files.
+Series with the same rule and the same number of contributions form a *group*: the first
+contribution of each, the second of each and so on are the columns that the rule works on.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mpmetrics.errors import Problem
+from mpmetrics.exposition import exposed_name
+from mpmetrics.families import MergedFamily, PlainNaming, Template
+from mpmetrics.histograms import HistogramShape, joined
+from mpmetrics.kernel import format_value
+from mpmetrics.merging import RULES, SAMPLES
+from mpmetrics.series import clean_text, with_bound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from mpmetrics.files import WorkerFile
+    from mpmetrics.histograms import Part, Series
+    from mpmetrics.merging import Merge
+    from mpmetrics.series import Key, Labels
+
+    Flat = Sequence[Any]
+    Pick = Callable[[Flat], Sequence[Any]]
+
+
+class Segment(NamedTuple):
+    """The series of one process: the file they come from and their raw keys, in file order."""
+
+    file: WorkerFile
+    keys: tuple[bytes, ...]
+
+
+class Kind(NamedTuple):
+    """What decides how values are merged: metric *type* and gauge *mode*."""
+
+    type: str
+    mode: str
+
+
+class FamilyPlan(NamedTuple):
+    """A family, which of the merged values are its, and what is done to them last."""
+
+    template: Template
+    start: int
+    stop: int
+    shape: HistogramShape | None
+
+
+class _Group(NamedTuple):
+    """Series that one call of a rule merges, as the columns to pick from *flat*."""
+
+    merge: Merge
+    columns: list[Pick]
+
+
+class Plan:
+    """How the values of a fixed set of segments become families; immutable once made."""
+
+    def __init__(
+        self,
+        segments: Sequence[Segment],
+        keys: Mapping[bytes, Key],
+        *,
+        accumulate: bool = True,
+    ) -> None:
+        """Plan the merging of *segments*, whose raw keys mean what *keys* says.
+
+        Without *accumulate*, histograms keep the count of each bucket, as files have it.
+        """
+        builder = _Builder(segments, keys, accumulate=accumulate)
+        self.families = builder.families()
+        self.problems = tuple(builder.problems)
+        self._groups, self._in_order = builder.groups()
+
+    def merge(self, flat: Flat) -> list[MergedFamily]:
+        """Return the families that the values *flat* of all segments merge to.
+
+        Families without a value are left out.
+        """
+        results: list[Any] = []
+        for merge, columns in self._groups:
+            results += merge([column(flat) for column in columns])
+        merged = self._in_order(results)
+        families = []
+        for template, start, stop, shape in self.families:
+            values = merged[start:stop]
+            if shape is not None:
+                values = shape.values(values, flat)
+            family = MergedFamily(template, values)
+            if family.has_samples:
+                families.append(family)
+        return families
+
+
+def _pick(indexes: Sequence[int]) -> Pick:
+    """Return a function that takes the elements at *indexes*; a run of them is one slice."""
+    first, end = (indexes[0], indexes[0] + len(indexes)) if indexes else (0, 0)
+    if tuple(indexes) == tuple(range(first, end)):
+        return itemgetter(slice(first, end))
+    return itemgetter(*indexes)
+
+
+class _Builder:
+    """The work of making a plan, with what has to be known on the way."""
+
+    def __init__(
+        self, segments: Sequence[Segment], keys: Mapping[bytes, Key], *, accumulate: bool
+    ) -> None:
+        self.problems: list[Problem] = []
+        self._segments = segments
+        self._keys = keys
+        self._accumulate = accumulate
+        self._starts: list[int] = []
+        self._slots: list[tuple[int, ...]] = []
+        self._merges: list[tuple[Merge, int, int]] = []
+        self._claimed: dict[str, str] = {}
+
+    # -- from segments to families ---------------------------------------------------------
+
+    def families(self) -> list[FamilyPlan]:
+        """Plan every family, sorted by name."""
+        plans = []
+        for name, kinds in sorted(self._series_by_family().items()):
+            kind = self._choose_kind(name, kinds)
+            if self._claim(name, kind.type):
+                start = len(self._slots)
+                template, shape = self._family(name, kind, kinds[kind])
+                self._merges.append((RULES[kind].merge, start, len(self._slots)))
+                plans.append(FamilyPlan(template, start, len(self._slots), shape))
+        return plans
+
+    def _series_by_family(self) -> dict[str, dict[Kind, Series]]:
+        """Sort all distinct keys by family, kind and series."""
+        families: dict[str, dict[Kind, Series]] = defaultdict(dict)
+        keys = self._keys
+        for (kind, process), table in self._tables().items():
+            for raw, at in table.items():
+                name, sample, labels, bound, help_text = keys[raw]
+                if kind.type == "counter":
+                    name = name.removesuffix("_total")
+                if process:
+                    labels = _with_process(labels, process)
+                kinds = families[name]
+                series = kinds.get(kind)
+                if series is None:
+                    series = kinds[kind] = {}
+                identity = sample, labels, bound
+                part = (at, help_text, process)
+                series[identity] = (*series[identity], part) if identity in series else (part,)
+        return families
+
+    def _tables(self) -> dict[tuple[Kind, str], dict[bytes, tuple[int, ...]]]:
+        """Collect the places of every distinct raw key, for each kind and process."""
+        tables: dict[tuple[Kind, str], dict[bytes, tuple[int, ...]]] = {}
+        for (kind, process, _), (keys, starts) in self._alike().items():
+            table = tables.setdefault((kind, process), {})
+            columns = [range(start, start + len(keys)) for start in starts]
+            for raw, places in zip(keys, zip(*columns, strict=True), strict=True):
+                known = table.setdefault(raw, places)
+                if known is not places:
+                    table[raw] = tuple(sorted(known + places))
+        return tables
+
+    def _alike(self) -> dict[tuple[Kind, str, int], tuple[tuple[bytes, ...], list[int]]]:
+        """Bring together the segments that are merged alike and have the same keys.
+
+        Returns the keys and where each segment's values start in *flat*. Workers of one server
+        mostly run the same code, so this is where most of the work is saved.
+        """
+        alike: dict[tuple[Kind, str, int], tuple[tuple[bytes, ...], list[int]]] = {}
+        start = 0
+        for file, keys in self._segments:
+            kind = Kind(file.name.type, file.name.mode)
+            process = clean_text(file.name.id) if RULES[kind].per_process else ""
+            alike.setdefault((kind, process, id(keys)), (keys, []))[1].append(start)
+            self._starts.append(start)
+            start += len(keys)
+        return alike
+
+    def _choose_kind(self, name: str, kinds: Mapping[Kind, Series]) -> Kind:
+        """Return the kind that family *name* is merged as: the first in file order."""
+        chosen, *others = sorted(kinds)
+        for other in others:
+            if other.type != chosen.type:
+                reason, here, elsewhere = "type_conflict", other.type, chosen.type
+            else:
+                reason, here, elsewhere = "mode_conflict", other.mode, chosen.mode
+            detail = f"family {name!r} is {here!r} here but {elsewhere!r} in other files"
+            path = self._path(next(iter(kinds[other].values())))
+            self.problems.append(Problem(path, reason, f"{detail}; left out here"))
+        return chosen
+
+    def _claim(self, name: str, kind: str) -> bool:
+        """Reserve every name that a family exposes; tell whether all of them were free."""
+        names = {exposed_name(name, kind), name}
+        names |= {name + suffix for suffix in SAMPLES[kind].values()}
+        for taken in sorted(names & self._claimed.keys()):
+            detail = f"families {name!r} and {self._claimed[taken]!r} both expose {taken!r}"
+            self.problems.append(Problem(name, "name_clash", f"{detail}; {name!r} is left out"))
+            return False
+        self._claimed.update(dict.fromkeys(names, name))
+        return True
+
+    def _path(self, parts: Sequence[Part]) -> str:
+        """Return the path of the last file that *parts* of a series come from."""
+        return self._segments[self.owner(parts[-1][0][-1])].file.path
+
+    def owner(self, index: int) -> int:
+        """Return the number of the segment that the value at *index* comes from."""
+        return bisect_right(self._starts, index) - 1
+
+    # -- from series to slots --------------------------------------------------------------
+
+    def _family(
+        self, name: str, kind: Kind, series: Series
+    ) -> tuple[Template, HistogramShape | None]:
+        """Plan one family: its series in page order and a slot for each merged value."""
+        help_text = next(iter(series.values()))[0][1]
+        suffixes = {
+            sample: SAMPLES[kind.type].get(sample.removeprefix(name))
+            for sample in {identity[0] for identity in series}
+        }
+        for (sample, _, _), parts in series.items() if None in suffixes.values() else ():
+            if suffixes[sample] is None:
+                self._report_odd(name, kind, sample, parts)
+        if RULES[kind].per_process:
+            self._report_duplicates(series)
+        if kind.type == "histogram":
+            shape = HistogramShape(name, series, self.owner, accumulate=self._accumulate)
+            self._slots += shape.slots
+            self._report_buckets(name, shape)
+            return Template(name, kind.type, help_text, shape), shape
+        naming = PlainNaming()
+        for (sample, labels, bound), parts in sorted(series.items(), key=_page_order):
+            suffix = suffixes[sample]
+            if suffix is not None:
+                naming.append((name + suffix, with_bound(labels, bound)))
+                self._slots.append(joined(parts))
+        return Template(name, kind.type, help_text, naming), None
+
+    def _report_odd(self, name: str, kind: Kind, sample: str, parts: Sequence[Part]) -> None:
+        """Report a *sample* name that no family *name* of this type has."""
+        detail = f"a {kind.type} {name!r} has no sample {sample!r}; left out"
+        self.problems.append(Problem(self._path(parts), "odd_sample", detail))
+
+    def _report_duplicates(self, series: Series) -> None:
+        """Report series of which several processes say that it is theirs."""
+        for (sample, labels, _), parts in series.items():
+            processes = sorted({process for _, _, process in parts})
+            if len(processes) > 1:
+                detail = f"{sample}{dict(labels)} is written by {', '.join(processes)}"
+                self.problems.append(Problem(self._path(parts), "duplicate_series", detail))
+
+    def _report_buckets(self, name: str, shape: HistogramShape) -> None:
+        """Report buckets that cannot be read or that not every process has."""
+        for text, parts in shape.unreadable.items():
+            detail = f"histogram {name!r}: the bucket bound {text!r} is not a number; left out"
+            self.problems.append(Problem(self._path(parts), "odd_sample", detail))
+        if shape.hidden:
+            hidden = ", ".join(map(format_value, sorted(shape.hidden)))
+            detail = f"histogram {name!r}: not every process has the bounds {hidden}; left out"
+            path = self._path(shape.hidden_parts)
+            self.problems.append(Problem(path, "bucket_conflict", detail))
+
+    # -- from slots to groups --------------------------------------------------------------
+
+    def groups(self) -> tuple[list[_Group], Pick]:
+        """Return the groups, and how to put what they give into the order of the slots."""
+        members: dict[tuple[Merge, int], list[int]] = defaultdict(list)
+        for merge, start, stop in self._merges:
+            for slot in range(start, stop):
+                members[merge, len(self._slots[slot])].append(slot)
+        groups = []
+        order: list[int] = []
+        for (merge, _), slots in members.items():
+            # In the order of the file, columns of files that look alike become plain slices.
+            slots.sort(key=lambda slot: self._slots[slot][0])
+            columns = zip(*[self._slots[slot] for slot in slots], strict=True)
+            groups.append(_Group(merge, [_pick(column) for column in columns]))
+            order += slots
+        where = [0] * len(order)
+        for position, slot in enumerate(order):
+            where[slot] = position
+        return groups, _pick(where)
+
+
+def _page_order(item: tuple[tuple[str, Labels, str | None], object]) -> tuple[Labels, str, str]:
+    """Sort series by labels first, so that the samples of one child stand together."""
+    (sample, labels, bound), _ = item
+    return labels, sample, bound or ""
+
+
+def _with_process(labels: Labels, process: str) -> Labels:
+    """Add the *process* that tells series apart to their *labels*, as the label `pid`.
+
+    A label `pid` of the user's own stays: a label on the series beats an automatic one.
+    """
+    if any(name == "pid" for name, _ in labels):
+        return labels
+    return tuple(sorted((*labels, ("pid", process))))

@@ -1,0 +1,145 @@
+"""Registering the merged view with a registry, whatever state the process is in.
+
+Every outcome is told: there is no exception to catch and nothing that silently serves one
+process's share.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+
+from prometheus_client import REGISTRY, CollectorRegistry, values
+
+from mpmetrics.collector import MultiProcessCollector, collect
+from mpmetrics.environment import VARIABLE, directory_from_environment, why_unusable
+from mpmetrics.page import Page
+from mpmetrics.sources import DirectorySource, RegistrySource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from prometheus_client import Metric
+
+    Prefixes = str | Iterable[str] | None
+    Mode = Literal["shared", "isolated", "in_process"]
+
+_LATCHED: Final = (
+    f"prometheus_client was imported before {VARIABLE} was set, so this process keeps its own "
+    "values in memory, where no other process sees them"
+)
+
+
+class Registration(NamedTuple):
+    """What `register` did: *mode*, *reason* for a person, and the *registry* to serve.
+
+    "shared": the given registry accepted the merged view. "isolated": it already had the same
+    timeseries, so *registry* is a new one that holds the merged view alone. "in_process": there
+    is no merged view; *registry* is the given one and has this process's values only.
+
+    *path* is the directory, or None when there is none to speak of; *given* the given registry.
+    """
+
+    mode: Mode
+    reason: str
+    registry: Any
+    path: str | None
+    given: Any
+
+    def page(
+        self,
+        include: Prefixes = (),
+        exclude: Prefixes = (),
+        labels: Mapping[str, str] | None = None,
+    ) -> Page:
+        """Return a page that has every family once: merged where there is a merged value.
+
+        That holds as well for families that the registry gets later. The arguments are `Page`'s.
+        """
+        sources: list[object] = [RegistrySource(self.given)]
+        if self.path is not None:
+            sources.insert(0, DirectorySource(self.path))
+        return Page(sources, include, exclude, labels)
+
+
+def register(
+    registry: Any = None,  # noqa: ANN401 - registries are duck-typed
+    path: str | os.PathLike[str] | None = None,
+) -> Registration:
+    """Register the merged view of *path* (or of the environment's directory) with *registry*.
+
+    *registry* is prometheus_client's global one when None. When it already has timeseries of the
+    same names, it is left as it is and the merged view goes to an isolated registry.
+    """
+    given = REGISTRY if registry is None else registry
+    directory = directory_from_environment() if path is None else os.fspath(path)
+    if directory is None:
+        return _in_process(given, f"{VARIABLE} is not set")
+    why = why_unusable(directory)
+    if why:
+        named = "the directory" if path is not None else VARIABLE
+        return _in_process(given, f"{named} is of no use: {directory!r}: {why}")
+    families = collect(directory).families
+    latched = _values_are_in_memory()
+    if latched and not families:
+        # The page reads the directory all the same: other processes may still write to it.
+        reason = f"{_LATCHED}, and {directory} is empty"
+        return Registration("in_process", reason, given, directory, given)
+    remark = f"; but {_LATCHED}" if latched else ""
+    duplicates = _duplicates(given, families)
+    if duplicates is None:
+        MultiProcessCollector(given, directory)
+        reason = f"the registry accepted the merged view of {directory}{remark}"
+        return Registration("shared", reason, given, directory, given)
+    isolated = _new_registry()
+    MultiProcessCollector(isolated, directory)
+    reason = f"the registry already has timeseries that {directory} has, too: {duplicates}{remark}"
+    return Registration("isolated", reason, isolated, directory, given)
+
+
+def _in_process(given: Any, why: str) -> Registration:  # noqa: ANN401 - duck-typed
+    """Return the registration of a process without a usable directory."""
+    reason = f"{why}; only the values of this process are served"
+    return Registration("in_process", reason, given, None, given)
+
+
+class _Claim:
+    """A collector that claims the names of families and gives nothing."""
+
+    def __init__(self, families: Sequence[Metric]) -> None:
+        self._families = families
+
+    def describe(self) -> Iterable[Metric]:
+        return self._families
+
+    def collect(self) -> Iterable[Metric]:
+        return []
+
+
+def _duplicates(registry: Any, families: Sequence[Metric]) -> str | None:  # noqa: ANN401
+    """Ask *registry* whether it has timeseries of *families*; return its complaint if so.
+
+    The question is a registration, which prometheus_client refuses with a `ValueError`. Nothing
+    is read from disk meanwhile: the registry holds its lock.
+    """
+    claim = _Claim(families)
+    try:
+        registry.register(claim)
+    except ValueError as error:
+        return str(error)
+    registry.unregister(claim)
+    return None
+
+
+def _values_are_in_memory() -> bool:
+    """Tell whether prometheus_client decided, when it was imported, against files."""
+    return not getattr(values.ValueClass, "_multiprocess", False)
+
+
+def _new_registry() -> CollectorRegistry:
+    """Return a registry that knows `?name[]=`, where prometheus_client has that."""
+    option = "support_collectors_without_names"
+    if option in inspect.signature(CollectorRegistry).parameters:
+        return CollectorRegistry(**{option: True})
+    return CollectorRegistry()

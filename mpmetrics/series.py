@@ -1,0 +1,135 @@
+"""From a raw key to what it names: family, sample, labels, help.
+
+A key is the JSON array ``[family, sample name, {label: value}, help]`` (prometheus_client,
+``mmap_dict.mmap_key``). Its text is the identity of a series within one file only: HELP is part
+of it, and so are differences in spelling. Only a parsed `Key` can be compared across files.
+"""
+
+from __future__ import annotations
+
+from json import JSONDecoder
+from typing import TYPE_CHECKING, Any, Final
+
+from mpmetrics.errors import DamagedError
+from mpmetrics.kernel import LENGTH_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
+Labels = tuple[tuple[str, str], ...]
+"""Label pairs, sorted by name."""
+
+Key = tuple[str, str, Labels, str | None, str]
+"""What a raw key says: family, sample name, labels without `le`, the label `le`, help.
+
+A plain tuple, because there are as many as there are series: the garbage collector soon stops
+following tuples of text, but it follows instances of every other class for as long as they live.
+"""
+
+BUCKET_LABEL: Final = "le"
+"""The label by which the buckets of one histogram differ: "less than or equal"."""
+
+_decoder = JSONDecoder()
+
+
+def parse_key(raw: bytes) -> Key:
+    """Return the meaning of a *raw* key (length field and JSON).
+
+    Raises `DamagedError` (with offset 0: the caller knows where the key stands) for bytes that
+    are not UTF-8, not JSON, or not of the shape above.
+    """
+    try:
+        text = str(raw[LENGTH_SIZE:], "utf-8")
+        decoded, end = _decoder.raw_decode(text)
+        if end != len(text):
+            decoded = _decoder.decode(text)
+        if "\\ud" in text or "\\uD" in text:
+            decoded = _without_surrogates(decoded)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(0, f"a key that is not UTF-8 JSON: {_excerpt(raw)}") from error
+    try:
+        family, sample, labels, help_text = decoded
+        # Joining is the quickest way to ask whether all of them are strings.
+        "".join((family, sample, help_text, *labels.values()))
+        bound = labels.pop(BUCKET_LABEL, None)
+        pairs = tuple(sorted(labels.items()))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise DamagedError(0, f"a key of another shape: {_excerpt(raw)}") from error
+    if not (family and sample) or "" in labels:
+        raise DamagedError(0, f"a key with an empty name: {_excerpt(raw)}")
+    return family, sample, pairs, bound, help_text
+
+
+class KeyTable:
+    """The meaning of every raw key that was met and is still in use.
+
+    Most keys of a directory are those of histogram buckets, and those of one histogram differ in
+    nothing but the text of `le`. So a bucket is parsed once, with that text cut out; the others
+    are recognised by what surrounds it.
+    """
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.meanings: dict[bytes, Key] = {}
+        self._bounds: dict[bytes, str] = {}
+        self._around: dict[bytes, Key] = {}
+
+    def learn(self, raw: bytes) -> None:
+        """Find out what a *raw* key means. Raises `DamagedError`, like `parse_key`."""
+        # Within a JSON string the quotes would be escaped, so this can only be the label itself,
+        # or the end of a longer label name that ends in an escaped quote.
+        start = raw.find(b'"le": "') + 7
+        if start < 7 or raw[start - 8 : start - 7] == b"\\":
+            self.meanings[raw] = parse_key(raw)
+            return
+        end = raw.find(b'"', start)
+        around = raw[LENGTH_SIZE:start] + raw[end:]
+        bound = self._bounds.get(raw[start:end])
+        key = self._around.get(around)
+        if key is None or bound is None:
+            key = parse_key(raw)
+            bound = key[3]
+            if bound is None or bound.encode() != raw[start:end] or b'"le"' in raw[end:]:
+                self.meanings[raw] = key
+                return
+            self._bounds[raw[start:end]] = bound
+            self._around[around] = key
+        self.meanings[raw] = (*key[:3], bound, key[4])
+
+    def keep(self, live: AbstractSet[bytes]) -> None:
+        """Forget every key that is not in *live*."""
+        self.meanings = {raw: self.meanings[raw] for raw in live}
+        self._bounds.clear()
+        self._around.clear()
+
+
+def with_bound(labels: Labels, bound: str | None) -> Labels:
+    """Return *labels* with the label `le`, unless *bound* is None."""
+    return labels if bound is None else tuple(sorted((*labels, (BUCKET_LABEL, bound))))
+
+
+def _without_surrogates(value: Any) -> Any:  # noqa: ANN401 - JSON of any shape
+    """Replace lone surrogates, which UTF-8 cannot express, by U+FFFD, anywhere in *value*.
+
+    JSON can spell them and Python's file system names contain them, so labels do, too. They must
+    go before series are compared, or two series could become one on the page.
+    """
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, list):
+        return [_without_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {clean_text(key): _without_surrogates(item) for key, item in value.items()}
+    return value
+
+
+def clean_text(text: str) -> str:
+    """Return *text* with every lone surrogate replaced by U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _excerpt(raw: bytes) -> str:
+    """Return the beginning of a *raw* key for a message."""
+    longest = 60
+    shown = raw[LENGTH_SIZE : LENGTH_SIZE + longest]
+    return repr(shown) + ("…" if len(raw) > LENGTH_SIZE + longest else "")

@@ -1,0 +1,141 @@
+"""The union of several sources' families: each family once, each series once.
+
+Where the merged view and this process's own registry both carry a family, the merged one wins,
+whole family: the other is one process's share. Between other sources series are joined, and of
+equal series the first is kept. Prometheus, too, keeps the first; the difference is that here the
+first is the right one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from prometheus_client import Metric
+
+from mpmetrics.errors import Problem
+from mpmetrics.exposition import exposed_name
+from mpmetrics.families import MergedFamily
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from prometheus_client.samples import Sample
+
+# The sample names that a family of each type occupies besides its own name.
+_SUFFIXES: Final[Mapping[str, tuple[str, ...]]] = {
+    "counter": ("_total",),
+    "summary": ("_sum", "_count"),
+    "histogram": ("_bucket", "_sum", "_count"),
+    "gaugehistogram": ("_bucket", "_gsum", "_gcount"),
+    "info": ("_info",),
+}
+
+
+class Contribution(NamedTuple):
+    """What one *source* brings: its *families*, and whether they are this process's share."""
+
+    source: str
+    in_process: bool
+    families: Sequence[Metric]
+
+
+class Union(NamedTuple):
+    """The *families* of all sources, sorted by name.
+
+    *shadowed* is how many in-process families lost to the merged view; *problems* are families
+    that could not be joined.
+    """
+
+    families: list[Metric]
+    shadowed: int
+    problems: list[Problem]
+
+
+def unite(contributions: Iterable[Contribution]) -> Union:
+    """Join the families of all *contributions*; earlier ones win where there is a conflict."""
+    by_name: dict[str, list[tuple[Contribution, Metric]]] = defaultdict(list)
+    for contribution in contributions:
+        for family in contribution.families:
+            by_name[family.name].append((contribution, family))
+    problems: list[Problem] = []
+    families = []
+    shadowed = 0
+    claimed: dict[str, str] = {}
+    for name, candidates in sorted(by_name.items()):
+        winners = _without_shadowed(candidates)
+        shadowed += len(winners) < len(candidates)
+        winners = _of_one_type(winners, problems)
+        if _claim(winners[0], claimed, problems):
+            families.append(_joined([family for _, family in winners]))
+    return Union(families, shadowed, problems)
+
+
+def _without_shadowed(
+    candidates: list[tuple[Contribution, Metric]],
+) -> list[tuple[Contribution, Metric]]:
+    """Leave out in-process families where the merged view has the family; put that first."""
+    merged = [each for each in candidates if isinstance(each[1], MergedFamily)]
+    if not merged:
+        return candidates
+    return merged + [
+        (contribution, family)
+        for contribution, family in candidates
+        if not contribution.in_process and not isinstance(family, MergedFamily)
+    ]
+
+
+def _of_one_type(
+    candidates: list[tuple[Contribution, Metric]], problems: list[Problem]
+) -> list[tuple[Contribution, Metric]]:
+    """Leave out families of another type than the first."""
+    kind = candidates[0][1].type
+    for contribution, family in candidates:
+        if family.type != kind:
+            detail = f"family {family.name!r} is {family.type!r} here but {kind!r} elsewhere"
+            problems.append(
+                Problem(contribution.source, "type_conflict", f"{detail}; left out here")
+            )
+    return [each for each in candidates if each[1].type == kind]
+
+
+def _claim(
+    winner: tuple[Contribution, Metric], claimed: dict[str, str], problems: list[Problem]
+) -> bool:
+    """Reserve the names that a family exposes; tell whether they were all free."""
+    contribution, family = winner
+    names = {family.name, exposed_name(family.name, family.type)}
+    names |= {family.name + suffix for suffix in _SUFFIXES.get(family.type, ())}
+    taken = sorted(names & claimed.keys())
+    if taken:
+        detail = f"families {family.name!r} and {claimed[taken[0]]!r} both expose {taken[0]!r}"
+        problem = Problem(
+            contribution.source, "name_clash", f"{detail}; {family.name!r} is left out"
+        )
+        problems.append(problem)
+        return False
+    claimed.update(dict.fromkeys(names, family.name))
+    return True
+
+
+def _joined(families: Sequence[Metric]) -> Metric:
+    """Return one family with the series of all, each once."""
+    first = families[0]
+    if len(families) == 1 and isinstance(first, MergedFamily):
+        return first
+    series: dict[tuple[str, tuple[tuple[str, str], ...]], Sample] = {}
+    count = 0
+    for family in families:
+        for sample in family.samples:
+            series.setdefault((sample.name, tuple(sorted(sample.labels.items()))), sample)
+            count += 1
+    if len(families) == 1 and count == len(series):
+        return first
+    return with_samples(first, list(series.values()))
+
+
+def with_samples(family: Metric, samples: list[Sample]) -> Metric:
+    """Return a family like *family* with other *samples*."""
+    copy = Metric(family.name, family.documentation, family.type, family.unit)
+    copy.samples = samples
+    return copy

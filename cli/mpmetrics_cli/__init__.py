@@ -1,0 +1,1 @@
+"""The command `mpmetrics`: each command parses, calls one function of the library, and prints."""

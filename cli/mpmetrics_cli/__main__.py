@@ -1,0 +1,26 @@
+"""The command `mpmetrics` and its sub-commands; also ``python -m mpmetrics_cli``."""
+
+from __future__ import annotations
+
+import click
+
+from mpmetrics_cli.doctor import doctor
+from mpmetrics_cli.dump import dump
+from mpmetrics_cli.program import Program
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mpmetrics-toolkit", prog_name="mpmetrics")
+def main() -> None:
+    """One correct /metrics page for a Python server of many processes.
+
+    DIR is the multiprocess directory of prometheus_client; without it, the environment variable
+    PROMETHEUS_MULTIPROC_DIR is used. Data goes to standard output, messages to standard error.
+    """
+
+
+main.add_command(dump)
+main.add_command(doctor)
+
+if __name__ == "__main__":
+    main(prog_name="mpmetrics")

@@ -41,17 +41,17 @@ class Layout:
         self._gather_values: Callable[[Data], tuple[float, ...]] | None = None
         self._gather_keys: Callable[[Data], tuple[bytes, ...]] | None = None
 
-    def extended(self, data: Data, used: int, intern: Callable[[bytes], bytes]) -> Layout:
+    def extended(self, data: Data, used: int, known: dict[bytes, bytes]) -> Layout:
         """Return the layout of a file that has grown from this one to *used* bytes of *data*.
 
-        *intern* returns the one copy of a raw key that is to be kept, so that many files with
-        the same keys hold them once. Raises `DamagedError`.
+        *known* has the one copy of each raw key that is kept, so that many files with the same
+        keys hold them once; new ones are added. Raises `DamagedError`.
         """
         if used == self.used:
             return self
         # Slices of `bytes` are hashable and quick to make; those of a reused buffer are not.
         keys, offsets = kernel.scan_keys(bytes(memoryview(data)[self.used : used]), self.used)
-        return Layout((*self.keys, *map(intern, keys)), (*self.offsets, *offsets), used)
+        return Layout((*self.keys, *map(known.setdefault, keys, keys)), (*self.offsets, *offsets), used)
 
     def matches(self, data: Data, used: int) -> bool:
         """Tell whether *data*, of which *used* bytes count, begins with exactly these entries."""

@@ -179,22 +179,26 @@ class Prefixes:
         self.form = form
         self._added = dict(form.labels)
         self._names: dict[str, str] = {}
+        self._label_names: dict[str, str] = {}
         self._pairs: dict[tuple[str, str], str] = {}
 
     def sample(self, name: str, labels: Labels) -> str:
         """Return the prefix of a sample; *labels* are sorted by name."""
-        opening = self._names.get(name) or self._opening(name)
-        pairs = self._join(self._complete(labels))
-        return f"{opening}{pairs}}} " if pairs else f"{opening.rstrip('{,')}{self._closing(name)} "
+        return self.joined(name, self._join(self._complete(labels)))
 
-    def around(self, name: str, labels: Labels, label: str) -> tuple[str, str]:
-        """Return what stands before and after the value of *label*, which *labels* lacks."""
-        opening = self._names.get(name) or self._opening(name)
+    def around(self, labels: Labels, label: str) -> tuple[str, str]:
+        """Return *labels* as written, those before and those after where *label* belongs."""
         labels = self._complete(labels)
-        before = self._join([pair for pair in labels if pair[0] < label])
-        after = self._join([pair for pair in labels if pair[0] > label])
-        before, after = before and f"{before},", after and f",{after}"
-        return f'{opening}{before}{label}="', f'"{after}}} '
+        before = [pair for pair in labels if pair[0] < label]
+        return self._join(before), self._join(labels[len(before) :])
+
+    def joined(self, name: str, *pairs: str) -> str:
+        """Return the prefix of a sample whose labels are written in *pairs*, some of them ""."""
+        opening = self._names.get(name) or self._opening(name)
+        text = ",".join(filter(None, pairs))
+        if text:
+            return f"{opening}{text}}} "
+        return f"{opening.rstrip('{,')}{'}' if opening[0] == '{' else ''} "
 
     def _complete(self, labels: Labels) -> Labels:
         """Add the labels of the format; those of the series win."""
@@ -208,7 +212,10 @@ class Prefixes:
 
     def _pair(self, pair: tuple[str, str]) -> str:
         name, value = pair
-        self._pairs[pair] = text = f'{self.form.label_name(name)}="{_escape(value)}"'
+        written = self._label_names.get(name)
+        if written is None:
+            written = self._label_names[name] = self.form.label_name(name)
+        self._pairs[pair] = text = f'{written}="{_escape(value)}"'
         return text
 
     def _opening(self, name: str) -> str:
@@ -216,10 +223,6 @@ class Prefixes:
         written = self.form.name(name)
         self._names[name] = text = f"{{{written}," if written[0] == '"' else f"{written}{{"
         return text
-
-    def _closing(self, name: str) -> str:
-        """Return what closes a sample without labels."""
-        return "}" if self._names[name][0] == "{" else ""
 
 
 def _sample_line(family: Metric, sample: Sample, prefixes: Prefixes) -> str:

@@ -67,12 +67,18 @@ class Template:
     that any number of threads may write at once.
     """
 
-    def __init__(self, name: str, kind: str, help_text: str, naming: Naming) -> None:
-        """Take the family's *name*, type (*kind*), *help_text* and the names of its series."""
+    def __init__(
+        self, name: str, kind: str, help_text: str, naming: Naming, *, some_may_lack: bool = False
+    ) -> None:
+        """Take the family's *name*, type (*kind*), *help_text* and the names of its series.
+
+        *some_may_lack* a value (None): gauges that nobody has set yet.
+        """
         self.name = name
         self.type = kind
         self.help = help_text
         self._naming = naming
+        self._some_may_lack = some_may_lack
         self._written: dict[Format, _Written] = {}
 
     def samples(self, values: Values) -> list[Sample]:
@@ -88,13 +94,22 @@ class Template:
         before = self._written.get(form) or self._blank(form)
         if before.values is values:
             return before.text
+        if self._some_may_lack and None in values:
+            return before.header + self._lines_of_some(values, before.prefixes)
         lines = kernel.format_lines(before.prefixes, values, before.values, before.lines)
-        body = "".join(lines)
-        text = before.header + body if body else ""
+        text = "".join([before.header, *lines]) if lines else ""
         if form not in self._written and len(self._written) >= _FORMATS_REMEMBERED:
             self._written = {}
         self._written[form] = before._replace(values=values, lines=lines, text=text)
         return text
+
+    def _lines_of_some(self, values: Values, prefixes: Sequence[str]) -> str:
+        """Return lines for the series that have a value; too few gauges to remember them."""
+        return "".join(
+            f"{prefix}{kernel.format_value(value)}\n"
+            for prefix, value in zip(prefixes, values, strict=True)
+            if value is not None
+        )
 
     def _blank(self, form: Format) -> _Written:
         """Return what there is before the first writing: headers, prefixes, no values."""

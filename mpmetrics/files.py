@@ -6,7 +6,6 @@ prometheus_client names a worker's file ``<type>_<id>.db``, a gauge's ``gauge_<m
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import stat
@@ -43,10 +42,12 @@ _NAME: Final = re.compile(
     re.DOTALL,
 )
 
-# Opening a named pipe for reading would wait for a writer; with this flag it does not.
-_DO_NOT_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
+# Opening a named pipe for reading would wait for a writer; with O_NONBLOCK it does not.
+_OPEN_FLAGS: Final = os.O_RDONLY | sum(
+    getattr(os, flag, 0) for flag in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY")
+)
 
-_FIRST_READ: Final = 1 << 16
+_FIRST_READ: Final = 1 << 14
 
 
 class FileName(NamedTuple):
@@ -171,40 +172,47 @@ class Buffer:
         many bytes are used and the file's identity, taken before the reading. Raises `OSError`,
         or `DamagedError` when the file ends before its used bytes do.
         """
-        with io.FileIO(path, opener=_open_without_waiting) as file:
-            status = os.fstat(file.fileno())
+        descriptor = os.open(path, _OPEN_FLAGS)
+        try:
+            status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise NotAMetricsFileError(path)
-            used = self._fill(file, expected or _FIRST_READ, status.st_size)
+            used = self._fill(descriptor, expected or _FIRST_READ, status.st_size)
+        finally:
+            os.close(descriptor)
         return used, Identity(status.st_dev, status.st_ino, status.st_ctime_ns)
 
-    def _fill(self, file: io.FileIO, expected: int, size: int) -> int:
+    def _fill(self, descriptor: int, expected: int, size: int) -> int:
         """Read the header and what it counts as used, the rest of the *size* is preallocated."""
-        end = self._read(file, 0, min(expected, size))
+        end = self._read(descriptor, 0, min(expected, size))
         used = kernel.read_used(self.data[: min(end, kernel.HEADER_SIZE)])
         if used > end > 0:
             # The file may have grown since its size was taken: ask again before blaming it.
-            size = os.fstat(file.fileno()).st_size
+            size = os.fstat(descriptor).st_size
             if used <= size:
-                end += self._read(file, end, used)
+                end += self._read(descriptor, end, used)
             if used > end:
                 raise DamagedError(end, f"{used} bytes are used, but the file ends at {size}")
         return used
 
-    def _read(self, file: io.FileIO, start: int, stop: int) -> int:
+    def _read(self, descriptor: int, start: int, stop: int) -> int:
         """Read on from *start* to *stop*, as far as the file goes; return how many bytes."""
         if stop > len(self.data):
             self.data.extend(bytes(stop - len(self.data)))
         done = start
         with memoryview(self.data) as view:
             while done < stop:
-                count = file.readinto(view[done:stop])
-                if not count:
+                count = _read_into(descriptor, view[done:stop])
+                if count == 0:
                     break
                 done += count
         return done - start
 
 
-def _open_without_waiting(path: str, flags: int) -> int:
-    """Open *path* the way `io.FileIO` asks for, but never wait for the other end of a pipe."""
-    return os.open(path, flags | _DO_NOT_WAIT)
+def _read_into(descriptor: int, view: memoryview) -> int:
+    """Read from *descriptor* as much as *view* has room for, or less; return how much."""
+    if hasattr(os, "readv"):
+        return os.readv(descriptor, [view])
+    data = os.read(descriptor, len(view))
+    view[: len(data)] = data
+    return len(data)

@@ -9,33 +9,37 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from mpmetrics.kernel import format_value
 from mpmetrics.merging import counts_between, cumulative, shared_bounds
 from mpmetrics.series import BUCKET_LABEL, with_bound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from mpmetrics.exposition import Prefixes
-    from mpmetrics.series import Labels
+    from mpmetrics.series import Labels, SeriesName
 
-    Part = tuple[tuple[int, ...], str, str]
-    Parts = tuple[Part, ...]
-    Series = dict[tuple[str, Labels, str | None], Parts]
-    Buckets = dict[float, Parts]
-    Owner = Callable[[int], int]
-
-# A *part* of a series is one distinct key that names it: where its values stand in *flat*, its
-# HELP, and the process when that tells series apart. Nearly every series has one part.
+    Places = tuple[int, ...]
+    Series = dict[SeriesName, Places]
+    Buckets = dict[float, Places]
 
 
-def joined(parts: Parts) -> tuple[int, ...]:
-    """Return the places of all *parts* of one series, in file order."""
-    if len(parts) == 1:
-        return parts[0][0]
-    return tuple(sorted(place for at, _, _ in parts for place in at))
+# Stands for the bound while everything around it is written; no label can contain it as such.
+_HOLE: Final = "\n"
+
+
+class Origins(Protocol):
+    """Tells where values come from."""
+
+    def owner(self, place: int) -> int:
+        """Return the number of the file that the value at *place* in *flat* comes from."""
+        ...  # pragma: no cover - a protocol has no body
+
+    def origin(self, place: int) -> tuple[int, str]:
+        """Return that and, where one file has the series twice, the HELP to tell them apart."""
+        ...  # pragma: no cover - a protocol has no body
 
 
 class _Child(NamedTuple):
@@ -47,7 +51,7 @@ class _Child(NamedTuple):
     """
 
     labels: Labels
-    bounds: list[float]
+    bounds: tuple[float, ...]
     has_sum: bool
     parts: list[dict[float, list[int]]] | None
 
@@ -56,61 +60,62 @@ class HistogramShape:
     """The children of a histogram family, in page order, and how their values come about.
 
     *slots* are the places that the rule has to merge for them. *hidden* are the bounds that not
-    all processes have, *hidden_parts* an example; *unreadable* are the buckets whose bound is
-    not a number, by label text.
+    all processes have, *unreadable* the texts that are no bound; both with places as examples.
     """
 
-    def __init__(self, family: str, series: Series, owner: Owner, *, accumulate: bool) -> None:
-        """Sort out the *series* of a *family*; *owner* tells which file a place belongs to."""
-        self.slots: list[tuple[int, ...]] = []
-        self.hidden: set[float] = set()
-        self.hidden_parts: Parts = ()
-        self.unreadable: dict[str, Parts] = {}
+    def __init__(self, family: str, series: Series, origins: Origins, *, accumulate: bool) -> None:
+        """Sort out the *series* of a *family*; *origins* knows where values come from."""
+        self.slots: list[Places] = []
+        self.hidden: dict[float, Places] = {}
+        self.unreadable: dict[str, Places] = {}
         self._sum, self._bucket, self._count = (
             f"{family}{suffix}" for suffix in ("_sum", "_bucket", "_count")
         )
         self._accumulate = accumulate
         self._children: list[_Child] = []
         for labels, buckets in sorted(self._buckets(series).items()):
-            self._add_child(labels, buckets, series.get((self._sum, labels, None), ()), owner)
+            sums = series.get((self._sum, labels, None))
+            self._add_child(labels, buckets, sums, origins)
 
     def _buckets(self, series: Series) -> dict[Labels, Buckets]:
         """Return the buckets, by bound, of each child that has any or has at least a count."""
         children: dict[Labels, Buckets] = defaultdict(dict)
         bounds = _Bounds()
-        for (sample, labels, text), parts in series.items():
+        for (sample, labels, text), at in series.items():
             if sample == self._bucket:
                 bound = bounds[text or ""]
                 if bound is None:
-                    self.unreadable[text or ""] = parts
+                    self.unreadable[text or ""] = at
                 else:
                     buckets = children[labels]
-                    buckets[bound] = buckets[bound] + parts if bound in buckets else parts
-        for (sample, labels, _), parts in series.items():
+                    known = buckets.setdefault(bound, at)
+                    if known is not at:
+                        buckets[bound] = tuple(sorted(known + at))
+        for (sample, labels, _), at in series.items():
             # Without buckets the count is all there is: what +Inf would have.
             if sample == self._count and labels not in children:
-                children[labels][math.inf] = parts
+                children[labels][math.inf] = at
         return children
 
-    def _add_child(self, labels: Labels, buckets: Buckets, sums: Parts, owner: Owner) -> None:
+    def _add_child(
+        self, labels: Labels, buckets: Buckets, sums: Places | None, origins: Origins
+    ) -> None:
         """Add one child and the slots that it needs."""
-        bounds = sorted(buckets)
+        bounds = tuple(sorted(buckets))
+        places = [buckets[bound] for bound in bounds]
         # The sum of observations that may be negative can fall. OpenMetrics forbids it, and
         # prometheus_client leaves it out, too, while it is not in multiprocess mode.
-        has_sum = bool(sums) and (bounds[0] >= 0 or not self._accumulate)
-        if has_sum:
-            self.slots.append(joined(sums))
-        split = None
-        parts = [buckets[bound] for bound in bounds]
-        if bounds[-1] == math.inf and _is_uniform(parts, owner):
-            self.slots += [part[0][0] for part in parts]
+        has_sum = sums is not None and (bounds[0] >= 0 or not self._accumulate)
+        if sums is not None and has_sum:
+            self.slots.append(sums)
+        parts = None
+        if bounds[-1] == math.inf and _is_uniform(places, origins):
+            self.slots += places
         else:
-            split = _by_process(buckets, owner)
-            bounds = shared_bounds([sorted(part) for part in split])
-            for bound in buckets.keys() - set(bounds):
-                self.hidden.add(bound)
-                self.hidden_parts = buckets[bound]
-        self._children.append(_Child(labels, bounds, has_sum, split))
+            parts = _by_process(buckets, origins)
+            bounds = tuple(shared_bounds([sorted(part) for part in parts]))
+            self.hidden |= {bound: buckets[bound] for bound in buckets.keys() - set(bounds)}
+        self._children.append(_Child(labels, bounds, has_sum, parts))
 
     def names(self) -> list[tuple[str, Labels]]:
         """Return the names of all series, in the order of `values`."""
@@ -118,9 +123,7 @@ class HistogramShape:
         for labels, bounds, has_sum, _ in self._children:
             if has_sum:
                 names.append((self._sum, labels))
-            names += [
-                (self._bucket, with_bound(labels, format_value(bound))) for bound in bounds
-            ]
+            names += [(self._bucket, with_bound(labels, format_value(bound))) for bound in bounds]
             if self._accumulate:
                 names.append((self._count, labels))
         return names
@@ -128,16 +131,17 @@ class HistogramShape:
     def prefixes(self, prefixes: Prefixes) -> list[str]:
         """Return what stands before the value of each series, in the order of `values`."""
         texts: list[str] = []
-        written = {math.inf: "+Inf"}
+        written: dict[tuple[float, ...], list[str]] = {}
         for labels, bounds, has_sum, _ in self._children:
+            pairs = prefixes.around(labels, BUCKET_LABEL)
             if has_sum:
-                texts.append(prefixes.sample(self._sum, labels))
-            before, after = prefixes.around(self._bucket, labels, BUCKET_LABEL)
-            for bound in bounds:
-                text = written.get(bound) or written.setdefault(bound, format_value(bound))
-                texts.append(f"{before}{text}{after}")
+                texts.append(prefixes.joined(self._sum, *pairs))
+            if bounds not in written:
+                written[bounds] = [f'{BUCKET_LABEL}="{format_value(bound)}"' for bound in bounds]
+            start, end = prefixes.joined(self._bucket, pairs[0], _HOLE, pairs[1]).split(_HOLE)
+            texts += [f"{start}{bound}{end}" for bound in written[bounds]]
             if self._accumulate:
-                texts.append(prefixes.sample(self._count, labels))
+                texts.append(prefixes.joined(self._count, *pairs))
         return texts
 
     def values(self, merged: Sequence[float], flat: Sequence[Any]) -> list[float]:
@@ -174,33 +178,30 @@ class _Bounds(dict[str, "float | None"]):
         return self[text]
 
 
-def _is_uniform(buckets: Sequence[Parts], owner: Owner) -> bool:
-    """Tell whether every process that has one of the *buckets* has all of them."""
-    if any([len(parts) != 1 for parts in buckets]):
-        return False
-    places = [parts[0][0] for parts in buckets]
+def _is_uniform(places: Sequence[Places], origins: Origins) -> bool:
+    """Tell whether every process that has one of several buckets has each of them once."""
     first, last = places[0], places[-1]
-    if any([len(at) != len(first) for at in places]):
+    if len(set(map(len, places))) > 1:
         return False
     # prometheus_client makes the buckets of a child one after the other, so this is the rule.
-    distance = len(places) - 1
-    if all([end - start == distance for start, end in zip(first, last, strict=True)]):
+    if {end - start for start, end in zip(first, last, strict=True)} == {len(places) - 1}:
         return True
-    owners = [owner(place) for place in first]
-    return all([owner(place) for place in at] == owners for at in places[1:])
+    owners = [origins.owner(place) for place in first]
+    return len(set(owners)) == len(owners) and all(
+        [origins.owner(place) for place in at] == owners for at in places[1:]
+    )
 
 
-def _by_process(buckets: Buckets, owner: Owner) -> list[dict[float, list[int]]]:
+def _by_process(buckets: Buckets, origins: Origins) -> list[dict[float, list[int]]]:
     """Sort the places of *buckets* by who wrote them.
 
     One process with two HELP texts counts as two: it has two histograms.
     """
-    split: dict[tuple[int, str], dict[float, list[int]]] = defaultdict(dict)
-    for bound, parts in buckets.items():
-        for at, help_text, _ in parts:
-            for place in at:
-                split[owner(place), help_text].setdefault(bound, []).append(place)
-    return [split[key] for key in sorted(split)]
+    parts: dict[tuple[int, str], dict[float, list[int]]] = defaultdict(dict)
+    for bound, at in buckets.items():
+        for place in at:
+            parts[origins.origin(place)].setdefault(bound, []).append(place)
+    return [parts[origin] for origin in sorted(parts)]
 
 
 def _merge_parts(

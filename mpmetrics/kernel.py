@@ -133,34 +133,44 @@ def format_value(value: float) -> str:
     """Return *value* the way Prometheus writes it: shortest digits, Go's exponents and names."""
     if -math.inf < value < GO_EXPONENT_FROM:
         return repr(value)
-    if value != value:  # noqa: PLR0124 - the definition of NaN, and quicker than a call
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    digits = repr(value)
-    point = digits.find(".")
-    if point < 0 or "e" in digits:
-        return digits
-    mantissa = f"{digits[0]}.{digits[1:point]}{digits[point + 1 :]}".rstrip("0").rstrip(".")
-    return f"{mantissa}e+{point - 1:02d}"
+    return _format_special(value)
+
+
+_EXPONENTS: Final = tuple(f"e+{exponent:02d}" for exponent in range(17))
+
+
+def _format_special(value: float) -> str:
+    """Return what differs from `repr`: large numbers, infinities and NaN."""
+    text = repr(value)
+    point = text.find(".")
+    if point < 0 or "e" in text:
+        return _NOT_NUMBERS.get(text, text)
+    digits = text.replace(".", "").rstrip("0")
+    mantissa = f"{digits[0]}.{digits[1:]}" if len(digits) > 1 else digits
+    return mantissa + _EXPONENTS[point - 1]
+
+
+_NOT_NUMBERS: Final = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
 
 
 def format_lines(
     prefixes: Sequence[str],
-    values: Sequence[float | None],
+    values: Sequence[float],
     old_values: Sequence[float | None],
     old_lines: Sequence[str],
 ) -> list[str]:
-    """Return one line a series, *prefix* and value; an absent series (None) has an empty line.
+    """Return one line a series: *prefix* and value.
 
     Lines whose value is that of *old_values* are taken from *old_lines*. Zero is always written
     again, because -0.0 equals 0.0.
     """
+    lowest, highest, special = -math.inf, GO_EXPONENT_FROM, _format_special
     return [
         line
         if value == old and value
-        else ("" if value is None else f"{prefix}{format_value(value)}\n")
-        for prefix, value, old, line in zip(
-            prefixes, values, old_values, old_lines, strict=True
-        )
+        # What `format_value` does, without the call.
+        else f"{prefix}{value!r}\n"
+        if lowest < value < highest
+        else f"{prefix}{special(value)}\n"
+        for prefix, value, old, line in zip(prefixes, values, old_values, old_lines, strict=True)
     ]

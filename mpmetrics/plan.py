@@ -5,8 +5,9 @@ grows. It finds out which values belong to one series, which families they form,
 they stand on the page, and what contradicts what. After that a scrape is only arithmetic.
 
 The values of all files stand behind each other in one list, *flat*, in the order of the files.
-Series with the same rule and the same number of contributions form a *group*: the first
-contribution of each, the second of each and so on are the columns that the rule works on.
+Series of the same kind and with the same number of contributions form a *group*: the first
+contribution of each, the second of each and so on are the columns that the rule works on. Where
+the files of all workers look alike, these columns are plain slices of *flat*.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mpmetrics.errors import Problem
 from mpmetrics.exposition import exposed_name
 from mpmetrics.families import MergedFamily, PlainNaming, Template
-from mpmetrics.histograms import HistogramShape, joined
+from mpmetrics.histograms import HistogramShape
 from mpmetrics.kernel import format_value
 from mpmetrics.merging import RULES, SAMPLES
 from mpmetrics.series import clean_text, with_bound
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from mpmetrics.files import WorkerFile
-    from mpmetrics.histograms import Part, Series
+    from mpmetrics.histograms import Series
     from mpmetrics.merging import Merge
-    from mpmetrics.series import Key, Labels
+    from mpmetrics.series import Key, Labels, SeriesName
 
     Flat = Sequence[Any]
     Pick = Callable[[Flat], Sequence[Any]]
@@ -125,8 +126,10 @@ class _Builder:
         self._accumulate = accumulate
         self._starts: list[int] = []
         self._slots: list[tuple[int, ...]] = []
-        self._merges: list[tuple[Merge, int, int]] = []
+        self._kinds: list[tuple[Kind, int, int]] = []
         self._claimed: dict[str, str] = {}
+        self._helps: dict[tuple[str, Kind], str] = {}
+        self._variants: dict[int, str] = {}
 
     # -- from segments to families ---------------------------------------------------------
 
@@ -138,28 +141,32 @@ class _Builder:
             if self._claim(name, kind.type):
                 start = len(self._slots)
                 template, shape = self._family(name, kind, kinds[kind])
-                self._merges.append((RULES[kind].merge, start, len(self._slots)))
+                self._kinds.append((kind, start, len(self._slots)))
                 plans.append(FamilyPlan(template, start, len(self._slots), shape))
         return plans
 
     def _series_by_family(self) -> dict[str, dict[Kind, Series]]:
         """Sort all distinct keys by family, kind and series."""
-        families: dict[str, dict[Kind, Series]] = defaultdict(dict)
+        families: dict[str, dict[Kind, Series]] = defaultdict(lambda: defaultdict(dict))
         keys = self._keys
         for (kind, process), table in self._tables().items():
+            strip_total = kind.type == "counter"
+            of_kind: dict[str, Series] = {}
             for raw, at in table.items():
-                name, sample, labels, bound, help_text = keys[raw]
-                if kind.type == "counter":
+                name, series_name, help_text = keys[raw]
+                if strip_total:
                     name = name.removesuffix("_total")
                 if process:
-                    labels = _with_process(labels, process)
-                kinds = families[name]
-                series = kinds.get(kind)
+                    series_name = _with_process(series_name, process)
+                series = of_kind.get(name)
                 if series is None:
-                    series = kinds[kind] = {}
-                identity = sample, labels, bound
-                part = (at, help_text, process)
-                series[identity] = (*series[identity], part) if identity in series else (part,)
+                    series = of_kind[name] = families[name][kind]
+                    self._helps.setdefault((name, kind), help_text)
+                known = series.setdefault(series_name, at)
+                if known is not at:
+                    # The same series under another HELP, in another spelling, or of two processes.
+                    series[series_name] = tuple(sorted(known + at))
+                    self._variants.update(dict.fromkeys(at, help_text))
         return families
 
     def _tables(self) -> dict[tuple[Kind, str], dict[bytes, tuple[int, ...]]]:
@@ -199,7 +206,7 @@ class _Builder:
             else:
                 reason, here, elsewhere = "mode_conflict", other.mode, chosen.mode
             detail = f"family {name!r} is {here!r} here but {elsewhere!r} in other files"
-            path = self._path(next(iter(kinds[other].values())))
+            path = self._path(next(iter(kinds[other].values()))[-1])
             self.problems.append(Problem(path, reason, f"{detail}; left out here"))
         return chosen
 
@@ -214,13 +221,17 @@ class _Builder:
         self._claimed.update(dict.fromkeys(names, name))
         return True
 
-    def _path(self, parts: Sequence[Part]) -> str:
-        """Return the path of the last file that *parts* of a series come from."""
-        return self._segments[self.owner(parts[-1][0][-1])].file.path
+    def _path(self, place: int) -> str:
+        """Return the path of the file that the value at *place* comes from."""
+        return self._segments[self.owner(place)].file.path
 
-    def owner(self, index: int) -> int:
-        """Return the number of the segment that the value at *index* comes from."""
-        return bisect_right(self._starts, index) - 1
+    def owner(self, place: int) -> int:
+        """Return the number of the segment that the value at *place* comes from."""
+        return bisect_right(self._starts, place) - 1
+
+    def origin(self, place: int) -> tuple[int, str]:
+        """Return the owner and, for a second key of the same series, its HELP."""
+        return self.owner(place), self._variants.get(place, "")
 
     # -- from series to slots --------------------------------------------------------------
 
@@ -228,86 +239,95 @@ class _Builder:
         self, name: str, kind: Kind, series: Series
     ) -> tuple[Template, HistogramShape | None]:
         """Plan one family: its series in page order and a slot for each merged value."""
-        help_text = next(iter(series.values()))[0][1]
+        help_text = self._helps[name, kind]
         suffixes = {
             sample: SAMPLES[kind.type].get(sample.removeprefix(name))
-            for sample in {identity[0] for identity in series}
+            for sample in {sample for sample, _, _ in series}
         }
-        for (sample, _, _), parts in series.items() if None in suffixes.values() else ():
-            if suffixes[sample] is None:
-                self._report_odd(name, kind, sample, parts)
+        if None in suffixes.values():
+            self._report_odd(name, kind, series, suffixes)
         if RULES[kind].per_process:
             self._report_duplicates(series)
         if kind.type == "histogram":
-            shape = HistogramShape(name, series, self.owner, accumulate=self._accumulate)
+            shape = HistogramShape(name, series, self, accumulate=self._accumulate)
             self._slots += shape.slots
             self._report_buckets(name, shape)
             return Template(name, kind.type, help_text, shape), shape
         naming = PlainNaming()
-        for (sample, labels, bound), parts in sorted(series.items(), key=_page_order):
+        for (sample, labels, bound), at in sorted(series.items(), key=_page_order):
             suffix = suffixes[sample]
             if suffix is not None:
                 naming.append((name + suffix, with_bound(labels, bound)))
-                self._slots.append(joined(parts))
-        return Template(name, kind.type, help_text, naming), None
+                self._slots.append(at)
+        stamped = RULES[kind].stamped
+        return Template(name, kind.type, help_text, naming, some_may_lack=stamped), None
 
-    def _report_odd(self, name: str, kind: Kind, sample: str, parts: Sequence[Part]) -> None:
-        """Report a *sample* name that no family *name* of this type has."""
-        detail = f"a {kind.type} {name!r} has no sample {sample!r}; left out"
-        self.problems.append(Problem(self._path(parts), "odd_sample", detail))
+    def _report_odd(
+        self, name: str, kind: Kind, series: Series, suffixes: Mapping[str, str | None]
+    ) -> None:
+        """Report sample names that no family *name* of this kind has."""
+        for (sample, _, _), at in series.items():
+            if suffixes[sample] is None:
+                detail = f"a {kind.type} {name!r} has no sample {sample!r}; left out"
+                self.problems.append(Problem(self._path(at[-1]), "odd_sample", detail))
 
     def _report_duplicates(self, series: Series) -> None:
         """Report series of which several processes say that it is theirs."""
-        for (sample, labels, _), parts in series.items():
-            processes = sorted({process for _, _, process in parts})
-            if len(processes) > 1:
-                detail = f"{sample}{dict(labels)} is written by {', '.join(processes)}"
-                self.problems.append(Problem(self._path(parts), "duplicate_series", detail))
+        for (sample, labels, _), at in series.items():
+            if len(at) > 1:
+                writers = {self._segments[self.owner(place)].file.name.id for place in at}
+                if len(writers) > 1:
+                    detail = f"{sample}{dict(labels)} is written by {', '.join(sorted(writers))}"
+                    self.problems.append(Problem(self._path(at[-1]), "duplicate_series", detail))
 
     def _report_buckets(self, name: str, shape: HistogramShape) -> None:
         """Report buckets that cannot be read or that not every process has."""
-        for text, parts in shape.unreadable.items():
+        for text, at in shape.unreadable.items():
             detail = f"histogram {name!r}: the bucket bound {text!r} is not a number; left out"
-            self.problems.append(Problem(self._path(parts), "odd_sample", detail))
+            self.problems.append(Problem(self._path(at[-1]), "odd_sample", detail))
         if shape.hidden:
             hidden = ", ".join(map(format_value, sorted(shape.hidden)))
             detail = f"histogram {name!r}: not every process has the bounds {hidden}; left out"
-            path = self._path(shape.hidden_parts)
+            path = self._path(shape.hidden[max(shape.hidden)][-1])
             self.problems.append(Problem(path, "bucket_conflict", detail))
 
     # -- from slots to groups --------------------------------------------------------------
 
     def groups(self) -> tuple[list[_Group], Pick]:
         """Return the groups, and how to put what they give into the order of the slots."""
-        members: dict[tuple[Merge, int], list[int]] = defaultdict(list)
-        for merge, start, stop in self._merges:
-            for slot in range(start, stop):
-                members[merge, len(self._slots[slot])].append(slot)
+        firsts = [at[0] for at in self._slots]
+        members: dict[Kind, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+        for kind, start, stop in self._kinds:
+            by_count = members[kind]
+            for slot, at in enumerate(self._slots[start:stop], start):
+                by_count[len(at)].append(slot)
         groups = []
         order: list[int] = []
-        for (merge, _), slots in members.items():
-            # In the order of the file, columns of files that look alike become plain slices.
-            slots.sort(key=lambda slot: self._slots[slot][0])
-            columns = zip(*[self._slots[slot] for slot in slots], strict=True)
-            groups.append(_Group(merge, [_pick(column) for column in columns]))
-            order += slots
+        for kind, by_count in members.items():
+            for slots in by_count.values():
+                # In the order of the file, columns of files that look alike become plain slices.
+                slots.sort(key=firsts.__getitem__)
+                columns = zip(*[self._slots[slot] for slot in slots], strict=True)
+                groups.append(_Group(RULES[kind].merge, [_pick(column) for column in columns]))
+                order += slots
         where = [0] * len(order)
         for position, slot in enumerate(order):
             where[slot] = position
         return groups, _pick(where)
 
 
-def _page_order(item: tuple[tuple[str, Labels, str | None], object]) -> tuple[Labels, str, str]:
+def _page_order(item: tuple[SeriesName, object]) -> tuple[Labels, str, str]:
     """Sort series by labels first, so that the samples of one child stand together."""
     (sample, labels, bound), _ = item
     return labels, sample, bound or ""
 
 
-def _with_process(labels: Labels, process: str) -> Labels:
-    """Add the *process* that tells series apart to their *labels*, as the label `pid`.
+def _with_process(series: SeriesName, process: str) -> SeriesName:
+    """Add the *process* that tells *series* apart as the label `pid`.
 
     A label `pid` of the user's own stays: a label on the series beats an automatic one.
     """
+    sample, labels, bound = series
     if any(name == "pid" for name, _ in labels):
-        return labels
-    return tuple(sorted((*labels, ("pid", process))))
+        return series
+    return sample, tuple(sorted((*labels, ("pid", process)))), bound

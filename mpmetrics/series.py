@@ -14,20 +14,26 @@ from mpmetrics.errors import DamagedError
 from mpmetrics.kernel import LENGTH_SIZE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from collections.abc import Set as AbstractSet
 
 Labels = tuple[tuple[str, str], ...]
 """Label pairs, sorted by name."""
 
-Key = tuple[str, str, Labels, str | None, str]
-"""What a raw key says: family, sample name, labels without `le`, the label `le`, help.
+SeriesName = tuple[str, Labels, str | None]
+"""What tells series of one kind apart: sample name, labels without `le`, the label `le`."""
 
-A plain tuple, because there are as many as there are series: the garbage collector soon stops
-following tuples of text, but it follows instances of every other class for as long as they live.
+Key = tuple[str, SeriesName, str]
+"""What a raw key says: family, series, help.
+
+These are plain tuples, because there are as many as there are series: the garbage collector soon
+stops following tuples of text, but it follows instances of other classes as long as they live.
 """
 
 BUCKET_LABEL: Final = "le"
 """The label by which the buckets of one histogram differ: "less than or equal"."""
+
+_BEFORE_BOUND: Final = b'"le": "'
 
 _decoder = JSONDecoder()
 
@@ -57,7 +63,7 @@ def parse_key(raw: bytes) -> Key:
         raise DamagedError(0, f"a key of another shape: {_excerpt(raw)}") from error
     if not (family and sample) or "" in labels:
         raise DamagedError(0, f"a key with an empty name: {_excerpt(raw)}")
-    return family, sample, pairs, bound, help_text
+    return family, (sample, pairs, bound), help_text
 
 
 class KeyTable:
@@ -72,29 +78,50 @@ class KeyTable:
         """Start empty."""
         self.meanings: dict[bytes, Key] = {}
         self._bounds: dict[bytes, str] = {}
-        self._around: dict[bytes, Key] = {}
+        self._around: dict[bytes, tuple[str, str, Labels, str]] = {}
 
-    def learn(self, raw: bytes) -> None:
-        """Find out what a *raw* key means. Raises `DamagedError`, like `parse_key`."""
-        # Within a JSON string the quotes would be escaped, so this can only be the label itself,
-        # or the end of a longer label name that ends in an escaped quote.
-        start = raw.find(b'"le": "') + 7
-        if start < 7 or raw[start - 8 : start - 7] == b"\\":
-            self.meanings[raw] = parse_key(raw)
-            return
-        end = raw.find(b'"', start)
-        around = raw[LENGTH_SIZE:start] + raw[end:]
-        bound = self._bounds.get(raw[start:end])
-        key = self._around.get(around)
-        if key is None or bound is None:
-            key = parse_key(raw)
-            bound = key[3]
-            if bound is None or bound.encode() != raw[start:end] or b'"le"' in raw[end:]:
-                self.meanings[raw] = key
-                return
+    def learn(self, raws: Iterable[bytes]) -> None:
+        """Find out what each of the raw keys *raws* means that is not yet known.
+
+        Raises `DamagedError`, like `parse_key`, at the first that means nothing.
+        """
+        meanings, around, bounds = self.meanings, self._around, self._bounds
+        for raw in raws:
+            if raw in meanings:
+                continue
+            # Within a JSON string the quotes would be escaped, so this can only be the label
+            # itself, or the end of a longer label name that ends in an escaped quote.
+            before = raw.find(_BEFORE_BOUND)
+            if before < 0:
+                meanings[raw] = parse_key(raw)
+                continue
+            start = before + len(_BEFORE_BOUND)
+            end = raw.find(b'"', start)
+            known = around.get(raw[LENGTH_SIZE:start] + raw[end:])
+            bound = bounds.get(raw[start:end])
+            if known is None or bound is None:
+                meanings[raw] = self._parse(raw, start, end)
+            else:
+                family, sample, labels, help_text = known
+                meanings[raw] = family, (sample, labels, bound), help_text
+
+    def _parse(self, raw: bytes, start: int, end: int) -> Key:
+        """Parse *raw*, and remember what surrounds the bound between *start* and *end*.
+
+        That is only done where the bound is certain to be the text between: not where the label
+        is not there, stands there twice, or has escapes in its name or value.
+        """
+        key = parse_key(raw)
+        family, (sample, labels, bound), help_text = key
+        if (
+            bound is not None
+            and bound.encode() == raw[start:end]
+            and raw[start - len(_BEFORE_BOUND) - 1 :][:1] != b"\\"
+            and _BEFORE_BOUND not in raw[end:]
+        ):
             self._bounds[raw[start:end]] = bound
-            self._around[around] = key
-        self.meanings[raw] = (*key[:3], bound, key[4])
+            self._around[raw[LENGTH_SIZE:start] + raw[end:]] = family, sample, labels, help_text
+        return key
 
     def keep(self, live: AbstractSet[bytes]) -> None:
         """Forget every key that is not in *live*."""

@@ -51,7 +51,8 @@ class Layout:
             return self
         # Slices of `bytes` are hashable and quick to make; those of a reused buffer are not.
         keys, offsets = kernel.scan_keys(bytes(memoryview(data)[self.used : used]), self.used)
-        return Layout((*self.keys, *map(known.setdefault, keys, keys)), (*self.offsets, *offsets), used)
+        all_keys = (*self.keys, *map(known.setdefault, keys, keys))
+        return Layout(all_keys, (*self.offsets, *offsets), used)
 
     def matches(self, data: Data, used: int) -> bool:
         """Tell whether *data*, of which *used* bytes count, begins with exactly these entries."""

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, runtime_checkable
 
 from mpmetrics.kernel import format_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from prometheus_client import Metric
     from prometheus_client.samples import Exemplar, Sample
@@ -124,8 +124,18 @@ _EXEMPLARS: Final = {"counter": "_total", "histogram": "_bucket", "gaugehistogra
 
 
 def write(families: Iterable[Metric], form: Format) -> bytes:
-    """Return the page of *families*, each written as it is, in the order in which they come."""
-    parts = [family_text(family, form) for family in families]
+    """Return the page of *families*, in the order in which they come.
+
+    Of families whose names are the same once characters that the format lacks are replaced, the
+    first is written.
+    """
+    parts = []
+    written = set()
+    for family in families:
+        name = form.name(exposed_name(family.name, family.type))
+        if name not in written:
+            written.add(name)
+            parts.append(family_text(family, form))
     if form.openmetrics:
         parts.append("# EOF\n")
     return "".join(parts).encode("utf-8", "replace")
@@ -181,16 +191,18 @@ class Prefixes:
         self._names: dict[str, str] = {}
         self._label_names: dict[str, str] = {}
         self._pairs: dict[tuple[str, str], str] = {}
+        self._replaced = False
 
     def sample(self, name: str, labels: Labels) -> str:
         """Return the prefix of a sample; *labels* are sorted by name."""
-        return self.joined(name, self._join(self._complete(labels)))
+        labels = self._complete(labels)
+        return self.joined(name, self._join(labels, labels))
 
     def around(self, labels: Labels, label: str) -> tuple[str, str]:
         """Return *labels* as written, those before and those after where *label* belongs."""
         labels = self._complete(labels)
         before = [pair for pair in labels if pair[0] < label]
-        return self._join(before), self._join(labels[len(before) :])
+        return self._join(before, labels), self._join(labels[len(before) :], labels)
 
     def joined(self, name: str, *pairs: str) -> str:
         """Return the prefix of a sample whose labels are written in *pairs*, some of them ""."""
@@ -206,17 +218,36 @@ class Prefixes:
             return labels
         return tuple(sorted({**self._added, **dict(labels)}.items()))
 
-    def _join(self, labels: Iterable[tuple[str, str]]) -> str:
+    def _join(self, labels: Sequence[tuple[str, str]], neighbours: Labels) -> str:
+        """Write *labels*, which stand on one line with their *neighbours*."""
         known = self._pairs
-        return ",".join([known.get(pair) or self._pair(pair) for pair in labels])
+        text = ",".join([known.get(pair) or self._pair(pair) for pair in labels])
+        return self._join_distinct(labels, neighbours) if self._replaced else text
 
     def _pair(self, pair: tuple[str, str]) -> str:
         name, value = pair
         written = self._label_names.get(name)
         if written is None:
             written = self._label_names[name] = self.form.label_name(name)
+            self._replaced |= written != name and written[0] != '"'
         self._pairs[pair] = text = f'{written}="{_escape(value)}"'
         return text
+
+    def _join_distinct(self, labels: Sequence[tuple[str, str]], neighbours: Labels) -> str:
+        """Write *labels* some of whose names had characters replaced.
+
+        Where that has made two names of one line equal, or a name look like one that is reserved
+        for Prometheus itself, the scheme that keeps all names apart is used instead.
+        """
+        written = [self.form.label_name(name) for name, _ in neighbours]
+        keeping = self.form._replace(escaping="values")
+        parts = []
+        for name, value in labels:
+            text = self.form.label_name(name)
+            if text != name and (text.startswith("__") or written.count(text) > 1):
+                text = keeping.label_name(name)
+            parts.append(f'{text}="{_escape(value)}"')
+        return ",".join(parts)
 
     def _opening(self, name: str) -> str:
         """Return what comes before the labels; a quoted name stands among them."""
@@ -236,8 +267,8 @@ def _sample_line(family: Metric, sample: Sample, prefixes: Prefixes) -> str:
     timestamp = ""
     openmetrics = prefixes.form.openmetrics
     if sample.timestamp is not None:
-        seconds: Any = sample.timestamp
-        timestamp = f" {seconds}" if openmetrics else f" {int(float(seconds) * 1000)}"
+        milliseconds = int(float(sample.timestamp) * 1000)
+        timestamp = f" {sample.timestamp if openmetrics else milliseconds}"
     exemplar = ""
     if sample.exemplar and openmetrics:
         allowed = _EXEMPLARS.get(family.type)

@@ -7,7 +7,7 @@ merged numbers, and only lines whose number has changed since the last scrape ar
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 
 from prometheus_client import Metric
 from prometheus_client.samples import Sample
@@ -94,22 +94,22 @@ class Template:
         before = self._written.get(form) or self._blank(form)
         if before.values is values:
             return before.text
-        if self._some_may_lack and None in values:
-            return before.header + self._lines_of_some(values, before.prefixes)
-        lines = kernel.format_lines(before.prefixes, values, before.values, before.lines)
-        text = "".join([before.header, *lines]) if lines else ""
+        lines = self._lines(values, before)
+        text = "".join([before.header, *lines]) if any(lines) else ""
         if form not in self._written and len(self._written) >= _FORMATS_REMEMBERED:
             self._written = {}
         self._written[form] = before._replace(values=values, lines=lines, text=text)
         return text
 
-    def _lines_of_some(self, values: Values, prefixes: Sequence[str]) -> str:
-        """Return lines for the series that have a value; too few gauges to remember them."""
-        return "".join(
-            f"{prefix}{kernel.format_value(value)}\n"
-            for prefix, value in zip(prefixes, values, strict=True)
-            if value is not None
-        )
+    def _lines(self, values: Values, before: _Written) -> list[str]:
+        """Return a line for each series, an empty one for a series without a value."""
+        if not self._some_may_lack:
+            numbers = cast("Sequence[float]", values)
+            return kernel.format_lines(before.prefixes, numbers, before.values, before.lines)
+        return [
+            "" if value is None else f"{prefix}{kernel.format_value(value)}\n"
+            for prefix, value in zip(before.prefixes, values, strict=True)
+        ]
 
     def _blank(self, form: Format) -> _Written:
         """Return what there is before the first writing: headers, prefixes, no values."""

@@ -43,7 +43,7 @@ class Origins(Protocol):
 
 
 class _Child(NamedTuple):
-    """One histogram of a family: its *labels*, its ascending *bounds*, whether it has a `_sum`.
+    """One histogram of a family: its *labels* and ascending *bounds*, and which totals it has.
 
     *parts* is None while all processes have the same bounds and the rule has merged the buckets.
     Otherwise it has, for each process, the places of its buckets in *flat*, and merging is left
@@ -53,6 +53,7 @@ class _Child(NamedTuple):
     labels: Labels
     bounds: tuple[float, ...]
     has_sum: bool
+    has_count: bool
     parts: list[dict[float, list[int]]] | None
 
 
@@ -108,6 +109,8 @@ class HistogramShape:
         has_sum = sums is not None and (bounds[0] >= 0 or not self._accumulate)
         if sums is not None and has_sum:
             self.slots.append(sums)
+        # A count goes with a sum, or OpenMetrics has it that something is missing.
+        has_count = self._accumulate and (has_sum or bounds[0] < 0)
         parts = None
         if bounds[-1] == math.inf and _is_uniform(places, origins):
             self.slots += places
@@ -115,16 +118,16 @@ class HistogramShape:
             parts = _by_process(buckets, origins)
             bounds = tuple(shared_bounds([sorted(part) for part in parts]))
             self.hidden |= {bound: buckets[bound] for bound in buckets.keys() - set(bounds)}
-        self._children.append(_Child(labels, bounds, has_sum, parts))
+        self._children.append(_Child(labels, bounds, has_sum, has_count, parts))
 
     def names(self) -> list[tuple[str, Labels]]:
         """Return the names of all series, in the order of `values`."""
         names: list[tuple[str, Labels]] = []
-        for labels, bounds, has_sum, _ in self._children:
+        for labels, bounds, has_sum, has_count, _ in self._children:
             if has_sum:
                 names.append((self._sum, labels))
             names += [(self._bucket, with_bound(labels, format_value(bound))) for bound in bounds]
-            if self._accumulate:
+            if has_count:
                 names.append((self._count, labels))
         return names
 
@@ -132,7 +135,7 @@ class HistogramShape:
         """Return what stands before the value of each series, in the order of `values`."""
         texts: list[str] = []
         written: dict[tuple[float, ...], list[str]] = {}
-        for labels, bounds, has_sum, _ in self._children:
+        for labels, bounds, has_sum, has_count, _ in self._children:
             pairs = prefixes.around(labels, BUCKET_LABEL)
             if has_sum:
                 texts.append(prefixes.joined(self._sum, *pairs))
@@ -140,7 +143,7 @@ class HistogramShape:
                 written[bounds] = [f'{BUCKET_LABEL}="{format_value(bound)}"' for bound in bounds]
             start, end = prefixes.joined(self._bucket, pairs[0], _HOLE, pairs[1]).split(_HOLE)
             texts += [f"{start}{bound}{end}" for bound in written[bounds]]
-            if self._accumulate:
+            if has_count:
                 texts.append(prefixes.joined(self._count, *pairs))
         return texts
 
@@ -148,7 +151,7 @@ class HistogramShape:
         """Return the value of every series from the *merged* slots and, if need be, *flat*."""
         values: list[float] = []
         position = 0
-        for _, bounds, has_sum, parts in self._children:
+        for _, bounds, has_sum, has_count, parts in self._children:
             if has_sum:
                 values.append(merged[position])
                 position += 1
@@ -159,10 +162,9 @@ class HistogramShape:
                 counts = _merge_parts(bounds, parts, flat)
             if self._accumulate:
                 counts = cumulative(counts)
-                values += counts
+            values += counts
+            if has_count:
                 values.append(counts[-1])
-            else:
-                values += counts
         return values
 
 
@@ -210,8 +212,6 @@ def _merge_parts(
     """Add up what each of the *parts* counted between the *bounds* that all of them have."""
     columns = []
     for part in parts:
-        histogram = {
-            bound: sum(flat[place] for place in places) for bound, places in part.items()
-        }
+        histogram = {bound: sum(flat[place] for place in places) for bound, places in part.items()}
         columns.append(counts_between(bounds, histogram))
     return [sum(column) for column in zip(*columns, strict=True)]

@@ -108,8 +108,13 @@ def compile_gather(
 
 def has_key(data: Data, key: bytes, value_at: int) -> bool:
     """Tell whether the raw *key* stands in front of the value at offset *value_at*."""
-    start = value_at - len(key) - _padding(key)
+    start = key_offset(key, value_at)
     return data[start : start + len(key)] == key
+
+
+def key_offset(key: bytes, value_at: int) -> int:
+    """Return where the entry begins that has the raw *key* and its value at *value_at*."""
+    return value_at - len(key) - _padding(key)
 
 
 def _padding(key: bytes) -> int:

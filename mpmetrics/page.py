@@ -9,11 +9,14 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import METRIC_TYPES
 
 from mpmetrics.collector import covered
 from mpmetrics.errors import Problem
-from mpmetrics.exposition import Format, exposed_name, family_text
+from mpmetrics.exposition import Format, family_text, write
+from mpmetrics.families import MergedFamily
 from mpmetrics.filters import PrefixFilter, checked_labels
+from mpmetrics.forks import forget_in_children
 from mpmetrics.sources import DirectorySource, Gathered, Source, as_source
 from mpmetrics.union import Contribution, unite, with_samples
 
@@ -25,13 +28,6 @@ if TYPE_CHECKING:
     from mpmetrics.series import Labels
 
     Prefixes = str | Iterable[str] | None
-
-
-class _Gathering(NamedTuple):
-    """One scrape of all sources: the families of the page and what was wrong."""
-
-    families: list[Metric]
-    problems: list[Problem]
 
 
 class Page:
@@ -56,7 +52,8 @@ class Page:
         """Configure the page; nothing is read yet."""
         several = isinstance(sources, list | tuple | set | frozenset)
         self.sources: Sequence[Source] = [
-            as_source(source) for source in (sources if several else [sources])  # type: ignore[attr-defined]
+            as_source(source)
+            for source in (sources if several else [sources])  # type: ignore[attr-defined]
         ]
         self._filter = PrefixFilter.of(include, exclude)
         self._labels = checked_labels(labels)
@@ -69,8 +66,7 @@ class Page:
 
     def families(self) -> list[Metric]:
         """Scrape all sources and return the families of the page, sorted by name."""
-        families = self._gather().families
-        return [_labelled(family, self._labels) for family in families]
+        return [_labelled(family, self._labels) for family in self._gather()]
 
     def render(self, openmetrics: bool = False) -> bytes:  # noqa: FBT001, FBT002 - public API
         """Scrape all sources and return the page: text format 0.0.4, or OpenMetrics 1.0."""
@@ -78,56 +74,65 @@ class Page:
 
     def write(self, form: Format, names: Collection[str] = ()) -> bytes:
         """Return the page in the given format; with *names* only those samples or families."""
-        form = form._replace(labels=self._labels)
-        gathering = self._gather()
-        parts = []
-        written: set[str] = set()
-        for family in _restricted(gathering.families, names):
-            # Two names may be one once characters that the format lacks are replaced.
-            name = form.name(exposed_name(family.name, family.type))
-            if name not in written:
-                written.add(name)
-                parts.append(self._text(family, form))
-        if form.openmetrics:
-            parts.append("# EOF\n")
-        return "".join(parts).encode("utf-8", "replace")
+        families = _restricted(self._gather(), names)
+        return write(families, form._replace(labels=self._labels))
 
-    def _text(self, family: Metric, form: Format) -> str:
-        """Write one family; a broken one, from somebody's collector, costs itself only."""
-        try:
-            return family_text(family, form)
-        except Exception as error:  # noqa: BLE001 - the samples may be of any type
-            detail = f"family {family.name!r} cannot be written: {type(error).__name__}: {error}"
-            self._troubles.add([Problem(family.name, "source_failed", detail)])
-            return ""
-
-    def _gather(self) -> _Gathering:
-        """Scrape all sources, join them, filter, and add what is known about the scrape."""
+    def _gather(self) -> list[Metric]:
+        """Scrape all sources, join them, add what is known about the scrape, and filter."""
         start = time.perf_counter()
-        gathered = {source: self._ask(source) for source in self.sources}
+        gathered = [(source, self._ask(source)) for source in self.sources]
         union = unite(
             Contribution(source.name, source.in_process, answer.families)
-            for source, answer in gathered.items()
+            for source, answer in gathered
         )
-        problems = [problem for answer in gathered.values() for problem in answer.problems]
-        problems += union.problems
-        self._troubles.see(problems)
+        problems = [problem for _, answer in gathered for problem in answer.problems]
+        self._troubles.see(problems + union.problems)
         about = _AboutScrape(gathered, union.shadowed, self._troubles.counts())
-        families = union.families + about.families(time.perf_counter() - start)
-        families.sort(key=lambda family: family.name)
-        accepts = self._filter.accepts
-        return _Gathering([each for each in families if accepts(each.name, each.type)], problems)
+        own = about.families(time.perf_counter() - start)
+        # A source may be such a page itself: what it says of its own scrape stands behind ours.
+        everything = unite(
+            [Contribution("", in_process=False, families=own + union.families)]
+        ).families
+        return [each for each in everything if self._filter.accepts(each.name, each.type)]
 
     def _ask(self, source: Source) -> Gathered:
         """Gather one source; an exception becomes a problem."""
         token = covered.set(self._directories)
         try:
-            return source.gather()
+            return _sound(source.name, source.gather())
         except Exception as error:  # noqa: BLE001 - sources are anybody's code
-            detail = f"{type(error).__name__}: {error}"
-            return Gathered((), [Problem(source.name, "source_failed", detail)])
+            return Gathered((), [_failure(source.name, error)])
         finally:
             covered.reset(token)
+
+
+def _sound(source: str, answer: Gathered) -> Gathered:
+    """Leave out families without samples, and report those that nobody could write.
+
+    Only what was merged here is beyond doubt; everything else is somebody's code.
+    """
+    families = []
+    problems = list(answer.problems)
+    for family in answer.families:
+        try:
+            if isinstance(family, MergedFamily) or _is_written(family):
+                families.append(family)
+        except Exception as error:  # noqa: BLE001 - a family may be anything
+            problems.append(_failure(source, error))
+    return answer._replace(families=families, problems=problems)
+
+
+def _is_written(family: Metric) -> bool:
+    """Tell whether there is anything to write of *family*; raise whatever is wrong with it."""
+    if family.type not in METRIC_TYPES:
+        message = f"{family.name!r} is of no known type: {family.type!r}"
+        raise ValueError(message)
+    return bool(family_text(family, Format(openmetrics=True)))
+
+
+def _failure(source: str, error: Exception) -> Problem:
+    """Return the problem that *error* is, once it has cost something of a *source*."""
+    return Problem(source, "source_failed", f"{type(error).__name__}: {error}")
 
 
 class _Troubles:
@@ -137,6 +142,11 @@ class _Troubles:
         self._lock = threading.Lock()
         self._seen: set[Problem] = set()
         self._counts: Counter[str] = Counter()
+        forget_in_children(self)
+
+    def forget(self) -> None:
+        """Go on in a forked child with a lock that nobody holds."""
+        self._lock = threading.Lock()
 
     def see(self, problems: Iterable[Problem]) -> None:
         """Take note of all problems of a scrape; count those that were not there before."""
@@ -144,13 +154,6 @@ class _Troubles:
         with self._lock:
             self._counts.update(problem.reason for problem in now - self._seen)
             self._seen = now
-
-    def add(self, problems: Iterable[Problem]) -> None:
-        """Count problems that came up after the scrape."""
-        with self._lock:
-            new = set(problems) - self._seen
-            self._counts.update(problem.reason for problem in new)
-            self._seen |= new
 
     def counts(self) -> dict[str, int]:
         """Return how often each reason has come up."""
@@ -161,13 +164,16 @@ class _Troubles:
 class _AboutScrape(NamedTuple):
     """What a page says about its own making."""
 
-    gathered: Mapping[Source, Gathered]
+    gathered: Sequence[tuple[Source, Gathered]]
     shadowed: int
     problems: Mapping[str, int]
 
     def families(self, duration: float) -> list[Metric]:
         """Return the self-metrics of a scrape that took *duration* seconds."""
-        up = {(source.name,): float(_is_up(answer)) for source, answer in self.gathered.items()}
+        up: dict[tuple[str, ...], float] = {}
+        for source, answer in self.gathered:
+            # Of several sources with one name all have to work.
+            up[source.name,] = min(float(_is_up(answer)), up.get((source.name,), 1.0))
         return [
             family
             for family in (
@@ -198,9 +204,9 @@ class _AboutScrape(NamedTuple):
 
     def _directory_families(self) -> list[Metric]:
         """Return what is known about the multiprocess directories."""
-        collections = [answer.collection for answer in self.gathered.values()]
+        collections = [answer.collection for _, answer in self.gathered]
         files = [file for each in collections if each is not None for file in each.files]
-        kinds = Counter((file.name.type,) for file in files)
+        kinds: Mapping[tuple[str, ...], float] = Counter((file.name.type,) for file in files)
         # Until something can tell the living from the dead, every process is of unknown state.
         processes = len({(os.path.dirname(file.path), file.name.id) for file in files})
         return [
@@ -247,7 +253,9 @@ def _labelled(family: Metric, labels: Labels) -> Metric:
     """Return *family* with *labels* added to each sample that lacks them."""
     if not labels:
         return family
-    samples = [sample._replace(labels={**dict(labels), **sample.labels}) for sample in family.samples]
+    samples = [
+        sample._replace(labels={**dict(labels), **sample.labels}) for sample in family.samples
+    ]
     return with_samples(family, samples)
 
 

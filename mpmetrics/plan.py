@@ -240,12 +240,7 @@ class _Builder:
     ) -> tuple[Template, HistogramShape | None]:
         """Plan one family: its series in page order and a slot for each merged value."""
         help_text = self._helps[name, kind]
-        suffixes = {
-            sample: SAMPLES[kind.type].get(sample.removeprefix(name))
-            for sample in {sample for sample, _, _ in series}
-        }
-        if None in suffixes.values():
-            self._report_odd(name, kind, series, suffixes)
+        series = self._with_exposed_names(name, kind, series)
         if RULES[kind].per_process:
             self._report_duplicates(series)
         if kind.type == "histogram":
@@ -255,21 +250,30 @@ class _Builder:
             return Template(name, kind.type, help_text, shape), shape
         naming = PlainNaming()
         for (sample, labels, bound), at in sorted(series.items(), key=_page_order):
-            suffix = suffixes[sample]
-            if suffix is not None:
-                naming.append((name + suffix, with_bound(labels, bound)))
-                self._slots.append(at)
+            naming.append((sample, with_bound(labels, bound)))
+            self._slots.append(at)
         stamped = RULES[kind].stamped
         return Template(name, kind.type, help_text, naming, some_may_lack=stamped), None
 
-    def _report_odd(
-        self, name: str, kind: Kind, series: Series, suffixes: Mapping[str, str | None]
-    ) -> None:
-        """Report sample names that no family *name* of this kind has."""
-        for (sample, _, _), at in series.items():
-            if suffixes[sample] is None:
+    def _with_exposed_names(self, name: str, kind: Kind, series: Series) -> Series:
+        """Give the *series* of a family the sample names of its type; leave out those of none."""
+        known = SAMPLES[kind.type]
+        suffixes = {
+            sample: known.get(sample.removeprefix(name))
+            for sample in {sample for sample, _, _ in series}
+        }
+        if all(sample == f"{name}{suffix}" for sample, suffix in suffixes.items()):
+            return series
+        exposed: Series = {}
+        for (sample, labels, bound), at in series.items():
+            suffix = suffixes[sample]
+            if suffix is None:
                 detail = f"a {kind.type} {name!r} has no sample {sample!r}; left out"
                 self.problems.append(Problem(self._path(at[-1]), "odd_sample", detail))
+            else:
+                others = exposed.get((name + suffix, labels, bound), ())
+                exposed[name + suffix, labels, bound] = tuple(sorted(others + at))
+        return exposed
 
     def _report_duplicates(self, series: Series) -> None:
         """Report series of which several processes say that it is theirs."""

@@ -8,15 +8,15 @@ scrape: read the used bytes, gather the numbers, merge.
 from __future__ import annotations
 
 import gc
-import os
 import threading
-import weakref
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mpmetrics import kernel
 from mpmetrics.entries import Layout
 from mpmetrics.errors import DamagedError, Problem
 from mpmetrics.files import Buffer, Identity
+from mpmetrics.forks import forget_in_children
 from mpmetrics.merging import RULES
 from mpmetrics.plan import Plan, Segment
 from mpmetrics.series import KeyTable
@@ -71,7 +71,7 @@ class Scraper:
         """Start with no memory. Without *accumulate*, buckets stay as they are in files."""
         self._accumulate = accumulate
         self._state = _State()
-        _scrapers.add(self)
+        forget_in_children(self)
 
     def forget(self) -> None:
         """Start anew, whoever holds the lock: nothing of the old memory is used any more."""
@@ -87,8 +87,8 @@ class Scraper:
                 self._plan_again(state, reading.layouts)
             _let_go(state)
             families = state.plan.merge(reading.flat)
-        files = [file for file, _ in reading.layouts]
-        return Scrape(families, files, [*reading.problems, *state.plan.problems])
+            problems = [*reading.problems, *state.plan.problems]
+        return Scrape(families, [file for file, _ in reading.layouts], problems)
 
     def _plan_again(self, state: _State, layouts: list[tuple[WorkerFile, Layout]]) -> None:
         """Make the plan for other files or other keys than the last time."""
@@ -167,9 +167,9 @@ def _understand(keys: KeyTable, layout: Layout) -> None:
     try:
         keys.learn(layout.keys)
     except DamagedError as error:
-        places = zip(layout.keys, layout.offsets, strict=True)
-        offset = next(offset for raw, offset in places if raw not in keys.meanings)
-        raise DamagedError(offset, error.detail) from error
+        entries = zip(layout.keys, layout.offsets, strict=True)
+        raw, value_at = next(entry for entry in entries if entry[0] not in keys.meanings)
+        raise DamagedError(kernel.key_offset(raw, value_at), error.detail) from error
 
 
 def _let_go(state: _State) -> None:
@@ -181,6 +181,17 @@ def _let_go(state: _State) -> None:
         state.raws = {raw: raw for raw in live}
 
 
+class _Pause:
+    """A pause of the garbage collector; it ends in a forked child, too."""
+
+    def __init__(self) -> None:
+        forget_in_children(self)
+        gc.disable()
+
+    def forget(self) -> None:
+        gc.enable()
+
+
 @contextmanager
 def _without_garbage_collection() -> Iterator[None]:
     """Keep the garbage collector from looking at what is being built, again and again.
@@ -189,23 +200,11 @@ def _without_garbage_collection() -> Iterator[None]:
     cycles. That takes a third of the time of a first scrape. A scrape that meets no new file
     never comes here, so the server's own garbage waits some tenths of a second, at the worst.
     """
-    enabled = gc.isenabled()
-    gc.disable()
+    if not gc.isenabled():
+        yield
+        return
+    pause = _Pause()
     try:
         yield
     finally:
-        if enabled:
-            gc.enable()
-
-
-_scrapers: weakref.WeakSet[Scraper] = weakref.WeakSet()
-
-
-def _forget_all() -> None:
-    """Give every scraper of a forked child a lock of its own."""
-    for scraper in list(_scrapers):
-        scraper.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
+        pause.forget()

@@ -33,6 +33,8 @@ stops following tuples of text, but it follows instances of other classes as lon
 BUCKET_LABEL: Final = "le"
 """The label by which the buckets of one histogram differ: "less than or equal"."""
 
+_JSON_BLANKS: Final = " \t\n\r"
+
 _BEFORE_BOUND: Final = b'"le": "'
 
 _decoder = JSONDecoder()
@@ -45,14 +47,14 @@ def parse_key(raw: bytes) -> Key:
     are not UTF-8, not JSON, or not of the shape above.
     """
     try:
-        text = str(raw[LENGTH_SIZE:], "utf-8")
+        text = str(raw[LENGTH_SIZE:], "utf-8").strip(_JSON_BLANKS)
         decoded, end = _decoder.raw_decode(text)
-        if end != len(text):
-            decoded = _decoder.decode(text)
         if "\\ud" in text or "\\uD" in text:
             decoded = _without_surrogates(decoded)
     except (ValueError, RecursionError) as error:
         raise DamagedError(0, f"a key that is not UTF-8 JSON: {_excerpt(raw)}") from error
+    if end != len(text):
+        raise DamagedError(0, f"a key with something behind it: {_excerpt(raw)}")
     try:
         family, sample, labels, help_text = decoded
         # Joining is the quickest way to ask whether all of them are strings.
@@ -61,9 +63,14 @@ def parse_key(raw: bytes) -> Key:
         pairs = tuple(sorted(labels.items()))
     except (TypeError, ValueError, AttributeError) as error:
         raise DamagedError(0, f"a key of another shape: {_excerpt(raw)}") from error
-    if not (family and sample) or "" in labels:
-        raise DamagedError(0, f"a key with an empty name: {_excerpt(raw)}")
+    if not (family and sample and all(map(_is_label_name, labels))):
+        raise DamagedError(0, f"a key with a name that is empty or reserved: {_excerpt(raw)}")
     return family, (sample, pairs, bound), help_text
+
+
+def _is_label_name(name: str) -> bool:
+    """Tell whether a label may have this *name*: not empty, not reserved for Prometheus."""
+    return name != "" and name[:2] != "__"
 
 
 class KeyTable:

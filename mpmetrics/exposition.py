@@ -36,8 +36,8 @@ def _underscores(name: str, _classic: re.Pattern[str], illegal: re.Pattern[str])
 
 
 def _dots(name: str, _classic: re.Pattern[str], illegal: re.Pattern[str]) -> str:
-    parts = (part.replace("_", "__") for part in name.split("."))
-    return "_dot_".join(illegal.sub("__", part) for part in parts)
+    doubled = name.replace("_", "__")
+    return illegal.sub(lambda match: "_dot_" if match[0] == "." else "__", doubled)
 
 
 def _values(name: str, classic: re.Pattern[str], illegal: re.Pattern[str]) -> str:
@@ -197,6 +197,22 @@ class Prefixes:
         """Return the prefix of a sample; *labels* are sorted by name."""
         labels = self._complete(labels)
         return self.joined(name, self._join(labels, labels))
+
+    def samples(self, series: Iterable[tuple[str, Labels]]) -> list[str]:
+        """Return the prefixes of many samples: what `sample` does, with fewer calls."""
+        if self._added:
+            return [self.sample(name, labels) for name, labels in series]
+        names, known = self._names, self._pairs
+        prefixes = [
+            f"{names.get(name) or self._opening(name)}"
+            f"{','.join([known.get(pair) or self._pair(pair) for pair in labels])}}} "
+            if labels
+            else self.sample(name, labels)
+            for name, labels in series
+        ]
+        if self._replaced:
+            return [self.sample(name, labels) for name, labels in series]
+        return prefixes
 
     def around(self, labels: Labels, label: str) -> tuple[str, str]:
         """Return *labels* as written, those before and those after where *label* belongs."""

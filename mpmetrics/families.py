@@ -47,7 +47,7 @@ class PlainNaming(list["SeriesName"]):
 
     def prefixes(self, prefixes: Prefixes) -> list[str]:
         """Return what stands before the value of each series."""
-        return [prefixes.sample(name, labels) for name, labels in self]
+        return prefixes.samples(self)
 
 
 class _Written(NamedTuple):

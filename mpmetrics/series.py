@@ -7,7 +7,7 @@ of it, and so are differences in spelling. Only a parsed `Key` can be compared a
 
 from __future__ import annotations
 
-from json import JSONDecoder
+import json
 from typing import TYPE_CHECKING, Any, Final
 
 from mpmetrics.errors import DamagedError
@@ -37,7 +37,7 @@ _JSON_BLANKS: Final = " \t\n\r"
 
 _BEFORE_BOUND: Final = b'"le": "'
 
-_decoder = JSONDecoder()
+_decoder = json.JSONDecoder()
 
 
 def parse_key(raw: bytes) -> Key:
@@ -76,16 +76,18 @@ def _is_label_name(name: str) -> bool:
 class KeyTable:
     """The meaning of every raw key that was met and is still in use.
 
-    Most keys of a directory are those of histogram buckets, and those of one histogram differ in
-    nothing but the text of `le`. So a bucket is parsed once, with that text cut out; the others
-    are recognised by what surrounds it.
+    Parts of keys repeat: a family's name and help for each of its series, a set of labels for
+    each family that has it, and nearly all of a bucket's key for the next bucket. Each part is
+    parsed once, and a key whose parts are known is put together from them.
     """
 
     def __init__(self) -> None:
         """Start empty."""
         self.meanings: dict[bytes, Key] = {}
-        self._bounds: dict[bytes, str] = {}
+        self._names: dict[tuple[bytes, bytes], tuple[str, str, str]] = {}
+        self._labels: dict[bytes, Labels] = {}
         self._around: dict[bytes, tuple[str, str, Labels, str]] = {}
+        self._bounds: dict[bytes, str] = {}
 
     def learn(self, raws: Iterable[bytes]) -> None:
         """Find out what each of the raw keys *raws* means that is not yet known.
@@ -96,23 +98,55 @@ class KeyTable:
         for raw in raws:
             if raw in meanings:
                 continue
-            # Within a JSON string the quotes would be escaped, so this can only be the label
-            # itself, or the end of a longer label name that ends in an escaped quote.
             before = raw.find(_BEFORE_BOUND)
             if before < 0:
-                meanings[raw] = parse_key(raw)
+                meanings[raw] = self._plain(raw)
                 continue
+            # Within a JSON string the quotes would be escaped, so this can only be the label
+            # itself, or the end of a longer label name that ends in an escaped quote.
             start = before + len(_BEFORE_BOUND)
             end = raw.find(b'"', start)
             known = around.get(raw[LENGTH_SIZE:start] + raw[end:])
             bound = bounds.get(raw[start:end])
             if known is None or bound is None:
-                meanings[raw] = self._parse(raw, start, end)
+                meanings[raw] = self._bucket(raw, start, end)
             else:
                 family, sample, labels, help_text = known
                 meanings[raw] = family, (sample, labels, bound), help_text
 
-    def _parse(self, raw: bytes, start: int, end: int) -> Key:
+    def _plain(self, raw: bytes) -> Key:
+        """Return the meaning of a key without a bound.
+
+        Its labels are between the first opening and the last closing brace, unless there are
+        braces in the names or the help: `_remember_names` makes sure that there are none.
+        """
+        opening, closing = raw.find(b"{"), raw.rfind(b"}") + 1
+        names = self._names.get((raw[LENGTH_SIZE:opening], raw[closing:]))
+        if names is not None:
+            family, sample, help_text = names
+            text = raw[opening:closing]
+            labels = self._labels.get(text)
+            if labels is not None:
+                return family, (sample, labels, None), help_text
+        key = parse_key(raw)
+        family, (sample, labels, bound), help_text = key
+        if bound is None and self._remember_names(raw, key, opening, closing):
+            self._labels[raw[opening:closing]] = labels
+        return key
+
+    def _remember_names(self, raw: bytes, key: Key, opening: int, closing: int) -> bool:
+        """Remember what surrounds the labels, if that is sure to be names and help, no more."""
+        family, (sample, _, _), help_text = key
+        parts = raw[LENGTH_SIZE:opening], raw[closing:]
+        if parts in self._names:
+            return True
+        start = f"[{json.dumps(family)}, {json.dumps(sample)}, ".encode()
+        if parts != (start, f", {json.dumps(help_text)}]".encode()):
+            return False
+        self._names[parts] = family, sample, help_text
+        return True
+
+    def _bucket(self, raw: bytes, start: int, end: int) -> Key:
         """Parse *raw*, and remember what surrounds the bound between *start* and *end*.
 
         That is only done where the bound is certain to be the text between: not where the label
@@ -133,8 +167,8 @@ class KeyTable:
     def keep(self, live: AbstractSet[bytes]) -> None:
         """Forget every key that is not in *live*."""
         self.meanings = {raw: self.meanings[raw] for raw in live}
-        self._bounds.clear()
-        self._around.clear()
+        for parts in (self._names, self._labels, self._around, self._bounds):
+            parts.clear()
 
 
 def with_bound(labels: Labels, bound: str | None) -> Labels:

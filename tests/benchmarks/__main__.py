@@ -133,7 +133,7 @@ def measure_warm(path: str, result: str, runs: int) -> tuple[list[float], list[f
     """Time collectors that have collected before, the sides in turn, values changing."""
 
     def measure() -> tuple[list[float], list[float]]:
-        sides = Ours(path), Theirs(path)
+        sides: tuple[Ours | Theirs, ...] = (Ours(path), Theirs(path))
         changes = Changes(Path(path))
         times: tuple[list[float], list[float]] = ([], [])
         for side in sides:

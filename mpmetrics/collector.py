@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from glob import escape, glob
 from typing import TYPE_CHECKING, Protocol
 
-from mpmetrics.environment import VARIABLE, directory_from_environment, usable_directory
+from mpmetrics.environment import adopt_old_variable, given_directory, usable_directory
 from mpmetrics.errors import DirectoryError, Problem
 from mpmetrics.exposition import Format, write
 from mpmetrics.files import SUFFIX, list_directory, worker_files
@@ -100,6 +100,8 @@ class MultiProcessCollector:
 
         The collector registers itself with *registry* unless that is None.
         """
+        if path is None:
+            adopt_old_variable()
         self._view = DirectoryView(usable_directory(path))
         self._logged: set[Problem] = set()
         if registry is not None:
@@ -152,13 +154,9 @@ def mark_process_dead(pid: int | str, path: str | os.PathLike[str] | None = None
 
     Raises `DirectoryError` when no *path* is given and the environment names none.
     """
-    if path is None:
-        path = directory_from_environment()
-        if path is None:
-            raise DirectoryError("", f"no directory given and {VARIABLE} is not set")
-    pattern = os.path.join(escape(os.fspath(path)), f"gauge_live*_{escape(str(pid))}{SUFFIX}")
+    directory = given_directory(path)
+    pattern = os.path.join(escape(directory), f"gauge_live*_{escape(str(pid))}{SUFFIX}")
     for file in worker_files(glob(pattern)).files:
         if file.name.is_live and file.name.id == str(pid):
             with suppress(FileNotFoundError):
                 os.remove(file.path)
-

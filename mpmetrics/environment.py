@@ -1,8 +1,8 @@
 """The environment variable that names the multiprocess directory.
 
 Only the command, ``path=None`` and the engine adapters come here; everything else is given its
-directory. Nothing here sets the variable: prometheus_client looks at it once, when it is first
-imported, and a value set later would be half believed.
+directory. prometheus_client looks at the variable once, when it is first imported, so a value
+that is set later would be half believed: nothing here sets it, but for `adopt_old_variable`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from mpmetrics.errors import DirectoryError
 
 VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 OLD_VARIABLE: Final = "prometheus_multiproc_dir"
+
+_FORBIDDEN: Final = "the directory cannot be read by this user"
 
 
 def directory_from_environment(*, stacklevel: int = 2) -> str | None:
@@ -31,30 +33,51 @@ def directory_from_environment(*, stacklevel: int = 2) -> str | None:
     return path
 
 
+def adopt_old_variable(*, stacklevel: int = 2) -> None:
+    """Copy the lower-case variable of old releases to the new one, as prometheus_client does.
+
+    Only its drop-in calls this: whoever relies on the old name relies on the copy, too.
+    """
+    if VARIABLE not in os.environ:
+        path = directory_from_environment(stacklevel=stacklevel + 1)
+        if path is not None:
+            os.environ[VARIABLE] = path
+
+
 def why_unusable(path: str) -> str:
     """Return why *path* cannot serve as a multiprocess directory, "" when it can."""
     if not path:
         return "the path is empty"
-    if not os.path.lexists(path):
+    try:
+        os.stat(path)
+    except PermissionError:
+        return _FORBIDDEN
+    except (OSError, ValueError):
         return "no such directory"
     if not os.path.isdir(path):
         return "not a directory"
-    if not os.access(path, os.R_OK | os.X_OK):
-        return "the directory cannot be read by this user"
-    return ""
+    return "" if os.access(path, os.R_OK | os.X_OK) else _FORBIDDEN
 
 
-def usable_directory(path: str | os.PathLike[str] | None, *, stacklevel: int = 2) -> str:
-    """Return *path*, or the directory that the environment names, as an existing directory.
+def given_directory(path: str | os.PathLike[str] | None, *, stacklevel: int = 2) -> str:
+    """Return *path*, or the directory that the environment names when that is None.
 
-    Raises `DirectoryError`, a `ValueError`, when there is none.
+    Raises `DirectoryError`, a `ValueError`, when there is neither.
     """
     if path is None:
         path = directory_from_environment(stacklevel=stacklevel + 1)
         if path is None:
-            raise DirectoryError("", f"no directory given and {VARIABLE} is not set")
-    text = os.fspath(path)
-    why = why_unusable(text)
+            raise DirectoryError(path="", why=f"no directory given and {VARIABLE} is not set")
+    return os.fspath(path)
+
+
+def usable_directory(path: str | os.PathLike[str] | None, *, stacklevel: int = 2) -> str:
+    """Return what `given_directory` does, once it is known to be a directory to read.
+
+    Raises `DirectoryError`, a `ValueError`, when it is none.
+    """
+    directory = given_directory(path, stacklevel=stacklevel + 1)
+    why = why_unusable(directory)
     if why:
-        raise DirectoryError(text, why)
-    return text
+        raise DirectoryError(directory, why)
+    return directory

@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 from typing import Final, NamedTuple
 
+from mpmetrics.wording import one_line
+
 
 class Problem(NamedTuple):
     """One thing that was wrong with the input of a page, and what was left out because of it.
@@ -24,7 +26,7 @@ class Problem(NamedTuple):
 
     def __str__(self) -> str:
         """Return the problem as one line for a person."""
-        return f"{self.path}: {self.reason}: {self.detail}"
+        return one_line(f"{self.path}: {self.reason}: {self.detail}")
 
 
 REASONS: Final = {

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Mode = Literal["shared", "isolated", "in_process"]
 
 _LATCHED: Final = (
-    f"prometheus_client was imported before {VARIABLE} was set, so this process keeps its own "
+    f"{VARIABLE} was not set when prometheus_client was imported, so this process keeps its own "
     "values in memory, where no other process sees them"
 )
 
@@ -140,6 +140,6 @@ def _values_are_in_memory() -> bool:
 def _new_registry() -> CollectorRegistry:
     """Return a registry that knows `?name[]=`, where prometheus_client has that."""
     option = "support_collectors_without_names"
-    if option in inspect.signature(CollectorRegistry).parameters:
-        return CollectorRegistry(**{option: True})
-    return CollectorRegistry()
+    known = inspect.signature(CollectorRegistry).parameters
+    options: dict[str, Any] = {option: True} if option in known else {}
+    return CollectorRegistry(**options)

@@ -16,13 +16,13 @@ from urllib.parse import parse_qs
 from mpmetrics.negotiation import accepts_gzip, choose_format
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
     from mpmetrics.page import Page
 
     Receive = Callable[[], Awaitable[dict[str, Any]]]
     Send = Callable[[dict[str, Any]], Awaitable[None]]
-    AsgiApp = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
+    AsgiApp = Callable[[dict[str, Any], Receive, Send], Coroutine[Any, Any, None]]
     WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 _ALLOW: Final = "GET, HEAD, OPTIONS"

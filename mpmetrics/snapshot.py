@@ -5,70 +5,70 @@ A process by itself is the merge of its own files: there is one way to merge, us
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from mpmetrics import exposition
+from mpmetrics.collector import DirectoryView
 from mpmetrics.environment import usable_directory
-from mpmetrics.errors import DirectoryError
-from mpmetrics.exposition import Format, family_text
-from mpmetrics.files import Listing, list_directory
+from mpmetrics.families import MergedFamily, PlainNaming, Template
+from mpmetrics.files import Listing
 from mpmetrics.filters import PrefixFilter, checked_labels
 from mpmetrics.scraping import Scraper
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Mapping, Sequence
 
     from prometheus_client import Metric
 
     from mpmetrics.errors import Problem
+    from mpmetrics.exposition import Format
     from mpmetrics.files import WorkerFile
     from mpmetrics.series import Labels
 
     Prefixes = str | Iterable[str] | None
+    ByProcess = Mapping[str, Metric]
 
 PROCESS_LABEL: Final = "mpmetrics_process"
 """The label by which the text formats tell the values of single processes from merged ones."""
 
 
-class Snapshot(NamedTuple):
-    """The merged *families* and what was wrong (*problems*).
+class View(NamedTuple):
+    """A family: *merged*, and the same of each process, by its id, if that was asked for."""
 
-    *processes* has the families of each process by its id, if they were asked for; *labels* are
-    added when the snapshot is written.
+    merged: Metric
+    processes: ByProcess
+
+    def joined(self) -> Metric:
+        """Return one family with all series, those of processes told apart by `PROCESS_LABEL`."""
+        if not self.processes:
+            return self.merged
+        naming = PlainNaming()
+        values = []
+        own = [({PROCESS_LABEL: process}, each) for process, each in self.processes.items()]
+        for added, family in [({}, self.merged), *own]:
+            for sample in family.samples:
+                naming.append((sample.name, tuple(sorted({**sample.labels, **added}.items()))))
+                values.append(sample.value)
+        name, kind, help_text = self.merged.name, self.merged.type, self.merged.documentation
+        return MergedFamily(Template(name, kind, help_text, naming), values)
+
+
+class Snapshot(NamedTuple):
+    """A view of each family, sorted by name, and what was wrong (*problems*).
+
+    *labels* are added when the snapshot is written.
     """
 
-    families: Sequence[Metric]
+    views: Sequence[View]
     problems: Sequence[Problem]
-    processes: Mapping[str, Sequence[Metric]]
     labels: Labels = ()
 
-    def write(self, form: Format) -> str:
-        """Return the snapshot in a text format.
-
-        Every family is followed by the same series of each process, told apart by
-        `PROCESS_LABEL`.
-        """
-        form = form._replace(labels=self.labels)
-        parts = []
-        for family in self.families:
-            parts.append(family_text(family, form))
-            for process, own in self.own(family.name):
-                added = dict((*self.labels, (PROCESS_LABEL, process)))
-                text = family_text(own, form._replace(labels=tuple(sorted(added.items()))))
-                parts += [line for line in text.splitlines(True) if not line.startswith("#")]
-        if form.openmetrics:
-            parts.append("# EOF\n")
-        return "".join(parts)
-
-    def own(self, name: str) -> list[tuple[str, Metric]]:
-        """Return the family *name* of each process that has it, with the process's id."""
-        return [
-            (process, family)
-            for process, families in self.processes.items()
-            for family in families
-            if family.name == name
-        ]
+    def write(self, form: Format) -> bytes:
+        """Return the snapshot as a page in one of the text formats."""
+        families = (view.joined() for view in self.views)
+        return exposition.write(families, form._replace(labels=self.labels))
 
 
 def take_snapshot(
@@ -81,33 +81,37 @@ def take_snapshot(
 ) -> Snapshot:
     """Read the directory *path*, or the one that the environment names, once.
 
-    Filters and labels are those of `mpmetrics.Page`. Raises `DirectoryError`, `FilterError` or
-    `LabelError`.
+    Filters and labels are those of `mpmetrics.Page`. The values of single processes are read
+    after the merged ones: while workers go on counting, they may add up to more.
+
+    Raises `DirectoryError`, `FilterError` or `LabelError`.
     """
     prefixes = PrefixFilter.of(include, exclude)
     pairs = checked_labels(labels)
-    directory = usable_directory(path)
-    try:
-        listing = list_directory(directory)
-    except OSError as error:
-        raise DirectoryError(directory, error.strerror or str(error)) from error
-    scrape = Scraper().scrape(listing)
-    own: dict[str, list[WorkerFile]] = defaultdict(list)
-    for file in scrape.files if by_process else ():
-        own[file.name.id].append(file)
-    processes = {
-        process: _accepted(Scraper().scrape(Listing(files, [])).families, prefixes)
-        for process, files in sorted(own.items(), key=_numbers_first)
-    }
-    return Snapshot(_accepted(scrape.families, prefixes), scrape.problems, processes, pairs)
+    collection = DirectoryView(usable_directory(path)).collect()
+    own = _by_process(collection.files) if by_process else {}
+    views = [
+        # A process that uses the name for another type has not been merged in either.
+        View(family, own.get((family.name, family.type), {}))
+        for family in collection.families
+        if prefixes.accepts(family.name, family.type)
+    ]
+    return Snapshot(views, collection.problems, pairs)
 
 
-def _accepted(families: Iterable[Metric], prefixes: PrefixFilter) -> list[Metric]:
-    """Return the *families* that pass the filter."""
-    return [family for family in families if prefixes.accepts(family.name, family.type)]
+def _by_process(files: Iterable[WorkerFile]) -> Mapping[tuple[str, str], ByProcess]:
+    """Merge the *files* of each process; return its families by name and type."""
+    files_of: dict[str, list[WorkerFile]] = defaultdict(list)
+    for file in files:
+        files_of[file.name.id].append(file)
+    views: dict[tuple[str, str], dict[str, Metric]] = defaultdict(dict)
+    for process in sorted(files_of, key=_numbers_first):
+        for family in Scraper().scrape(Listing(files_of[process], [])).families:
+            views[family.name, family.type][process] = family
+    return views
 
 
-def _numbers_first(item: tuple[str, object]) -> tuple[int, str]:
+def _numbers_first(process: str) -> tuple[bool, int, str]:
     """Sort pids as numbers and other ids, as text, behind them."""
-    process = item[0]
-    return (len(process) if process.isdecimal() else len(process) + 1000, process)
+    is_pid = process.isdecimal()
+    return not is_pid, int(process) if is_pid else 0, process

@@ -7,6 +7,7 @@ decided by the page.
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, runtime_checkable
@@ -30,6 +31,7 @@ LARGEST_PAGE: Final = 64 << 20
 """Bytes of another exporter's page, uncompressed, that are read at the most."""
 
 _CHUNK: Final = 1 << 16
+_GZIP: Final = ("gzip", "x-gzip")
 _ACCEPT: Final = (
     "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.4,*/*;q=0.1"
 )
@@ -103,7 +105,7 @@ class RegistrySource:
             # Not `list`: what was yielded before an exception is to be kept.
             for family in self._registry.collect():
                 families.append(family)  # noqa: PERF402
-        except Exception as error:  # noqa: BLE001 - collectors are anybody's code
+        except Exception as error:
             if not families:
                 raise
             detail = f"a collector raised {type(error).__name__}: {error}; the rest is missing"
@@ -131,15 +133,19 @@ class UrlSource:
 
     in_process = False
 
-    def __init__(self, url: str, timeout: float = DEFAULT_TIMEOUT) -> None:
-        """Fetch *url*, over http or https, within *timeout* seconds.
+    def __init__(
+        self, url: str, timeout: float = DEFAULT_TIMEOUT, largest: int = LARGEST_PAGE
+    ) -> None:
+        """Fetch *url*, over http or https, whenever asked.
 
-        Raises `SourceError` for any other scheme.
+        The server has *timeout* seconds for each part of its answer, and for the whole page,
+        which may have *largest* bytes, uncompressed. Raises `SourceError` for other schemes.
         """
         if not url.startswith(("http://", "https://")):
             raise SourceError(url, "only http and https URLs can be scraped")
         self.name = url
         self._timeout = timeout
+        self._largest = largest
 
     def gather(self) -> Gathered:
         """Fetch and parse. Raises `OSError`, `SourceError`, or what the parser raises."""
@@ -147,22 +153,32 @@ class UrlSource:
         headers = {"Accept": _ACCEPT, "Accept-Encoding": "gzip", "User-Agent": "mpmetrics"}
         request = Request(self.name, headers=headers)  # noqa: S310 - checked in __init__
         with urlopen(request, timeout=self._timeout) as response:  # noqa: S310
-            stream = response
-            if response.headers.get("Content-Encoding") == "gzip":
-                stream = gzip.GzipFile(fileobj=response)
-            body = self._read(stream, deadline)
+            body = self._read(response, deadline)
+            length = response.headers.get("Content-Length", "")
+            coding = response.headers.get("Content-Encoding", "")
+        if length.isdecimal() and len(body) < int(length):
+            raise SourceError(self.name, f"its page ends after {len(body)} of {length} bytes")
+        if coding.lower() in _GZIP:
+            with gzip.GzipFile(fileobj=io.BytesIO(body)) as stream:
+                body = stream.read(self._largest + 1)
+            self._check_size(len(body))
         return Gathered(parse_page(body))
 
-    def _read(self, stream: Any, deadline: float) -> bytes:  # noqa: ANN401 - two unrelated types
+    def _read(self, response: Any, deadline: float) -> bytes:  # noqa: ANN401 - as urlopen has it
         """Read to the end, but not for ever and not without a limit."""
         body = bytearray()
-        while chunk := stream.read1(_CHUNK):
+        # Not `read`, which would wait until it has as much as it was asked for.
+        while chunk := response.read1(_CHUNK):
             body += chunk
-            if len(body) > LARGEST_PAGE:
-                raise SourceError(self.name, f"its page has more than {LARGEST_PAGE} bytes")
+            self._check_size(len(body))
             if time.monotonic() > deadline:
                 raise SourceError(self.name, f"its page took more than {self._timeout} s")
         return bytes(body)
+
+    def _check_size(self, size: int) -> None:
+        """Raise `SourceError` when *size* bytes are too many for a page."""
+        if size > self._largest:
+            raise SourceError(self.name, f"its page has more than {self._largest} bytes")
 
 
 def parse_page(page: str | bytes) -> list[Metric]:
@@ -180,12 +196,12 @@ def parse_page(page: str | bytes) -> list[Metric]:
 def as_source(given: object) -> Source:
     """Return the source that *given* stands for.
 
-    A string that begins with http:// or https:// is a URL, any other path a directory; something
-    with `collect` a registry; a callable a text callback. Raises `SourceError` otherwise.
+    A string with :// in it is a URL, any other path a directory; something with `collect` a
+    registry; a callable a text callback. Raises `SourceError` otherwise.
     """
     if isinstance(given, Source):
         return given
-    if isinstance(given, str) and given.startswith(("http://", "https://")):
+    if isinstance(given, str) and "://" in given:
         return UrlSource(given)
     if isinstance(given, str | os.PathLike):
         return DirectorySource(given)

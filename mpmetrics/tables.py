@@ -1,201 +1,112 @@
-"""Families as a table for people: aligned, with units, and histograms in five numbers.
-
-Units follow the naming conventions of Prometheus
-(https://prometheus.io/docs/practices/naming/#base-units): the name of a family ends in its base
-unit. Quantiles are estimated as PromQL's `histogram_quantile` does it, by linear interpolation
-within a bucket.
-"""
+"""Families as a table for people: aligned, with units, and histograms in five numbers."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from mpmetrics.distributions import distributions
+from mpmetrics.wording import format_count, format_of, one_line, width
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from prometheus_client import Metric
 
-    from mpmetrics.snapshot import Snapshot
+    from mpmetrics.distributions import Distribution
+    from mpmetrics.series import Labels
+    from mpmetrics.snapshot import Snapshot, View
 
 QUANTILES: Final = (0.5, 0.9, 0.99)
+
+_HEADS: Final[Mapping[str, Sequence[str]]] = {
+    "histogram": ("count", "mean", *(f"p{quantile * 100:g}" for quantile in QUANTILES)),
+    "summary": ("count", "mean"),
+}
+"""The column heads, for types of which one number does not say it all."""
 
 _MISSING: Final = "-"
 _INDENT: Final = "  "
 _GAP: Final = "  "
 
 
-def format_table(snapshot: Snapshot) -> str:
-    """Return the *snapshot* as a table, family by family."""
-    blocks = []
-    for family in snapshot.families:
-        children = [("", family), *snapshot.own(family.name)]
-        rows = _rows(children, dict(snapshot.labels))
-        title = f"{family.name} ({family.type})  {family.documentation}".rstrip()
-        blocks.append("\n".join([title.replace("\n", " "), *_align(_columns(family), rows)]))
-    return "\n\n".join(blocks) + "\n" if blocks else ""
-
-
 class _Row(NamedTuple):
-    """A line of the table: what it is about and its cells."""
+    """A line of the table: what it is about, and its numbers."""
 
     title: str
-    cells: list[str]
+    cells: Sequence[str]
 
 
-def _columns(family: Metric) -> list[str]:
-    """Return the column heads for a family, none where one number says it all."""
-    if family.type == "histogram":
-        return ["count", "mean", *(f"p{quantile * 100:g}" for quantile in QUANTILES)]
-    return ["count", "mean"] if family.type == "summary" else []
+def format_table(snapshot: Snapshot) -> str:
+    """Return the *snapshot* as a table, family by family; "" when there is none."""
+    labels = dict(snapshot.labels)
+    return "\n".join(_block(view, labels) for view in snapshot.views)
 
 
-def _rows(families: Sequence[tuple[str, Metric]], labels: Mapping[str, str]) -> list[_Row]:
-    """Return a row for each child, each followed by those of single processes."""
-    by_child: dict[str, list[_Row]] = {}
-    for process, family in families:
-        for title, cells in _children(family, labels):
-            shown = f"process {process}" if process else title
-            by_child.setdefault(title, []).append(_Row(shown, cells))
-    rows = []
-    for same in by_child.values():
-        rows.append(same[0])
-        rows += [_Row(_INDENT + row.title, row.cells) for row in same[1:]]
-    return rows
+def _block(view: View, labels: Mapping[str, str]) -> str:
+    """Return the lines of one family; *labels* are added to its series."""
+    family = view.merged
+    title = one_line(f"{family.name} ({family.type})  {family.documentation}".rstrip())
+    heads = _HEADS.get(family.type)
+    rows = [_Row("", heads)] if heads else []
+    own = [(process, _children(each)) for process, each in view.processes.items()]
+    for child, cells in _children(family).items():
+        rows.append(_Row(_label_text({**labels, **dict(child)}), cells))
+        rows += [
+            _Row(f"{_INDENT}process {one_line(process)}", children[child])
+            for process, children in own
+            if child in children
+        ]
+    return "".join(f"{line}\n" for line in (title, *_aligned(rows)))
 
 
-def _children(family: Metric, labels: Mapping[str, str]) -> Iterable[tuple[str, list[str]]]:
-    """Yield the labels and the cells of each child of a family."""
-    show = unit_of(family.name)
-    if family.type not in {"histogram", "summary"}:
-        for sample in family.samples:
-            text = format_count(sample.value) if family.type == "counter" else show(sample.value)
-            yield _label_text({**labels, **sample.labels}), [text]
-        return
-    for child, child_labels in _distributions(family).values():
-        cells = [format_count(child.count), _show_or_missing(show, child.mean)]
-        if family.type == "histogram":
-            cells += [child.quantile_text(quantile, show) for quantile in QUANTILES]
-        yield _label_text({**labels, **child_labels}), cells
+def _children(family: Metric) -> Mapping[Labels, Sequence[str]]:
+    """Return the cells of each child of a *family*."""
+    form = format_of(family.name)
+    if family.type in _HEADS:
+        return {
+            labels: _distribution_cells(child, family.type, form)
+            for labels, child in distributions(family).items()
+        }
+    return {tuple(sorted(sample.labels.items())): [form(sample.value)] for sample in family.samples}
 
 
-class Distribution:
-    """What a histogram or summary says about its observations."""
-
-    def __init__(self) -> None:
-        """Start without observations."""
-        self.count = 0.0
-        self.sum = math.nan
-        self.buckets: list[tuple[float, float]] = []
-
-    @property
-    def mean(self) -> float:
-        """The mean, NaN without observations."""
-        return self.sum / self.count if self.count else math.nan
-
-    def quantile(self, quantile: float) -> float:
-        """Return an estimate of a *quantile* (0 to 1); NaN without observations.
-
-        Infinity stands for "more than the highest bound".
-        """
-        rank = quantile * self.count
-        lower, below = 0.0, 0.0
-        for bound, cumulated in self.buckets:
-            if cumulated >= rank > 0:
-                if math.isinf(bound) or cumulated == below:
-                    return bound
-                start = min(lower, bound)
-                return start + (bound - start) * (rank - below) / (cumulated - below)
-            lower, below = bound, cumulated
-        return math.nan
-
-    def quantile_text(self, quantile: float, show: Callable[[float], str]) -> str:
-        """Return an estimate of a *quantile* as text."""
-        value = self.quantile(quantile)
-        if math.isinf(value):
-            highest = [bound for bound, _ in self.buckets if not math.isinf(bound)]
-            return f">{show(highest[-1])}" if highest else _MISSING
-        return _show_or_missing(show, value)
+def _distribution_cells(
+    child: Distribution, kind: str, form: Callable[[float], str]
+) -> Sequence[str]:
+    """Return what the column heads for a histogram or summary promise."""
+    cells = [format_count(child.count), _or_missing(child.mean, form)]
+    for quantile in QUANTILES if kind == "histogram" else ():
+        value = child.quantile(quantile)
+        # Above the highest bound, nobody knows how far.
+        above = ">" if math.isinf(value) and not math.isnan(child.highest_bound) else ""
+        shown = child.highest_bound if math.isinf(value) else value
+        cells.append(above + _or_missing(shown, form))
+    return cells
 
 
-def _distributions(family: Metric) -> dict[str, tuple[Distribution, dict[str, str]]]:
-    """Bring the samples of each child of a histogram or summary together."""
-    children: dict[str, tuple[Distribution, dict[str, str]]] = {}
-    for sample in family.samples:
-        labels = {name: value for name, value in sample.labels.items() if name != "le"}
-        child, _ = children.setdefault(_label_text(labels), (Distribution(), labels))
-        suffix = sample.name.removeprefix(family.name)
-        if suffix == "_bucket":
-            child.buckets.append((float(sample.labels["le"]), sample.value))
-        elif suffix == "_sum":
-            child.sum = sample.value
-        elif suffix == "_count":
-            child.count = sample.value
-    return children
+def _or_missing(value: float, form: Callable[[float], str]) -> str:
+    """Return what cannot be known (NaN) as a dash."""
+    return _MISSING if math.isnan(value) else form(value)
 
 
 def _label_text(labels: Mapping[str, str]) -> str:
     """Return labels for a person: sorted, quoted, separated by blanks."""
-    shown = {name: value.replace("\n", "\\n") for name, value in labels.items()}
-    return " ".join(f'{name}="{value}"' for name, value in sorted(shown.items()))
+    return " ".join(f'{name}="{_escaped(value)}"' for name, value in sorted(labels.items()))
 
 
-def _align(heads: Sequence[str], rows: Sequence[_Row]) -> list[str]:
-    """Return the lines of a table: titles to the left, numbers to the right."""
-    lines = [_Row("", list(heads)), *rows] if heads else rows
-    title_width = max((len(row.title) for row in lines), default=0)
-    widths = [max(map(len, column)) for column in zip(*(row.cells for row in lines), strict=True)]
+def _escaped(value: str) -> str:
+    return one_line(value.replace("\\", r"\\").replace('"', r"\""))
+
+
+def _aligned(rows: Sequence[_Row]) -> list[str]:
+    """Return the *rows* as lines: titles to the left, numbers to the right."""
+    title_width = max((width(row.title) for row in rows), default=0)
+    widths = [max(map(width, column)) for column in zip(*(row.cells for row in rows), strict=True)]
     return [
         _INDENT
-        + row.title.ljust(title_width)
-        + "".join(_GAP + cell.rjust(width) for cell, width in zip(row.cells, widths, strict=True))
-        for row in lines
+        + row.title
+        + " " * (title_width - width(row.title))
+        + "".join(_GAP + cell.rjust(size) for cell, size in zip(row.cells, widths, strict=True))
+        for row in rows
     ]
-
-
-def _show_or_missing(show: Callable[[float], str], value: float) -> str:
-    return _MISSING if math.isnan(value) else show(value)
-
-
-def format_count(value: float) -> str:
-    """Return a plain number: whole ones with separators, others with six digits."""
-    if math.isfinite(value) and value == int(value):
-        return f"{int(value):,}"
-    return f"{value:,.6g}"
-
-
-def format_duration(seconds: float) -> str:
-    """Return a duration with the unit in which it has one to three digits before the point."""
-    if seconds == 0 or not math.isfinite(seconds):
-        return f"{seconds:g} s"
-    for factor, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns")):
-        if abs(seconds) >= factor:
-            break
-    return f"{seconds / factor:,.3g} {unit}" if abs(seconds) < 1000 * factor else f"{seconds:,.0f} s"
-
-
-def format_bytes(size: float) -> str:
-    """Return a size with a binary unit."""
-    units = ("B", "KiB", "MiB", "GiB", "TiB")
-    power = min(int(math.log2(abs(size)) // 10), 4) if math.isfinite(size) and abs(size) >= 1 else 0
-    return f"{size / (1 << 10 * power):,.4g} {units[power]}"
-
-
-def format_ratio(ratio: float) -> str:
-    """Return a ratio in percent."""
-    return f"{ratio * 100:.4g} %"
-
-
-_UNITS: Final[Mapping[str, Callable[[float], str]]] = {
-    "_seconds": format_duration,
-    "_bytes": format_bytes,
-    "_ratio": format_ratio,
-}
-
-
-def unit_of(name: str) -> Callable[[float], str]:
-    """Return how the values of family *name* are shown."""
-    for suffix, show in _UNITS.items():
-        if name.endswith(suffix):
-            return show
-    return format_count

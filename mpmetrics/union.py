@@ -62,7 +62,7 @@ def unite(contributions: Iterable[Contribution]) -> Union:
     families = []
     shadowed = 0
     claimed: dict[str, str] = {}
-    for name, candidates in sorted(by_name.items()):
+    for _, candidates in sorted(by_name.items()):
         winners = _without_shadowed(candidates)
         shadowed += len(winners) < len(candidates)
         winners = _of_one_type(winners, problems)
@@ -106,6 +106,8 @@ def _claim(
     contribution, family = winner
     names = {family.name, exposed_name(family.name, family.type)}
     names |= {family.name + suffix for suffix in _SUFFIXES.get(family.type, ())}
+    if not isinstance(family, MergedFamily):
+        names |= {sample.name for sample in family.samples}
     taken = sorted(names & claimed.keys())
     if taken:
         detail = f"families {family.name!r} and {claimed[taken[0]]!r} both expose {taken[0]!r}"
@@ -136,6 +138,9 @@ def _joined(families: Sequence[Metric]) -> Metric:
 
 def with_samples(family: Metric, samples: list[Sample]) -> Metric:
     """Return a family like *family* with other *samples*."""
-    copy = Metric(family.name, family.documentation, family.type, family.unit)
+    # Not Metric.__init__: whether it takes the name depends on its version and its settings.
+    copy = Metric.__new__(Metric)
+    copy.name, copy.documentation = family.name, family.documentation
+    copy.type, copy.unit = family.type, family.unit
     copy.samples = samples
     return copy

@@ -6,17 +6,25 @@ import click
 
 from mpmetrics_cli.doctor import doctor
 from mpmetrics_cli.dump import dump
-from mpmetrics_cli.program import Program
+from mpmetrics_cli.program import USAGE, Program
 
 
-@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Program,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+)
 @click.version_option(package_name="mpmetrics-toolkit", prog_name="mpmetrics")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """One correct /metrics page for a Python server of many processes.
 
     DIR is the multiprocess directory of prometheus_client; without it, the environment variable
     PROMETHEUS_MULTIPROC_DIR is used. Data goes to standard output, messages to standard error.
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        context.exit(USAGE)
 
 
 main.add_command(dump)

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
-from mpmetrics_cli.documents import findings_document
+from mpmetrics_cli.options import directory_argument
 from mpmetrics_cli.program import FOUND, OK, write
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mpmetrics.diagnosis import Finding
 
 
 @click.command()
-@click.argument("directory", metavar="[DIR]", required=False)
+@directory_argument
 @click.option(
     "--format",
     "form",
@@ -30,18 +23,10 @@ def doctor(directory: str | None, form: str) -> int:
 
     Exits with status 1 if there is an error or a warning.
     """
-    from mpmetrics.diagnosis import diagnose  # noqa: PLC0415 - `--help` need not wait for it
+    # Not at the top: `--help` need not wait for the library.
+    from mpmetrics.diagnosis import diagnose  # noqa: PLC0415
+    from mpmetrics_cli.documents import FINDINGS_FORMATS  # noqa: PLC0415
 
     findings = diagnose(directory)
-    write(findings_document(findings) if form == "json" else _text(findings))
+    write(FINDINGS_FORMATS[form](findings))
     return FOUND if any(finding.level in {"error", "warning"} for finding in findings) else OK
-
-
-def _text(findings: Sequence[Finding]) -> str:
-    """Return the findings for a person: what it is, and below it what to do."""
-    lines = []
-    for finding in findings:
-        lines.append(f"{finding.level}: {finding.what}")
-        if finding.advice:
-            lines.append(f"    {finding.advice}")
-    return "\n".join(lines) + "\n"

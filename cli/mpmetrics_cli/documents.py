@@ -1,61 +1,94 @@
-"""JSON for programs. What JSON has no number for, NaN and infinities, is a string."""
+"""What the commands print, in each of their formats.
+
+JSON is for programs. What it has no number for, NaN and infinities, is a string there, spelled
+as in the text format.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from mpmetrics.exposition import Format
 from mpmetrics.kernel import format_value
+from mpmetrics.tables import format_table
+from mpmetrics.wording import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from prometheus_client import Metric
 
-    from mpmetrics.diagnosis import Finding
-    from mpmetrics.snapshot import Snapshot
+    from mpmetrics.checks import Finding
+    from mpmetrics.snapshot import Snapshot, View
 
 
-def snapshot_document(snapshot: Snapshot) -> str:
-    """Return a snapshot as a JSON object: `families`, `problems` and, if any, `processes`."""
+def _snapshot_json(snapshot: Snapshot) -> bytes:
+    """Return `families`, each with `samples` and, if asked for, `processes`, and `problems`."""
     added = dict(snapshot.labels)
-    document: dict[str, Any] = {"families": _families(snapshot.families, added)}
-    if snapshot.processes:
+    return _json(
+        families=[_family(view, added) for view in snapshot.views],
+        problems=[problem._asdict() for problem in snapshot.problems],
+    )
+
+
+def _family(view: View, added: dict[str, str]) -> dict[str, Any]:
+    """Return a family as JSON has it, with the labels *added* to its samples."""
+    family = view.merged
+    document: dict[str, Any] = {
+        "name": family.name,
+        "type": family.type,
+        "help": family.documentation,
+        "samples": _samples(family, added),
+    }
+    if view.processes:
         document["processes"] = {
-            process: _families(families, added) for process, families in snapshot.processes.items()
+            process: _samples(own, added) for process, own in view.processes.items()
         }
-    document["problems"] = [problem._asdict() for problem in snapshot.problems]
-    return _dump(document)
+    return document
 
 
-def findings_document(findings: Sequence[Finding]) -> str:
-    """Return what the doctor found as a JSON object: `findings`."""
-    return _dump({"findings": [finding._asdict() for finding in findings]})
-
-
-def _families(families: Iterable[Metric], added: dict[str, str]) -> list[dict[str, Any]]:
+def _samples(family: Metric, added: dict[str, str]) -> list[dict[str, Any]]:
     return [
         {
-            "name": family.name,
-            "type": family.type,
-            "help": family.documentation,
-            "samples": [
-                {
-                    "name": sample.name,
-                    "labels": {**added, **sample.labels},
-                    "value": _number(sample.value),
-                }
-                for sample in family.samples
-            ],
+            "name": sample.name,
+            "labels": {**added, **sample.labels},
+            "value": sample.value if math.isfinite(sample.value) else format_value(sample.value),
         }
-        for family in families
+        for sample in family.samples
     ]
 
 
-def _number(value: float) -> float | str:
-    return value if math.isfinite(value) else format_value(value)
+def _findings_json(findings: Sequence[Finding]) -> bytes:
+    """Return `findings`."""
+    return _json(findings=[finding._asdict() for finding in findings])
 
 
-def _dump(document: dict[str, Any]) -> str:
-    return json.dumps(document, indent=2, allow_nan=False) + "\n"
+def _findings_text(findings: Sequence[Finding]) -> bytes:
+    """Return two lines for each finding: what it is, and what to do."""
+    lines = []
+    for finding in findings:
+        lines.append(f"{finding.level}: {one_line(finding.what)}\n")
+        if finding.advice:
+            lines.append(f"    {one_line(finding.advice)}\n")
+    return "".join(lines).encode()
+
+
+def _json(**document: object) -> bytes:
+    return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
+
+
+SNAPSHOT_FORMATS: Final[Mapping[str, Callable[[Snapshot], bytes]]] = {
+    "text": lambda snapshot: snapshot.write(Format()),
+    "openmetrics": lambda snapshot: snapshot.write(Format(openmetrics=True)),
+    "json": _snapshot_json,
+    "table": lambda snapshot: format_table(snapshot).encode(),
+}
+"""How `mpmetrics dump` writes, by the name of the format."""
+
+FINDINGS_FORMATS: Final[Mapping[str, Callable[[Sequence[Finding]], bytes]]] = {
+    "text": _findings_text,
+    "json": _findings_json,
+}
+"""How `mpmetrics doctor` writes, by the name of the format."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
-
-from mpmetrics.environment import VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,56 +12,45 @@ if TYPE_CHECKING:
     Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-class LabelType(click.ParamType):
-    """A label as NAME=VALUE."""
-
-    name = "name=value"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, str]:
-        """Split at the first equals sign."""
-        if isinstance(value, tuple):
-            return value
-        name, equals, text = str(value).partition("=")
-        if not equals:
-            self.fail(f"{value!r} is not of the form NAME=VALUE", param, ctx)
-        return name, text
+def parse_label(text: str) -> tuple[str, str]:
+    """Split NAME=VALUE at the first equals sign."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        message = f"{text!r} is not of the form NAME=VALUE"
+        raise click.BadParameter(message)
+    return name, value
 
 
-def directory_argument() -> Decorator:
-    """Return the argument DIR."""
-    return click.argument("directory", metavar="[DIR]", required=False, envvar=VARIABLE)
+# Without it the library asks the environment, in the order that prometheus_client has.
+directory_argument: Final[Decorator] = click.argument("directory", metavar="[DIR]", required=False)
+
+_SELECTION: Final[tuple[Decorator, ...]] = (
+    click.option(
+        "--prefix",
+        "include",
+        multiple=True,
+        metavar="PREFIX",
+        help="Only metrics whose name begins with PREFIX (repeatable).",
+    ),
+    click.option(
+        "--exclude",
+        multiple=True,
+        metavar="PREFIX",
+        help="No metrics whose name begins with PREFIX (repeatable; beats --prefix).",
+    ),
+    click.option(
+        "--label",
+        "labels",
+        multiple=True,
+        type=parse_label,
+        metavar="NAME=VALUE",
+        help="Add this label to every series that does not have it (repeatable).",
+    ),
+)
 
 
-def selection_options() -> Decorator:
-    """Return the options that choose and label families."""
-    options = (
-        click.option(
-            "--prefix",
-            "include",
-            multiple=True,
-            metavar="PREFIX",
-            help="Only families whose name begins with PREFIX (repeatable).",
-        ),
-        click.option(
-            "--exclude",
-            multiple=True,
-            metavar="PREFIX",
-            help="No families whose name begins with PREFIX (repeatable; beats --prefix).",
-        ),
-        click.option(
-            "--label",
-            "labels",
-            multiple=True,
-            type=LabelType(),
-            help="Add this label to every series that does not have it (repeatable).",
-        ),
-    )
-
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
+def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that choose and label metrics to *command*."""
+    for option in reversed(_SELECTION):
+        command = option(command)
+    return command

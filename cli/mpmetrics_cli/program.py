@@ -9,96 +9,119 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from contextlib import contextmanager, suppress
 from signal import SIGINT
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
+from click.exceptions import Exit
 
 from mpmetrics.errors import MpmetricsError
+from mpmetrics.wording import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 OK: Final = 0
 FOUND: Final = 1
 """Something is wrong with the data, and the user asked to be told."""
 
+UNWRITABLE: Final = 1
+"""What the user asked for could not be written."""
+
 USAGE: Final = 2
 """The user's mistake: an option, an argument, a directory that is not there."""
 
+# What a shell says of a process that a signal has ended. Windows has no SIGPIPE, but no other
+# number for it either.
 _BY_SIGNAL: Final = 128
-# Windows has no such signal; the shell's status for it is the same number everywhere.
 _SIGPIPE: Final = 13
+INTERRUPTED: Final = _BY_SIGNAL + SIGINT
+READER_GONE: Final = _BY_SIGNAL + _SIGPIPE
 
 
 class Program(click.Group):
     """A group of commands that ends as a program should."""
 
     def main(self, *args: Any, **extra: Any) -> Any:  # noqa: ANN401 - click's signature
-        """Run a command and exit with its status."""
+        """Run a command and exit with the status that it returns."""
         extra["standalone_mode"] = False
         try:
             status = super().main(*args, **extra)
-            _flush()
         except click.ClickException as error:
-            _show(error)
+            complain(error.format_message())
             status = error.exit_code
-        except MpmetricsError as error:
-            complain(str(error))
-            status = USAGE
         except (click.Abort, KeyboardInterrupt):
-            status = _BY_SIGNAL + SIGINT
-        except (BrokenPipeError, _ReaderGoneError):
-            _silence()
-            status = _BY_SIGNAL + _SIGPIPE
-        except OSError as error:
-            _silence()
-            complain(f"cannot write: {error.strerror or error}")
-            status = FOUND
+            status = INTERRUPTED
         sys.exit(status or OK)
 
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: object,
+    ) -> click.Context:
+        """Parse the arguments; this is where the help is written."""
+        with _usual_endings():
+            return super().make_context(info_name, args, parent, **extra)
 
-class _ReaderGoneError(Exception):
-    """Nobody reads our output any more; click has its own idea of what that means."""
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's signature
+        """Run the command."""
+        with _usual_endings():
+            return super().invoke(ctx)
 
 
-def write(data: str | bytes) -> None:
-    """Write *data* to standard output, as UTF-8. Raises `OSError` when that does not work."""
+@contextmanager
+def _usual_endings() -> Iterator[None]:
+    """Turn what may end any command into exit statuses, before click does it in its own way."""
+    try:
+        yield
+    except MpmetricsError as error:
+        raise click.UsageError(str(error)) from error
+    except KeyboardInterrupt as error:
+        _give_up(sys.stdout)
+        raise Exit(INTERRUPTED) from error
+    except BrokenPipeError as error:
+        _give_up(sys.stdout)
+        raise Exit(READER_GONE) from error
+    except OSError as error:
+        _give_up(sys.stdout)
+        complain(f"{error.filename or 'cannot write'}: {error.strerror or error}")
+        raise Exit(UNWRITABLE) from error
+
+
+def write(data: bytes) -> None:
+    """Write *data* to standard output. Raises `OSError` when that does not work."""
     if sys.stdout is None:
         raise OSError(errno.EBADF, "standard output is closed")
-    stream = click.get_binary_stream("stdout")
-    rest = memoryview(data.encode("utf-8", "replace") if isinstance(data, str) else data)
+    stream = sys.stdout.buffer
+    rest = memoryview(data)
+    # With PYTHONUNBUFFERED the stream is a raw one, which may write only a part, or nothing.
+    while rest:
+        written = stream.write(rest)
+        if written is None:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        rest = rest[written:]
+    stream.flush()
+
+
+def complain(message: str) -> None:
+    """Write *message* to standard error, as one line, if anybody listens."""
+    if sys.stderr is None:  # on which older releases of click fail
+        return
     try:
-        # With PYTHONUNBUFFERED the stream is a raw one, and a raw write may be a partial one.
-        while rest:
-            rest = rest[stream.write(rest) :]
-        stream.flush()
-    except BrokenPipeError as error:
-        raise _ReaderGoneError from error
+        click.echo(f"mpmetrics: {one_line(message)}", err=True)
+    except OSError:
+        _give_up(sys.stderr)
 
 
-def complain(line: str) -> None:
-    """Write one *line* to standard error."""
-    click.echo(f"mpmetrics: {line}", err=True)
-
-
-def _show(error: click.ClickException) -> None:
-    """Show a mistake as one line; a command without arguments shows its help."""
-    if isinstance(error, _NO_ARGUMENTS):
-        error.show()
-    else:
-        complain(error.format_message())
-
-
-# Older releases of click print the help themselves.
-_NO_ARGUMENTS: Final = getattr(click.exceptions, "NoArgsIsHelpError", ())
-
-
-def _flush() -> None:
-    """Write out what is left, while an error can still be told."""
-    if sys.stdout is not None:
-        sys.stdout.flush()
-
-
-def _silence() -> None:
-    """Keep the interpreter from writing, in vain, what is left in the buffer at its end."""
-    if sys.stdout is not None:
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a descriptor, not a path
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+def _give_up(stream: TextIO | None) -> None:
+    """Let what is left in a buffer go nowhere: at its end the interpreter would try again."""
+    # A stream without a descriptor raises an OSError, too.
+    with suppress(OSError):
+        if stream is not None:
+            descriptor = stream.fileno()
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)

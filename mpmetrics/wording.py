@@ -1,0 +1,109 @@
+"""How names and numbers are put for people.
+
+Units follow the naming conventions of Prometheus
+(https://prometheus.io/docs/practices/naming/#base-units): the name of a metric ends in its base
+unit.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_COUNT_DIGITS: Final = 6
+_DURATION_DIGITS: Final = 3
+_BYTES_DIGITS: Final = 4
+_RATIO_DIGITS: Final = 4
+
+# Beyond it not every whole number is a float of its own: digits would be invented.
+_EXPONENT_FROM: Final = 1e15
+
+_DURATIONS: Final = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
+_SIZES: Final = tuple(
+    (float(1 << 10 * power), unit)
+    for power, unit in reversed([*enumerate(("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"))])
+)
+
+
+def one_line(text: str) -> str:
+    """Return *text* with escapes for line breaks, terminal codes and all else without a shape."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def width(text: str) -> int:
+    """Return how many columns of a terminal *text* takes."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in {"F", "W"})
+        for char in text
+    )
+
+
+def plural(count: int, noun: str, ending: str = "s") -> str:
+    """Return *count* and *noun*, with its *ending* unless there is exactly one."""
+    return f"{count:,} {noun}{'' if count == 1 else ending}"
+
+
+def format_count(value: float) -> str:
+    """Return a plain number: all digits of a whole one, up to six of others."""
+    return _digits(value, _COUNT_DIGITS)
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration with a unit that leaves one to three digits before the point."""
+    return _scaled(seconds, _DURATION_DIGITS, _DURATIONS, at_zero="s")
+
+
+def format_bytes(size: float) -> str:
+    """Return a size with a binary unit."""
+    return _scaled(size, _BYTES_DIGITS, _SIZES, at_zero="B")
+
+
+def format_ratio(ratio: float) -> str:
+    """Return a ratio in percent."""
+    return f"{_digits(ratio * 100, _RATIO_DIGITS)} %" if math.isfinite(ratio) else _digits(ratio, 1)
+
+
+_UNITS: Final[Mapping[str, Callable[[float], str]]] = {
+    "_seconds": format_duration,
+    "_bytes": format_bytes,
+    "_ratio": format_ratio,
+}
+
+
+def format_of(name: str) -> Callable[[float], str]:
+    """Return how values are written whose metric is called *name*."""
+    for suffix, form in _UNITS.items():
+        if name.endswith(suffix):
+            return form
+    return format_count
+
+
+def _scaled(
+    value: float, digits: int, units: tuple[tuple[float, str], ...], *, at_zero: str
+) -> str:
+    """Return *value* in the largest of the *units* of which it is at least one, once rounded."""
+    if not value:
+        return f"0 {at_zero}"
+    if not math.isfinite(value):
+        return _digits(value, digits)
+    fitting = (each for each in units if abs(float(f"{value / each[0]:.{digits}g}")) >= 1)
+    factor, unit = next(fitting, units[-1])
+    return f"{_digits(value / factor, digits)} {unit}"
+
+
+def _digits(value: float, digits: int) -> str:
+    """Return *value* rounded to so many *digits*, but never within its whole part."""
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else f"{'+' if value > 0 else '-'}Inf"
+    text = f"{value:,.{digits}g}"
+    return f"{value:,.0f}" if "e+" in text and abs(value) < _EXPONENT_FROM else text

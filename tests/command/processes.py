@@ -1,0 +1,66 @@
+"""The command as its users run it: in this process for the quick cases, or in one of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from inspect import signature
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from click.testing import CliRunner
+
+from mpmetrics_cli.__main__ import main
+from tests.workers import PATIENCE, environment
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    Argument = str | os.PathLike[str]
+
+
+# Older releases of click put both streams into one unless told not to.
+_SEPARATE_STREAMS: Final[dict[str, Any]] = (
+    {"mix_stderr": False} if "mix_stderr" in signature(CliRunner).parameters else {}
+)
+
+
+class Ending(NamedTuple):
+    """What is left of a command: its exit *status*, and what it wrote."""
+
+    status: int
+    stdout: str = ""
+    stderr: str = ""
+
+
+def invoke(*arguments: Argument, **env: str | None) -> Ending:
+    """Run the command in this process; an exception that nobody expected fails the test.
+
+    The variables of *env* are set, those that are None are not; neither is the directory's.
+    """
+    result = CliRunner(**_SEPARATE_STREAMS).invoke(
+        main,
+        [str(argument) for argument in arguments],
+        catch_exceptions=False,
+        env={"PROMETHEUS_MULTIPROC_DIR": None, "prometheus_multiproc_dir": None, **env},
+        prog_name="mpmetrics",
+    )
+    return Ending(result.exit_code, result.stdout, result.stderr)
+
+
+def command(*arguments: Argument, flags: Sequence[str] = ()) -> list[str]:
+    """Return the command line of a process of its own; *flags* are those of the interpreter."""
+    return [sys.executable, *flags, "-m", "mpmetrics_cli", *map(str, arguments)]
+
+
+def run(line: Sequence[str], *, env: dict[str, str] | None = None, **options: Any) -> Ending:
+    """Run a command line to its end; both streams are read as UTF-8 unless *options* say more."""
+    process = subprocess.run(
+        line,
+        check=False,
+        encoding="utf-8",
+        env={**environment(None), **(env or {})},
+        timeout=PATIENCE,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+    )
+    return Ending(process.returncode, process.stdout or "", process.stderr or "")

@@ -1,0 +1,292 @@
+"""The WSGI and ASGI applications behind real servers: what Prometheus and others ask of them."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from wsgiref.validate import validator
+
+import pytest
+import uvicorn
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as parse_openmetrics,
+)
+from prometheus_client.parser import text_string_to_metric_families
+
+import mpmetrics
+from tests.servers import fetch, listening, serving_wsgi
+from tests.workers import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> mpmetrics.Page:
+    """Return a page of a directory that a worker wrote; it is the same at every scrape."""
+    path = tmp_path_factory.mktemp("written")
+    with Worker(path) as worker:
+        worker.do("Counter('vllm:requests', 'Requests.', ['model']).labels('ä').inc(2)")
+        worker.do("Histogram('latency', '', buckets=(1, 2)).observe(1)")
+        worker.do("Gauge('busy', '', multiprocess_mode='sum').set(1)")
+    return mpmetrics.Page(path, exclude="mpmetrics_")
+
+
+@contextmanager
+def serving_asgi(application: Any) -> Iterator[str]:
+    """Serve an ASGI application by uvicorn in a thread; yields the URL."""
+    with listening() as listener:
+        config = uvicorn.Config(application, log_level="error", lifespan="on")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/metrics"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture(scope="module", params=["wsgi", "asgi"])
+def url(request: pytest.FixtureRequest, page: mpmetrics.Page) -> Iterator[str]:
+    """Return the URL of the page behind a server of each kind."""
+    if request.param == "wsgi":
+        serving = serving_wsgi(validator(mpmetrics.make_wsgi_app(page)))
+    else:
+        serving = serving_asgi(mpmetrics.make_asgi_app(page))
+    with serving as url:
+        yield url
+
+
+def listed(*accepted: str) -> str:
+    """Return the value of a header that lists what is *accepted*."""
+    return ",".join(accepted)
+
+
+ACCEPT = {
+    "prometheus 2": (
+        listed(
+            "application/openmetrics-text;version=1.0.0",
+            "application/openmetrics-text;version=0.0.1;q=0.75",
+            "text/plain;version=0.0.4;q=0.5",
+            "*/*;q=0.1",
+        ),
+        OPENMETRICS,
+    ),
+    "prometheus 2 with protobuf": (
+        listed(
+            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited",
+            "application/openmetrics-text;version=1.0.0;q=0.8",
+            "application/openmetrics-text;version=0.0.1;q=0.75",
+            "text/plain;version=0.0.4;q=0.5",
+            "*/*;q=0.1",
+        ),
+        OPENMETRICS,
+    ),
+    "prometheus 3": (
+        listed(
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5",
+            "application/openmetrics-text;version=0.0.1;q=0.4",
+            "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3",
+            "text/plain;version=0.0.4;q=0.2",
+            "*/*;q=0.1",
+        ),
+        f"{OPENMETRICS}; escaping=allow-utf-8",
+    ),
+    "prometheus 3 with underscores": (
+        "application/openmetrics-text;version=1.0.0;escaping=underscores;q=0.5,*/*;q=0.1",
+        OPENMETRICS,
+    ),
+    "text only": ("text/plain;version=0.0.4", TEXT),
+    "new text": (
+        "text/plain;version=1.0.0;escaping=allow-utf-8",
+        "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8",
+    ),
+    "a browser": ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", TEXT),
+    "curl": ("*/*", TEXT),
+    "nothing that we have": ("image/png", TEXT),
+    "nothing": ("", TEXT),
+    "garbage": (";;,,q=;version", TEXT),
+}
+
+
+@pytest.mark.parametrize("client", ACCEPT)
+def test_the_client_chooses_the_format(url: str, page: mpmetrics.Page, client: str) -> None:
+    """Each client gets the format it likes best, named in the header and whole in the body."""
+    accept, expected = ACCEPT[client]
+    response = fetch(url, headers={"Accept": accept})
+    assert (response.status, response.headers["content-type"]) == (200, expected)
+    openmetrics = expected.startswith(OPENMETRICS)
+    assert response.body == page.render(openmetrics=openmetrics)
+    assert int(response.headers["content-length"]) == len(response.body)
+    assert {"Accept", "Accept-Encoding"} == set(response.headers["vary"].split(", "))
+    parse = parse_openmetrics if openmetrics else text_string_to_metric_families
+    names = {family.name for family in parse(response.body.decode())}
+    assert names == {"vllm:requests", "latency", "busy"}
+
+
+def test_without_a_header_the_oldest_format_is_sent(url: str, page: mpmetrics.Page) -> None:
+    """A client that does not say what it accepts gets plain text."""
+    response = fetch(url)
+    assert (response.headers["content-type"], response.body) == (TEXT, page.render())
+
+
+@pytest.mark.parametrize("path", ["", "/", "/deep/er", "/%C3%A4%20", "?x=y"])
+def test_any_path_is_answered(url: str, page: mpmetrics.Page, path: str) -> None:
+    """Where the application is mounted is the business of the server."""
+    response = fetch(url.removesuffix("/metrics") + path)
+    assert (response.status, response.body) == (200, page.render())
+
+
+def test_head_has_all_but_the_body(url: str) -> None:
+    """HEAD gets the headers that GET gets."""
+    get, head = fetch(url), fetch(url, "HEAD")
+    assert (head.status, head.body) == (200, b"")
+    kept = ("content-type", "content-length", "vary")
+    assert [head.headers[name] for name in kept] == [get.headers[name] for name in kept]
+
+
+def test_options_are_told(url: str) -> None:
+    """OPTIONS gets the methods that are allowed, and no body."""
+    response = fetch(url, "OPTIONS")
+    assert (response.status, response.body) == (204, b"")
+    assert response.headers["allow"] == "GET, HEAD, OPTIONS"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+def test_other_methods_are_not_allowed(url: str, method: str) -> None:
+    """Nothing can be sent here; the answer says what can be done."""
+    response = fetch(url, method)
+    assert (response.status, response.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+    assert b"not allowed" in response.body
+
+
+@pytest.mark.parametrize(
+    ("accepted", "packed"),
+    [
+        ("gzip", True),
+        ("deflate, gzip;q=0.5", True),
+        ("*", True),
+        ("GZIP", True),
+        ("gzip;q=0", False),
+        ("br", False),
+        ("", False),
+    ],
+)
+def test_pages_are_compressed_for_those_who_can_read_it(
+    url: str, page: mpmetrics.Page, accepted: str, *, packed: bool
+) -> None:
+    """Prometheus asks for gzip; the length is that of what is sent."""
+    response = fetch(url, headers={"Accept-Encoding": accepted})
+    assert response.headers.get("content-encoding") == ("gzip" if packed else None)
+    assert int(response.headers["content-length"]) == len(response.body)
+    body = gzip.decompress(response.body) if packed else response.body
+    assert body == page.render()
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("name[]=busy", ["busy"]),
+        ("name%5B%5D=busy", ["busy"]),
+        ("name[]=busy&name[]=vllm:requests_total", ["busy", "vllm:requests_total"]),
+        ("name[]=vllm%3Arequests", ["vllm:requests_total"]),
+        ("name[]=latency_sum", ["latency_sum"]),
+        ("name[]=latency", ["latency_bucket"] * 3 + ["latency_count", "latency_sum"]),
+        ("name[]=nothing", []),
+        ("name[]=%FF", []),
+        ("other=busy&name[]=busy", ["busy"]),
+    ],
+)
+@pytest.mark.parametrize("accept", ["text/plain", "application/openmetrics-text"])
+def test_the_page_can_be_restricted_by_name(
+    url: str, query: str, expected: list[str], accept: str
+) -> None:
+    """`?name[]=` keeps what is named: a family, or single samples of one."""
+    response = fetch(f"{url}?{query}", headers={"Accept": accept})
+    lines = [line for line in response.body.decode().splitlines() if not line.startswith("#")]
+    assert response.status == 200
+    assert sorted(line.partition(" ")[0].partition("{")[0] for line in lines) == expected
+    assert response.body.endswith(b"# EOF\n") == accept.startswith("application/")
+
+
+def test_a_page_without_a_working_source_is_still_a_page(tmp_path: Path) -> None:
+    """What goes wrong with the sources is no reason for an error of the server."""
+    page = mpmetrics.Page(tmp_path / "missing")
+    with serving_wsgi(validator(mpmetrics.make_wsgi_app(page))) as url:
+        response = fetch(url)
+    assert response.status == 200
+    assert f'mpmetrics_source_up{{source="{tmp_path / "missing"}"}} 0.0' in response.body.decode()
+
+
+# -- the ASGI protocol ---------------------------------------------------------------------------
+
+
+class Client:
+    """A client at the other end of an ASGI application."""
+
+    def __init__(self, *messages: str) -> None:
+        """Send messages of these types, one after the other."""
+        self.messages = list(messages)
+        self.sent: list[dict[str, Any]] = []
+
+    async def receive(self) -> dict[str, Any]:
+        """Return the next message."""
+        return {"type": self.messages.pop(0)}
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Keep what the application sends."""
+        self.sent.append(message)
+
+
+def test_the_lifespan_is_taken_part_in(page: mpmetrics.Page) -> None:
+    """Start and shut-down are answered, so that a server that insists on it starts."""
+    client = Client("lifespan.startup", "lifespan.shutdown")
+    application = mpmetrics.make_asgi_app(page)
+    asyncio.run(application({"type": "lifespan"}, client.receive, client.send))
+    assert client.sent == [
+        {"type": "lifespan.startup.complete"},
+        {"type": "lifespan.shutdown.complete"},
+    ]
+
+
+def test_a_header_that_is_sent_twice_is_one_list(page: mpmetrics.Page) -> None:
+    """ASGI passes headers on as they come; those of one name belong together."""
+    client = Client()
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "headers": [(b"Accept", b"image/png"), (b"accept", b"application/openmetrics-text")],
+    }
+    asyncio.run(mpmetrics.make_asgi_app(page)(scope, client.receive, client.send))
+    start, body = client.sent
+    assert dict(start["headers"])[b"content-type"].decode() == OPENMETRICS
+    assert body["body"] == page.render(openmetrics=True)
+
+
+def test_the_event_loop_goes_on_while_a_page_is_made() -> None:
+    """Collecting happens in a thread: a source may even wait for what the loop does meanwhile."""
+    loop_went_on = threading.Event()
+
+    def text() -> str:
+        assert loop_went_on.wait(30)
+        return "a 1\n"
+
+    async def request() -> None:
+        client = Client()
+        scope = {"type": "http", "method": "GET", "headers": []}
+        task = asyncio.create_task(application(scope, client.receive, client.send))
+        await asyncio.sleep(0)
+        loop_went_on.set()
+        await task
+        assert b"\na 1.0\n" in client.sent[1]["body"]
+
+    application = mpmetrics.make_asgi_app(mpmetrics.Page(text))
+    asyncio.run(request())

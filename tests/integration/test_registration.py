@@ -1,0 +1,296 @@
+"""`register()` in every state that a process can be in, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from tests.workers import Worker, environment, run_python
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHOW = """
+import json
+def show(registration, registry):
+    from prometheus_client import generate_latest
+    def lines(text):
+        ours = [line for line in text.decode().splitlines() if "python" not in line]
+        return sorted(line for line in ours if not line.startswith(("#", "process_", "mpmetrics_")))
+    print(json.dumps({
+        "mode": registration.mode,
+        "reason": registration.reason,
+        "isolated": registration.registry is not registry,
+        "path": registration.path,
+        "served": lines(generate_latest(registration.registry)),
+        "given": lines(generate_latest(registry)),
+        "page": lines(registration.page().render()),
+    }))
+"""
+
+
+class Outcome(NamedTuple):
+    """What a program that registers has seen."""
+
+    mode: str
+    reason: str
+    isolated: bool
+    path: str | None
+    served: list[str]
+    given: list[str]
+    page: list[str]
+
+
+def registered(program: str, directory: Path | str | None, **more: str) -> Outcome:
+    """Run *program*, which ends with a call of `show`, and return what it has shown."""
+    output = run_python(SHOW + program, env={**environment(directory), **more})
+    shown: dict[str, Any] = json.loads(output)
+    return Outcome(**shown)
+
+
+PLAIN = """
+import mpmetrics
+from prometheus_client import REGISTRY, Counter
+Counter("own", "").inc()
+registration = mpmetrics.register()
+show(registration, REGISTRY)
+"""
+
+OWN = ["own_created", "own_total 1.0"]
+"""What a process has of its own; the time stands behind the first one's name."""
+
+
+def without_times(lines: list[str]) -> list[str]:
+    """Return *lines* without the values of `_created`, which are times."""
+    return [line.split()[0] if "_created" in line else line for line in lines]
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    """Return a directory in which another process counted two."""
+    with Worker(tmp_path) as worker:
+        worker.do("Counter('own', '').inc(2); Counter('theirs', '').inc(2)")
+    return tmp_path
+
+
+MERGED = ["own_total 2.0", "theirs_total 2.0"]
+
+
+def test_variable_unset() -> None:
+    """Without the variable this process's values are all there is, and that is said."""
+    outcome = registered(PLAIN, None)
+    assert outcome.reason == (
+        "PROMETHEUS_MULTIPROC_DIR is not set; only the values of this process are served"
+    )
+    assert outcome._replace(reason="", served=[], given=[], page=[]) == Outcome(
+        "in_process", "", isolated=False, path=None, served=[], given=[], page=[]
+    )
+    for lines in (outcome.served, outcome.given, outcome.page):
+        assert without_times(lines) == OWN
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("empty", "the path is empty"),
+        ("missing", "no such directory"),
+        ("file", "not a directory"),
+        ("dangling", "no such directory"),
+    ],
+)
+def test_variable_useless(tmp_path: Path, kind: str, why: str) -> None:
+    """A variable that names no directory is told apart from one that is not set."""
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
+    value = "" if kind == "empty" else str(tmp_path / kind)
+    # With such a variable from the start prometheus_client cannot make a metric at all.
+    program = """
+import os, sys
+import mpmetrics
+from prometheus_client import REGISTRY, Counter
+Counter("own", "").inc()
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ["WRONG"]
+show(mpmetrics.register(), REGISTRY)
+"""
+    outcome = registered(program, None, WRONG=value)
+    assert (outcome.mode, outcome.isolated, outcome.path) == ("in_process", False, None)
+    assert outcome.reason == (
+        f"PROMETHEUS_MULTIPROC_DIR is of no use: {value!r}: {why}; "
+        "only the values of this process are served"
+    )
+    assert without_times(outcome.page) == OWN
+
+
+def test_path_missing(tmp_path: Path) -> None:
+    """A path that was given and is missing is no fault of the variable's."""
+    program = f"""
+import mpmetrics
+from prometheus_client import REGISTRY
+show(mpmetrics.register(path={str(tmp_path / "missing")!r}), REGISTRY)
+"""
+    outcome = registered(program, None)
+    assert outcome.mode == "in_process"
+    assert outcome.reason.startswith("the directory is of no use: ")
+    assert outcome.reason.endswith("no such directory; only the values of this process are served")
+
+
+def test_empty_directory(tmp_path: Path) -> None:
+    """A directory without files is accepted: workers are yet to come."""
+    program = """
+import mpmetrics
+from prometheus_client import REGISTRY
+registration = mpmetrics.register()
+first = json.dumps([registration.mode, registration.reason])
+# A metric that is made after the registration is in the merged view at once.
+from prometheus_client import Counter
+Counter("own", "", registry=None).inc()
+show(registration, REGISTRY)
+"""
+    outcome = registered(program, tmp_path)
+    assert outcome.mode == "shared"
+    assert outcome.reason == f"the registry accepted the merged view of {tmp_path}"
+    assert outcome.page == outcome.served == ["own_total 1.0"]
+
+
+def test_accepted(written: Path) -> None:
+    """A registry without those timeseries takes the merged view, and serves it."""
+    program = """
+import mpmetrics
+from prometheus_client import CollectorRegistry
+registry = CollectorRegistry()
+show(mpmetrics.register(registry), registry)
+"""
+    outcome = registered(program, written)
+    assert (outcome.mode, outcome.isolated, outcome.path) == ("shared", False, str(written))
+    assert outcome.reason == f"the registry accepted the merged view of {written}"
+    assert outcome.given == outcome.served == outcome.page == MERGED
+
+
+def test_accepted_under_the_deprecated_variable(written: Path) -> None:
+    """The lower-case variable still names the directory; the warning points to the caller."""
+    program = """
+import warnings
+import mpmetrics
+from prometheus_client import CollectorRegistry
+registry = CollectorRegistry()
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    registration = mpmetrics.register(registry)
+assert [(each.category, each.filename) for each in caught] == [(DeprecationWarning, "<string>")]
+show(registration, registry)
+"""
+    outcome = registered(program, None, prometheus_multiproc_dir=str(written))
+    assert (outcome.mode, outcome.page) == ("shared", MERGED)
+
+
+def test_duplicate_timeseries(written: Path) -> None:
+    """A registry that has the same timeseries is left alone; the merged view is isolated."""
+    outcome = registered(PLAIN, written)
+    assert (outcome.mode, outcome.isolated, outcome.path) == ("isolated", True, str(written))
+    assert outcome.reason.startswith(
+        f"the registry already has timeseries that {written} has, too: "
+    )
+    assert "own_total" in outcome.reason
+    assert without_times(outcome.given) == OWN
+    assert outcome.served == ["own_total 3.0", "theirs_total 2.0"]
+    assert outcome.page == outcome.served
+
+
+def test_values_latched_in_memory(tmp_path: Path) -> None:
+    """Imported too early, prometheus_client writes nothing; an empty directory gives it away."""
+    program = """
+import os
+import prometheus_client
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ["LATE"]
+import mpmetrics
+from prometheus_client import REGISTRY, Counter
+Counter("own", "").inc()
+show(mpmetrics.register(), REGISTRY)
+"""
+    outcome = registered(program, None, LATE=str(tmp_path))
+    assert (outcome.mode, outcome.isolated, outcome.path) == ("in_process", False, str(tmp_path))
+    assert outcome.reason == (
+        "PROMETHEUS_MULTIPROC_DIR was not set when prometheus_client was imported, so this "
+        "process keeps its own values in memory, where no other process sees them, and "
+        f"{tmp_path} is empty"
+    )
+    assert without_times(outcome.page) == OWN
+
+
+def test_values_latched_in_memory_beside_workers(written: Path) -> None:
+    """Where other processes do write, their values are served, and the remark is made."""
+    program = f"""
+import mpmetrics
+from prometheus_client import CollectorRegistry, Counter
+registry = CollectorRegistry()
+show(mpmetrics.register(registry, {str(written)!r}), registry)
+"""
+    outcome = registered(program, None)
+    assert (outcome.mode, outcome.page) == ("shared", MERGED)
+    assert outcome.reason == (
+        f"the registry accepted the merged view of {written}; but PROMETHEUS_MULTIPROC_DIR was "
+        "not set when prometheus_client was imported, so this process keeps its own values in "
+        "memory, where no other process sees them"
+    )
+
+
+def test_families_that_are_registered_later(tmp_path: Path) -> None:
+    """The registry then has them twice; the page has each once, with the merged value."""
+    program = """
+import mpmetrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, Summary
+registry = CollectorRegistry()
+registration = mpmetrics.register(registry)
+Counter("own", "", registry=registry).inc()
+Gauge("busy", "", registry=registry, multiprocess_mode="livesum").set(1)
+Summary("size", "", registry=registry).observe(1)
+Histogram("latency", "", registry=registry, buckets=(1, 2)).observe(1)
+Info("build", "", registry=registry).info({"version": "1"})
+show(registration, registry)
+"""
+    with Worker(tmp_path) as worker:
+        worker.do("Counter('own', '').inc(10)")
+        worker.do("Gauge('busy', '', multiprocess_mode='livesum').set(10)")
+        worker.do("Summary('size', '').observe(10)")
+        worker.do("Histogram('latency', '', buckets=(1, 2)).observe(10)")
+    outcome = registered(program, tmp_path)
+    assert outcome.mode == "shared"
+    page = [
+        'build_info{version="1"} 1.0',
+        "busy 11.0",
+        'latency_bucket{le="+Inf"} 2.0',
+        'latency_bucket{le="1.0"} 1.0',
+        'latency_bucket{le="2.0"} 1.0',
+        "latency_count 2.0",
+        "latency_sum 11.0",
+        "own_total 11.0",
+        "size_count 2.0",
+        "size_sum 11.0",
+    ]
+    assert outcome.page == page
+    assert {"own_total 1.0", "own_total 11.0", "busy 1.0", "busy 11.0"} < set(outcome.given)
+
+
+def test_registering_twice(written: Path) -> None:
+    """Whoever registers a second time still gets a page that has every family once."""
+    program = """
+import mpmetrics
+from prometheus_client import CollectorRegistry
+registry = CollectorRegistry()
+mpmetrics.register(registry)
+show(mpmetrics.register(registry), registry)
+"""
+    assert registered(program, written).page == MERGED
+
+
+def test_page_takes_filters_and_labels(written: Path) -> None:
+    """`Registration.page` takes what `Page` takes."""
+    program = """
+import mpmetrics
+from prometheus_client import CollectorRegistry
+page = mpmetrics.register(CollectorRegistry()).page("own", ["theirs"], {"host": "a"})
+print(page.render().decode().splitlines()[-1])
+"""
+    assert run_python(program, env=environment(written)) == 'own_total{host="a"} 2.0\n'

@@ -1,0 +1,356 @@
+"""What each look of the doctor finds, as whole findings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+
+from mpmetrics import checks
+from mpmetrics.checks import CHECKS, Finding, Patient
+from mpmetrics.errors import REASONS, Problem
+from mpmetrics.files import FileName, WorkerFile
+from mpmetrics.mounts import Mount, Space
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from prometheus_client import Metric
+
+MIB = 1 << 20
+
+
+def worker_files(*names: str) -> list[WorkerFile]:
+    """Return worker files with these names."""
+    files = []
+    for name in names:
+        parsed = FileName.parse(name)
+        assert parsed is not None
+        files.append(WorkerFile(f"/m/{name}", parsed))
+    return files
+
+
+def gauge(name: str, label: str, *values: str) -> Metric:
+    """Return a gauge with a series for each value of a label."""
+    family = GaugeMetricFamily(name, "", labels=[label])
+    for value in values:
+        family.add_metric([value], 1.0)
+    return family
+
+
+def patient(*names: str, **seen: Any) -> Patient:
+    """Return a patient with files of these *names*, and whatever else is *seen*."""
+    return Patient("/m", worker_files(*names), **{"families": (), "problems": (), **seen})
+
+
+def problems(reason: str, count: int = 1) -> list[Problem]:
+    """Return as many problems with one reason."""
+    return [Problem(f"/m/file{number}", reason, f"detail {number}") for number in range(count)]
+
+
+HEALTHY = patient(
+    "counter_7.db",
+    "gauge_livesum_rust-1.db",
+    "histogram_8.db",
+    families=[CounterMetricFamily("requests", "", value=1), gauge("busy", "pid", "7")],
+    running={"1", "7", "8"},
+    mount=Mount("2", "1", "/m", "tmpfs"),
+    space=Space(64 * MIB, 32 * MIB),
+)
+
+FINDINGS = {
+    "not writable": (
+        patient("counter_7.db", writable=False),
+        Finding(
+            "note",
+            "directory",
+            "this user cannot write to /m",
+            "fine for reading; workers that run as this user would fail",
+        ),
+    ),
+    "no files": (
+        patient(),
+        Finding(
+            "warning",
+            "files",
+            "no worker has written a metric to /m yet",
+            "check that the workers have PROMETHEUS_MULTIPROC_DIR set to this directory before "
+            "they import prometheus_client, and that they have been asked for something",
+        ),
+    ),
+    "stranger": (
+        patient("counter_7.db", problems=problems("stranger")),
+        Finding(
+            "note",
+            "stranger",
+            "1 thing in the directory that no worker wrote: file0: detail 0",
+            "move it to another place; prometheus_client's own collector fails on strange *.db "
+            "files",
+        ),
+    ),
+    "unreadable": (
+        patient(problems=problems("unreadable", 2)),
+        Finding(
+            "error",
+            "unreadable",
+            "2 unreadable files missing from the page: file0: detail 0; file1: detail 1",
+            "let this user read what the workers write, or run the scrape as their user",
+        ),
+    ),
+    "vanished": (
+        patient(problems=problems("vanished", 4)),
+        Finding(
+            "note",
+            "vanished",
+            "4 files gone between the listing and the reading: file0: detail 0; file1: detail 1; "
+            "file2: detail 2; and 1 more",
+            "look again; something removes files while the server runs",
+        ),
+    ),
+    "damaged": (
+        patient(problems=problems("damaged")),
+        Finding(
+            "error",
+            "damaged",
+            "1 damaged file missing from the page: file0: detail 0",
+            "move it away once no worker uses it; it was cut short or overwritten, comes from "
+            "another kind of machine, or two processes with the same pid wrote to it, as happens "
+            "when containers share a directory",
+        ),
+    ),
+    "two types": (
+        patient(problems=problems("type_conflict")),
+        Finding(
+            "error",
+            "type_conflict",
+            "1 metric with one name but two types, of which only one is on the page: file0: "
+            "detail 0",
+            "give the metrics different names, or remove the files of an earlier version",
+        ),
+    ),
+    "two modes": (
+        patient(problems=problems("mode_conflict", 1235)),
+        Finding(
+            "error",
+            "mode_conflict",
+            "1,235 gauges with two modes, of which only one is on the page: file0: detail 0; "
+            "file1: detail 1; file2: detail 2; and 1,232 more",
+            "give the gauge the same multiprocess_mode everywhere, or remove the files of an "
+            "earlier version",
+        ),
+    ),
+    "different buckets": (
+        patient(problems=problems("bucket_conflict")),
+        Finding(
+            "warning",
+            "bucket_conflict",
+            "1 histogram with different buckets, of which only the shared ones are on the page: "
+            "file0: detail 0",
+            "give the histogram the same buckets everywhere, or remove the files of an earlier "
+            "version",
+        ),
+    ),
+    "a pid label twice": (
+        patient(problems=problems("duplicate_series")),
+        Finding(
+            "warning",
+            "duplicate_series",
+            "1 gauge value with a label pid that several processes set alike, of which only the "
+            "last is on the page: file0: detail 0",
+            "call the label something else; then each process keeps its own value",
+        ),
+    ),
+    "a name twice": (
+        patient(problems=problems("name_clash")),
+        Finding(
+            "error",
+            "name_clash",
+            "1 metric missing from the page because another one has samples of the same name: "
+            "file0: detail 0",
+            "rename one of them",
+        ),
+    ),
+    "an odd sample": (
+        patient(problems=problems("odd_sample")),
+        Finding(
+            "warning",
+            "odd_sample",
+            "1 sample missing from the page because metrics of this type have none like it: "
+            "file0: detail 0",
+            "find out which program writes it; prometheus_client does not",
+        ),
+    ),
+    "another run": (
+        patient("counter_7.db", "counter_8.db", old={"/m/counter_7.db"}, running={"8"}),
+        Finding(
+            "warning",
+            "other_run",
+            "1 file last written before this machine was started: from an earlier run or from "
+            "another machine, and still counted",
+            "empty the directory before the server starts, or keep it on a tmpfs",
+        ),
+    ),
+    "nobody runs": (
+        patient("counter_7.db", "gauge_livesum_7.db", "counter_8.db", running={"70", "80"}),
+        Finding(
+            "note",
+            "stale",
+            "3 files of 2 processes not to be seen from here: the server is stopped, or it runs in "
+            "a container of its own or on another machine",
+            "if it is stopped, empty the directory before the next start: what lies here would be "
+            "counted in",
+        ),
+    ),
+    "some have ended": (
+        patient("counter_7.db", "counter_8.db", "gauge_all_8.db", running={"7"}),
+        Finding(
+            "note",
+            "stale",
+            "2 files of 1 ended process: what was counted stays in the totals",
+            "so it should be while the server runs; empty the directory before it starts again",
+        ),
+    ),
+    "live gauges of the dead": (
+        patient("counter_7.db", "gauge_livesum_8.db", "gauge_liveall_9.db", running={"7"}),
+        Finding(
+            "warning",
+            "stale",
+            "2 files of 2 ended processes: live gauges that are still on the page",
+            "call mpmetrics.mark_process_dead(pid) when a worker ends, with gunicorn in child_exit",
+        ),
+    ),
+    "pid 1": (
+        patient("counter_1.db", "counter_7.db", running={"1", "7"}),
+        Finding(
+            "note",
+            "pid_1",
+            "a process with pid 1 writes here, as in a container; a second container on the same "
+            "directory would have the same pids and overwrite its files",
+            "let containers share a directory only if they share their pids, too",
+        ),
+    ),
+    "network": (
+        patient("counter_7.db", mount=Mount("2", "1", "/net", "fuse.sshfs")),
+        Finding(
+            "warning",
+            "network",
+            "/m is on a file system of type fuse.sshfs (mounted at /net), as networks have: "
+            "another machine sees late or never what a worker writes, and may have the same pids; "
+            "when the network hangs, so do the workers",
+            "use a local directory on each machine, best on a tmpfs",
+        ),
+    ),
+    "nearly full": (
+        patient(
+            "counter_7.db",
+            mount=Mount("2", "1", "/m", "tmpfs"),
+            space=Space(64 * MIB, 6 * MIB),
+        ),
+        Finding(
+            "error",
+            "space",
+            "the tmpfs of /m is nearly full, 6 MiB of 64 MiB are left: when there is nothing left, "
+            "workers are killed by SIGBUS as soon as they touch a metric",
+            "make it larger, or remove the files of processes that have ended",
+        ),
+    ),
+    "nearly full of something": (
+        patient("counter_7.db", space=Space(1 << 40, 60 * MIB)),
+        Finding(
+            "error",
+            "space",
+            "the file system of /m is nearly full, 60 MiB of 1 TiB are left: when there is "
+            "nothing left, workers are killed by SIGBUS as soon as they touch a metric",
+            "make it larger, or remove the files of processes that have ended",
+        ),
+    ),
+    "pid labels": (
+        patient(
+            "gauge_all_7.db",
+            "gauge_liveall_8.db",
+            families=[
+                *(gauge("b", "pid", "7", "8"), gauge("a", "pid", "7"), gauge("c", "l", "7")),
+                *(gauge("users_own", "pid", "x"), CounterMetricFamily("d", "", value=1)),
+            ],
+        ),
+        Finding(
+            "note",
+            "pid_label",
+            "2 gauges with a series for each process, up to 2, and more with every new worker: "
+            "a, b",
+            "give them a multiprocess_mode that makes one number of all, such as livesum, max or "
+            "mostrecent",
+        ),
+    ),
+}
+
+
+def examined(patient: Patient) -> list[Finding]:
+    """Return what all checks find."""
+    return [finding for check in CHECKS for finding in check(patient)]
+
+
+@pytest.mark.parametrize(("patient", "finding"), FINDINGS.values(), ids=FINDINGS)
+def test_every_trouble_is_found(patient: Patient, finding: Finding) -> None:
+    """Each trouble gives its own finding, and no other check sees anything in it."""
+    assert examined(patient) == [finding]
+
+
+@pytest.mark.parametrize(
+    "patient",
+    [
+        pytest.param(HEALTHY, id="healthy"),
+        pytest.param(HEALTHY._replace(running=None, mount=None, space=None), id="nothing-known"),
+        pytest.param(
+            HEALTHY._replace(space=Space(64 * MIB, 6 * MIB + MIB // 2)), id="a-tenth-is-left"
+        ),
+        pytest.param(HEALTHY._replace(space=Space(1 << 40, 64 * MIB)), id="full-but-enough"),
+        pytest.param(
+            HEALTHY._replace(mount=Mount("2", "1", "/m", "fuseblk")), id="local-disk-through-fuse"
+        ),
+        pytest.param(HEALTHY._replace(files=worker_files("gauge_livesum_a.db")), id="no-pids"),
+    ],
+)
+def test_nothing_is_found_where_nothing_is_wrong(patient: Patient) -> None:
+    """What is right, or not known, is not spoken of."""
+    assert examined(patient) == []
+
+
+def test_strangers_alone_are_no_workers() -> None:
+    """A directory with other things in it, but no worker's file, may be the wrong one."""
+    found = examined(patient(problems=problems("stranger")))
+    assert [(finding.level, finding.check) for finding in found] == [
+        ("warning", "files"),
+        ("note", "stranger"),
+    ]
+
+
+def test_the_dead_may_leave_both_kinds_of_files() -> None:
+    """Live gauges and counts are told apart: only the former are wrong."""
+    files = ["counter_7.db", "counter_8.db", "gauge_livesum_8.db"]
+    found = examined(patient(*files, running={"7"}))
+    assert [(finding.level, finding.check) for finding in found] == [
+        ("warning", "stale"),
+        ("note", "stale"),
+    ]
+
+
+@pytest.mark.parametrize("kind", checks.NETWORK_KINDS)
+def test_every_network_file_system_is_one(kind: str) -> None:
+    """The names are those that Linux has for them."""
+    (finding,) = examined(patient("counter_7.db", mount=Mount("2", "1", "/m", kind)))
+    assert finding.check == "network"
+
+
+def test_every_reason_has_a_remedy() -> None:
+    """Whatever can be wrong with a directory, the doctor can explain it."""
+    assert set(checks.REMEDIES) == REASONS.keys() - {"source_failed"}
+
+
+def test_every_check_is_made() -> None:
+    """No check is forgotten in the list."""
+    functions: Sequence[Any] = [
+        value for name, value in vars(checks).items() if name.startswith("check_")
+    ]
+    assert list(CHECKS) == functions

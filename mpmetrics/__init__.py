@@ -16,18 +16,29 @@ if TYPE_CHECKING:
         collect,
         mark_process_dead,
     )
-    from mpmetrics.errors import MpmetricsError, Problem
+    from mpmetrics.errors import (
+        DirectoryError,
+        FilterError,
+        LabelError,
+        MpmetricsError,
+        Problem,
+        SourceError,
+    )
     from mpmetrics.page import Page
     from mpmetrics.registration import Registration, register
     from mpmetrics.server import make_asgi_app, make_wsgi_app
 
 _HOMES = {
     "Collection": "collector",
+    "DirectoryError": "errors",
+    "FilterError": "errors",
+    "LabelError": "errors",
     "MpmetricsError": "errors",
     "MultiProcessCollector": "collector",
     "Page": "page",
     "Problem": "errors",
     "Registration": "registration",
+    "SourceError": "errors",
     "collect": "collector",
     "make_asgi_app": "server",
     "make_wsgi_app": "server",
@@ -37,11 +48,15 @@ _HOMES = {
 
 __all__ = [
     "Collection",
+    "DirectoryError",
+    "FilterError",
+    "LabelError",
     "MpmetricsError",
     "MultiProcessCollector",
     "Page",
     "Problem",
     "Registration",
+    "SourceError",
     "collect",
     "make_asgi_app",
     "make_wsgi_app",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from contextlib import suppress
 from contextvars import ContextVar
@@ -14,6 +13,7 @@ from mpmetrics.errors import DirectoryError, Problem
 from mpmetrics.exposition import Format, write
 from mpmetrics.files import SUFFIX, list_directory, worker_files
 from mpmetrics.scraping import Scraper
+from mpmetrics.troubles import Troubles
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from mpmetrics.families import MergedFamily
     from mpmetrics.files import WorkerFile
     from mpmetrics.scraping import Scrape
-
-_log = logging.getLogger("mpmetrics")
 
 covered: ContextVar[frozenset[str]] = ContextVar("covered", default=frozenset())
 """Directories that a page reads itself, so that collectors of the same ones need not."""
@@ -103,7 +101,7 @@ class MultiProcessCollector:
         if path is None:
             adopt_old_variable()
         self._view = DirectoryView(usable_directory(path))
-        self._logged: set[Problem] = set()
+        self._troubles = Troubles()
         if registry is not None:
             registry.register(self)
 
@@ -119,9 +117,9 @@ class MultiProcessCollector:
         try:
             collection = self._view.collect()
         except DirectoryError as error:
-            self._log([Problem(error.path, "unreadable", error.why)])
+            self._troubles.see([Problem(error.path, "unreadable", error.why)])
             return []
-        self._log(collection.problems)
+        self._troubles.see(collection.problems)
         return collection.families
 
     def describe(self) -> Iterable[Metric]:
@@ -138,15 +136,9 @@ class MultiProcessCollector:
         Without *accumulate* the buckets of histograms are not cumulative and there is no
         `_count`, which is the form to write back to files.
         """
-        return Scraper(accumulate=accumulate).scrape(worker_files(files)).families
-
-    def _log(self, problems: Sequence[Problem]) -> None:
-        """Log each problem once, again only after it has been gone."""
-        now = set(problems)
-        for problem in problems:
-            if problem not in self._logged:
-                _log.warning("%s", problem)
-        self._logged = now
+        scrape = Scraper(accumulate=accumulate).scrape(worker_files(files))
+        Troubles().see(scrape.problems)
+        return scrape.families
 
 
 def mark_process_dead(pid: int | str, path: str | os.PathLike[str] | None = None) -> None:

@@ -146,7 +146,9 @@ class Identity(NamedTuple):
 
     Writers change values through a memory map. Whatever else changes a file (its creation, a
     truncation, a `write` by somebody else) moves the change time, so a reader that remembers the
-    layout of a file need look at the keys again only when the identity is another one.
+    layout of a file need look at the keys again only when the identity is another one. On a disk
+    the kernel also moves it for the first change after it has written the page back: then keys
+    are looked at in vain. On a tmpfs it does not.
     """
 
     device: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,8 +15,8 @@ from mpmetrics.errors import Problem
 from mpmetrics.exposition import Format, family_text, write
 from mpmetrics.families import MergedFamily
 from mpmetrics.filters import PrefixFilter, checked_labels
-from mpmetrics.forks import forget_in_children
 from mpmetrics.sources import DirectorySource, Gathered, Source, as_source
+from mpmetrics.troubles import Troubles
 from mpmetrics.union import Contribution, unite, with_samples
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ class Page:
         ]
         self._filter = PrefixFilter.of(include, exclude)
         self._labels = checked_labels(labels)
-        self._troubles = _Troubles()
+        self._troubles = Troubles()
         self._directories = frozenset(
             os.path.realpath(source.path)
             for source in self.sources
@@ -133,32 +132,6 @@ def _is_written(family: Metric) -> bool:
 def _failure(source: str, error: Exception) -> Problem:
     """Return the problem that *error* is, once it has cost something of a *source*."""
     return Problem(source, "source_failed", f"{type(error).__name__}: {error}")
-
-
-class _Troubles:
-    """Counts problems by reason, each once for as long as it lasts."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._seen: set[Problem] = set()
-        self._counts: Counter[str] = Counter()
-        forget_in_children(self)
-
-    def forget(self) -> None:
-        """Go on in a forked child with a lock that nobody holds."""
-        self._lock = threading.Lock()
-
-    def see(self, problems: Iterable[Problem]) -> None:
-        """Take note of all problems of a scrape; count those that were not there before."""
-        now = set(problems)
-        with self._lock:
-            self._counts.update(problem.reason for problem in now - self._seen)
-            self._seen = now
-
-    def counts(self) -> dict[str, int]:
-        """Return how often each reason has come up."""
-        with self._lock:
-            return dict(self._counts)
 
 
 class _AboutScrape(NamedTuple):

@@ -281,7 +281,8 @@ class _Builder:
             if len(at) > 1:
                 writers = {self._segments[self.owner(place)].file.name.id for place in at}
                 if len(writers) > 1:
-                    detail = f"{sample}{dict(labels)} is written by {', '.join(sorted(writers))}"
+                    shown = ",".join(f'{name}="{value}"' for name, value in labels)
+                    detail = f"{sample}{{{shown}}} is written by {', '.join(sorted(writers))}"
                     self.problems.append(Problem(self._path(at[-1]), "duplicate_series", detail))
 
     def _report_buckets(self, name: str, shape: HistogramShape) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import weakref
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from prometheus_client import REGISTRY, CollectorRegistry, values
@@ -87,9 +88,13 @@ def register(
         reason = f"{_LATCHED}, and {directory} is empty"
         return Registration("in_process", reason, given, directory, given)
     remark = f"; but {_LATCHED}" if latched else ""
+    if os.path.realpath(directory) in _shared_with(given):
+        reason = f"the registry has the merged view of {directory} already{remark}"
+        return Registration("shared", reason, given, directory, given)
     duplicates = _duplicates(given, families)
     if duplicates is None:
         MultiProcessCollector(given, directory)
+        _shared_with(given).add(os.path.realpath(directory))
         reason = f"the registry accepted the merged view of {directory}{remark}"
         return Registration("shared", reason, given, directory, given)
     isolated = _new_registry()
@@ -102,6 +107,14 @@ def _in_process(given: Any, why: str) -> Registration:  # noqa: ANN401 - duck-ty
     """Return the registration of a process without a usable directory."""
     reason = f"{why}; only the values of this process are served"
     return Registration("in_process", reason, given, None, given)
+
+
+_shared: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()
+
+
+def _shared_with(registry: Any) -> set[str]:  # noqa: ANN401 - duck-typed
+    """Return the directories whose merged views *registry* has accepted from `register`."""
+    return _shared.setdefault(registry, set())
 
 
 class _Claim:

@@ -90,6 +90,9 @@ def make_asgi_app(page: Page) -> AsgiApp:
         if scope["type"] == "lifespan":
             await _live(receive, send)
             return
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+            return
         headers = _joined_headers(scope["headers"])
         request = Request(
             scope["method"],

@@ -257,6 +257,14 @@ def test_the_lifespan_is_taken_part_in(page: mpmetrics.Page) -> None:
     ]
 
 
+def test_a_websocket_is_refused(page: mpmetrics.Page) -> None:
+    """There is nothing to talk about."""
+    client = Client("websocket.connect")
+    application = mpmetrics.make_asgi_app(page)
+    asyncio.run(application({"type": "websocket"}, client.receive, client.send))
+    assert client.sent == [{"type": "websocket.close"}]
+
+
 def test_a_header_that_is_sent_twice_is_one_list(page: mpmetrics.Page) -> None:
     """ASGI passes headers on as they come; those of one name belong together."""
     client = Client()

@@ -274,7 +274,7 @@ show(registration, registry)
 
 
 def test_registering_twice(written: Path) -> None:
-    """Whoever registers a second time still gets a page that has every family once."""
+    """A second time changes nothing: registry and page have every family once."""
     program = """
 import mpmetrics
 from prometheus_client import CollectorRegistry
@@ -282,7 +282,10 @@ registry = CollectorRegistry()
 mpmetrics.register(registry)
 show(mpmetrics.register(registry), registry)
 """
-    assert registered(program, written).page == MERGED
+    outcome = registered(program, written)
+    assert outcome.mode == "shared"
+    assert outcome.reason.startswith(f"the registry has the merged view of {written} already")
+    assert (outcome.page, outcome.given) == (MERGED, MERGED)
 
 
 def test_page_takes_filters_and_labels(written: Path) -> None:

@@ -1,0 +1,50 @@
+"""Problems over time: each is logged and counted once, for as long as it lasts.
+
+A damaged file is as damaged at the next scrape; saying so every few seconds would help nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from mpmetrics.forks import forget_in_children
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mpmetrics.errors import Problem
+
+_log = logging.getLogger("mpmetrics")
+
+
+class Troubles:
+    """What was wrong at the last look, and how often each reason has come up."""
+
+    def __init__(self) -> None:
+        """Start with nothing wrong."""
+        self._lock = threading.Lock()
+        self._seen: set[Problem] = set()
+        self._counts: Counter[str] = Counter()
+        forget_in_children(self)
+
+    def forget(self) -> None:
+        """Go on in a forked child with a lock that nobody holds."""
+        self._lock = threading.Lock()
+
+    def see(self, problems: Iterable[Problem]) -> None:
+        """Take note of all problems that there are now; log and count those that are new."""
+        now = dict.fromkeys(problems)
+        with self._lock:
+            new = [problem for problem in now if problem not in self._seen]
+            self._counts.update(problem.reason for problem in new)
+            self._seen = set(now)
+        for problem in new:
+            _log.warning("%s", problem)
+
+    def counts(self) -> dict[str, int]:
+        """Return how often each reason has come up."""
+        with self._lock:
+            return dict(self._counts)

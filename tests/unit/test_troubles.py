@@ -1,0 +1,29 @@
+"""Problems over time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mpmetrics.errors import Problem
+from mpmetrics.troubles import Troubles
+
+if TYPE_CHECKING:
+    import pytest
+
+DAMAGED = Problem("counter_1.db", "damaged", "cut")
+STRANGE = Problem("backup.db", "stranger", "no name\nof ours")
+
+
+def test_a_problem_is_logged_and_counted_once_for_as_long_as_it_lasts(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """When it has been gone it is news again; each is one line."""
+    troubles = Troubles()
+    for problems in ([DAMAGED], [STRANGE, DAMAGED, STRANGE], [DAMAGED], [], [DAMAGED]):
+        troubles.see(problems)
+    assert troubles.counts() == {"damaged": 2, "stranger": 1}
+    assert caplog.messages == [
+        "counter_1.db: damaged: cut",
+        "backup.db: stranger: no name\\nof ours",
+        "counter_1.db: damaged: cut",
+    ]

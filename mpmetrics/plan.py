@@ -155,7 +155,7 @@ class _Builder:
             for raw, at in table.items():
                 name, series_name, help_text = keys[raw]
                 if strip_total:
-                    name = name.removesuffix("_total")
+                    name = name.removesuffix("_total") or name
                 if process:
                     series_name = _with_process(series_name, process)
                 series = of_kind.get(name)

@@ -37,6 +37,11 @@ PAGES: dict[str, tuple[Files, list[str], list[str]]] = {
         ["# TYPE c_total counter", "c_total 1.0"],
         [],
     ),
+    "a counter whose name is a suffix": (
+        {"counter_1.db": [Entry("_total", "_total", {}, 1)]},
+        ["# TYPE _total_total counter", "_total_total 1.0"],
+        [],
+    ),
     "summaries add up": (
         {"summary_1.db": summary("s", 2, 0.5), "summary_2.db": summary("s", 3, 1.5)},
         ["# TYPE s summary", "s_count 5.0", "s_sum 2.0"],

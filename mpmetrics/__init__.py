@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Problem,
         SourceError,
     )
+    from mpmetrics.liveness import Liveness, is_alive
     from mpmetrics.page import Page
     from mpmetrics.registration import Registration, register
     from mpmetrics.server import make_asgi_app, make_wsgi_app
@@ -33,6 +34,7 @@ _HOMES = {
     "DirectoryError": "errors",
     "FilterError": "errors",
     "LabelError": "errors",
+    "Liveness": "liveness",
     "MpmetricsError": "errors",
     "MultiProcessCollector": "collector",
     "Page": "page",
@@ -40,6 +42,7 @@ _HOMES = {
     "Registration": "registration",
     "SourceError": "errors",
     "collect": "collector",
+    "is_alive": "liveness",
     "make_asgi_app": "server",
     "make_wsgi_app": "server",
     "mark_process_dead": "collector",
@@ -51,6 +54,7 @@ __all__ = [
     "DirectoryError",
     "FilterError",
     "LabelError",
+    "Liveness",
     "MpmetricsError",
     "MultiProcessCollector",
     "Page",
@@ -58,6 +62,7 @@ __all__ = [
     "Registration",
     "SourceError",
     "collect",
+    "is_alive",
     "make_asgi_app",
     "make_wsgi_app",
     "mark_process_dead",

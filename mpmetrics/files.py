@@ -36,6 +36,9 @@ PLAIN_TYPES: Final = ("counter", "histogram", "summary")
 
 SUFFIX: Final = ".db"
 
+OWN_PREFIX: Final = ".mpmetrics-"
+"""How the names of files begin that this project itself keeps beside those of workers."""
+
 _NAME: Final = re.compile(
     rf"(?:(?P<type>{'|'.join(PLAIN_TYPES)})|gauge_(?P<mode>{'|'.join(GAUGE_MODES)}))"
     rf"_(?P<id>.+){re.escape(SUFFIX)}",
@@ -103,6 +106,8 @@ def list_directory(path: str) -> Listing:
     problems: list[Problem] = []
     with os.scandir(path) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.name.startswith(OWN_PREFIX):
+                continue
             name = FileName.parse(entry.name)
             strange = _strangeness(entry, name)
             if name is None or strange:

@@ -45,6 +45,8 @@ _NAME: Final = re.compile(
     re.DOTALL,
 )
 
+_ARCHIVE_ID: Final = re.compile(r"mpmetrics-archive-(?P<generation>[0-9]+)")
+
 # Opening a named pipe for reading would wait for a writer; with O_NONBLOCK it does not.
 _OPEN_FLAGS: Final = os.O_RDONLY | sum(
     getattr(os, flag, 0) for flag in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY")
@@ -76,6 +78,11 @@ class FileName(NamedTuple):
     def prefix(self) -> str:
         """Everything of the file name before the id."""
         return f"{self.type}_{self.mode}" if self.mode else self.type
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether this is what is left of dead workers, and not the file of one process."""
+        return _ARCHIVE_ID.fullmatch(self.id) is not None
 
     @property
     def is_live(self) -> bool:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
         collect,
         mark_process_dead,
     )
+    from mpmetrics.compaction import Compaction, compact
     from mpmetrics.errors import (
+        CompactionError,
         DirectoryError,
         FilterError,
         LabelError,
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Collection": "collector",
+    "Compaction": "compaction",
+    "CompactionError": "errors",
     "DirectoryError": "errors",
     "FilterError": "errors",
     "LabelError": "errors",
@@ -42,6 +46,7 @@ _HOMES = {
     "Registration": "registration",
     "SourceError": "errors",
     "collect": "collector",
+    "compact": "compaction",
     "is_alive": "liveness",
     "make_asgi_app": "server",
     "make_wsgi_app": "server",
@@ -51,6 +56,8 @@ _HOMES = {
 
 __all__ = [
     "Collection",
+    "Compaction",
+    "CompactionError",
     "DirectoryError",
     "FilterError",
     "LabelError",
@@ -62,6 +69,7 @@ __all__ = [
     "Registration",
     "SourceError",
     "collect",
+    "compact",
     "is_alive",
     "make_asgi_app",
     "make_wsgi_app",

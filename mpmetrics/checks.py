@@ -110,6 +110,18 @@ REMEDIES: Final[Mapping[str, Remedy]] = {
         "gone between the listing and the reading",
         "look again; something removes files while the server runs",
     ),
+    "leased": Remedy(
+        "warning",
+        "file",
+        "missing from the page because somebody holds a lease on it for too long",
+        "look again; if it stays so, find the process that compacts this directory and has stopped",
+    ),
+    "lost_manifest": Remedy(
+        "warning",
+        "archive",
+        "without the MANIFEST that says which archives count, so that the newest is taken",
+        "whoever removes files from this directory should remove all of them, or none",
+    ),
     "damaged": Remedy(
         "error",
         "damaged file",
@@ -241,17 +253,10 @@ def check_ids(patient: Patient) -> Iterator[Finding]:
         )
 
 
-NETWORK_KINDS: Final = (
-    *("9p", "afs", "beegfs", "ceph", "cifs", "fuse", "gfs2", "glusterfs", "gpfs", "lustre"),
-    *("ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "smb2", "smb3", "smbfs", "vboxsf", "virtiofs"),
-)
-"""File systems behind which another machine may stand; of "fuse.sshfs" the first part counts."""
-
-
 def check_mount(patient: Patient) -> Iterator[Finding]:
     """Find a file system that more than one machine can write to."""
     mount = patient.mount
-    if mount is not None and mount.kind.partition(".")[0] in NETWORK_KINDS:
+    if mount is not None and mount.is_networked:
         yield Finding(
             "warning",
             "network",

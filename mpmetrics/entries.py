@@ -1,4 +1,4 @@
-"""From the bytes of one file to its keys and values. No I/O, and no idea what a key means.
+"""From the bytes of one file to its keys and values, and back. No I/O, no idea of what keys mean.
 
 The `.db` format only ever appends entries, and an entry's value stays at its offset. So what a
 file looks like, its *layout*, is found once and afterwards only checked or extended; the work
@@ -10,16 +10,40 @@ nothing is read beyond the end.
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from mpmetrics import kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from mpmetrics.kernel import Data
 
 _FLOAT64: Final = 8
+_LENGTH: Final = Struct("i")
+_HEADER: Final = Struct("ii")
+_NUMBERS: Final = Struct("dd")
+
+LARGEST_FILE: Final = (1 << 31) - 8
+"""Bytes of the largest file: how many are used is an int32, and a multiple of eight."""
+
+
+def encode(entries: Iterable[tuple[bytes, float, float]]) -> bytes:
+    """Return the bytes of a file with these entries: key, value, second number.
+
+    Raises `OverflowError` with the size in bytes when that is beyond `LARGEST_FILE`.
+    """
+    parts = [b""]
+    for key, value, second in entries:
+        padding = b" " * kernel.padding(kernel.LENGTH_SIZE + len(key))
+        parts.append(_LENGTH.pack(len(key)) + key + padding + _NUMBERS.pack(value, second))
+    size = kernel.HEADER_SIZE + sum(map(len, parts))
+    if size > LARGEST_FILE:
+        message = f"{size} bytes are more than a file can have ({LARGEST_FILE})"
+        raise OverflowError(message)
+    parts[0] = _HEADER.pack(size, 0)
+    return b"".join(parts)
 
 
 class Layout:
@@ -80,5 +104,8 @@ class Layout:
 
     def stamped_values(self, data: Data) -> Sequence[tuple[float, float]]:
         """Return (timestamp in seconds, value) pairs in *data*, in file order."""
-        stamps = kernel.gather(data, [offset + _FLOAT64 for offset in self.offsets])
-        return list(zip(stamps, self.values(data), strict=True))
+        return list(zip(self.seconds(data), self.values(data), strict=True))
+
+    def seconds(self, data: Data) -> Sequence[float]:
+        """Return the second number of each entry in *data*, in file order."""
+        return kernel.gather(data, [offset + _FLOAT64 for offset in self.offsets])

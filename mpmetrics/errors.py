@@ -33,6 +33,8 @@ REASONS: Final = {
     "stranger": "not a file of prometheus_client's multiprocess mode; ignored",
     "unreadable": "the file could not be opened or read; left out",
     "vanished": "the file went away between the listing and the reading; left out",
+    "leased": "somebody else asks whether the file's worker is alive, for too long; left out",
+    "lost_manifest": "an archive, but no MANIFEST that says whether it counts; the newest is taken",
     "damaged": "the bytes of the file do not follow the format; the whole file is left out",
     "type_conflict": "one family with two types; the first type in file order is kept",
     "mode_conflict": "one gauge with two modes; the first mode in file order is kept",
@@ -89,6 +91,20 @@ class DirectoryError(MpmetricsError, ValueError):
     def __str__(self) -> str:
         """Return one line for a person."""
         return f"{self.path}: {self.why}" if self.path else self.why
+
+
+class CompactionError(MpmetricsError, RuntimeError):
+    """A directory that could not be compacted: *path* and *why*. Nothing in it has changed."""
+
+    def __init__(self, path: str, why: str) -> None:
+        """Remember the *path* of the directory and *why* it stays as it is."""
+        super().__init__(path, why)
+        self.path = path
+        self.why = why
+
+    def __str__(self) -> str:
+        """Return one line for a person."""
+        return f"{self.path}: not compacted: {self.why}"
 
 
 class LabelError(MpmetricsError, ValueError):

@@ -81,6 +81,10 @@ class Template:
         self._some_may_lack = some_may_lack
         self._written: dict[Format, _Written] = {}
 
+    def names(self) -> Sequence[SeriesName]:
+        """Return sample name and labels of each series, in page order."""
+        return self._naming.names()
+
     def samples(self, values: Values) -> list[Sample]:
         """Return a sample for each series that has a value."""
         return [

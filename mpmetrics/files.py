@@ -2,6 +2,14 @@
 
 prometheus_client names a worker's file ``<type>_<id>.db``, a gauge's ``gauge_<mode>_<id>.db``.
 ``<id>`` is a pid unless the application chose otherwise; any text is legal, underscores included.
+
+Compaction adds names of its own, which no ``*.db`` matches unless it is meant to::
+
+    MANIFEST                              which archives count: see `mpmetrics.manifest`
+    <type>_mpmetrics-archive-<g>.db       an archive, made for generation g
+    <worker's name>.folding-<g>           a dead worker's file, on its way into generation g
+    <worker's name>.quarantined           a dead worker's file that cannot be read
+    .mpmetrics-…                          locks, and files that are not complete yet
 """
 
 from __future__ import annotations
@@ -15,7 +23,7 @@ from mpmetrics import kernel
 from mpmetrics.errors import DamagedError, NotAMetricsFileError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 GAUGE_MODES: Final = (
     "all",
@@ -39,13 +47,29 @@ SUFFIX: Final = ".db"
 OWN_PREFIX: Final = ".mpmetrics-"
 """How the names of files begin that this project itself keeps beside those of workers."""
 
+MANIFEST: Final = "MANIFEST"
+
 _NAME: Final = re.compile(
     rf"(?:(?P<type>{'|'.join(PLAIN_TYPES)})|gauge_(?P<mode>{'|'.join(GAUGE_MODES)}))"
     rf"_(?P<id>.+){re.escape(SUFFIX)}",
     re.DOTALL,
 )
 
-_ARCHIVE_ID: Final = re.compile(r"mpmetrics-archive-(?P<generation>[0-9]+)")
+# Without an underscore, at which prometheus_client would cut an id.
+_ARCHIVE: Final = "mpmetrics-archive-"
+
+FOLDING: Final = ".folding-"
+"""What is added to the name of a dead worker's file, with a generation, before it is folded."""
+
+QUARANTINED: Final = ".quarantined"
+"""What is added to the name of a dead worker's file that cannot be read."""
+
+# A number at the end keeps two files apart that had the same name.
+_SET_ASIDE: Final = re.compile(
+    rf"(?P<name>.+)(?:{re.escape(FOLDING)}(?P<generation>[1-9][0-9]{{0,17}})"
+    rf"|(?P<quarantined>{re.escape(QUARANTINED)}))(?:\.[0-9]+)?",
+    re.DOTALL,
+)
 
 # Opening a named pipe for reading would wait for a writer; with O_NONBLOCK it does not.
 _OPEN_FLAGS: Final = os.O_RDONLY | sum(
@@ -79,10 +103,21 @@ class FileName(NamedTuple):
         """Everything of the file name before the id."""
         return f"{self.type}_{self.mode}" if self.mode else self.type
 
+    def archive(self, generation: int) -> FileName:
+        """Return the name of the archive, made for *generation*, that such files end up in."""
+        return self._replace(id=f"{_ARCHIVE}{generation}")
+
     @property
     def is_archive(self) -> bool:
         """Whether this is what is left of dead workers, and not the file of one process."""
-        return _ARCHIVE_ID.fullmatch(self.id) is not None
+        return self.generation > 0
+
+    @property
+    def generation(self) -> int:
+        """The generation that an archive was made for, 0 for the file of a process."""
+        number = self.id.removeprefix(_ARCHIVE)
+        is_number = number != self.id and number.isascii() and number.isdecimal()
+        return int(number) if is_number else 0
 
     @property
     def is_live(self) -> bool:
@@ -91,37 +126,64 @@ class FileName(NamedTuple):
 
 
 class WorkerFile(NamedTuple):
-    """A worker's file in a directory: its *path* and what its *name* says."""
+    """A worker's file in a directory: its *path*, what its *name* says, and its *inode*.
+
+    *folding* is the generation of the archive that it is about to become part of, 0 for none;
+    the *name* is then that which it had before.
+    """
 
     path: str
     name: FileName
+    inode: int = 0
+    folding: int = 0
 
 
 class Listing(NamedTuple):
-    """The worker files of a directory, sorted by file name, and what else lies there."""
+    """The worker files of a directory, sorted by file name, and what else lies there.
+
+    *quarantined* are the paths of damaged files that have been set aside, *own* the names of
+    what this project keeps there, *inodes* those of everything.
+    """
 
     files: list[WorkerFile]
     problems: list[Problem]
+    quarantined: Sequence[str] = ()
+    own: frozenset[str] = frozenset()
+    inodes: frozenset[int] = frozenset()
 
 
 def list_directory(path: str) -> Listing:
-    """List the worker files in the directory *path*; strangers become problems.
+    """List the directory *path*; strangers become problems.
 
     Raises `OSError` when the directory cannot be listed.
     """
     files: list[WorkerFile] = []
     problems: list[Problem] = []
+    quarantined: list[str] = []
+    own: set[str] = set()
+    seen: set[int] = set()
     with os.scandir(path) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
-            if entry.name.startswith(OWN_PREFIX):
-                continue
-            name = FileName.parse(entry.name)
+            seen.add(entry.inode())
+            aside = _SET_ASIDE.fullmatch(entry.name)
+            name = FileName.parse(aside["name"] if aside else entry.name)
             strange = _strangeness(entry, name)
-            if name is None or strange:
+            if entry.name == MANIFEST or entry.name.startswith(OWN_PREFIX):
+                own.add(entry.name)
+            elif name is None or strange:
                 problems.append(Problem(entry.path, "stranger", strange))
+            elif aside and aside["quarantined"]:
+                quarantined.append(entry.path)
             else:
-                files.append(WorkerFile(entry.path, name))
-    return Listing(files, problems)
+                generation = int(aside["generation"]) if aside else 0
+                files.append(WorkerFile(entry.path, name, entry.inode(), generation))
+    return Listing(files, problems, quarantined, frozenset(own), frozenset(seen))
+
+
+def inodes(path: str) -> frozenset[int]:
+    """Return the inodes of everything in the directory *path*. Raises `OSError`."""
+    with os.scandir(path) as entries:
+        return frozenset(entry.inode() for entry in entries)
 
 
 def worker_files(paths: Iterable[str | os.PathLike[str]]) -> Listing:
@@ -188,13 +250,21 @@ class Buffer:
         """
         descriptor = os.open(path, _OPEN_FLAGS)
         try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise NotAMetricsFileError(path)
-            used = self._fill(descriptor, expected or _FIRST_READ, status.st_size)
+            return self.load_open(descriptor, path, expected)
         finally:
             os.close(descriptor)
+
+    def load_open(self, descriptor: int, path: str, expected: int = 0) -> tuple[int, Identity]:
+        """Do what `load` does with a file that is open already, and read from the start."""
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise NotAMetricsFileError(path)
+        used = self._fill(descriptor, expected or _FIRST_READ, status.st_size)
         return used, Identity(status.st_dev, status.st_ino, status.st_ctime_ns)
+
+    def used_bytes(self, used: int) -> bytes:
+        """Return a copy of the first *used* bytes of the file that was loaded last."""
+        return bytes(memoryview(self.data)[:used])
 
     def _fill(self, descriptor: int, expected: int, size: int) -> int:
         """Read the header and what it counts as used, the rest of the *size* is preallocated."""

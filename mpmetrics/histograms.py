@@ -30,6 +30,14 @@ if TYPE_CHECKING:
 _HOLE: Final = "\n"
 
 
+class Flat(Protocol):
+    """The values of all files, behind each other."""
+
+    def __getitem__(self, place: int, /) -> Any:  # noqa: ANN401 - a number, or two
+        """Return the value at *place*."""
+        ...  # pragma: no cover - a protocol has no body
+
+
 class Origins(Protocol):
     """Tells where values come from."""
 
@@ -60,13 +68,15 @@ class _Child(NamedTuple):
 class HistogramShape:
     """The children of a histogram family, in page order, and how their values come about.
 
-    *slots* are the places that the rule has to merge for them. *hidden* are the bounds that not
-    all processes have, *unreadable* the texts that are no bound; both with places as examples.
+    *slots* are the places that the rule has to merge for them. *firsts* says for each series
+    where the first part of its child stands. *hidden* are the bounds that not all processes have,
+    *unreadable* the texts that are no bound; both with places as examples.
     """
 
     def __init__(self, family: str, series: Series, origins: Origins, *, accumulate: bool) -> None:
         """Sort out the *series* of a *family*; *origins* knows where values come from."""
         self.slots: list[Places] = []
+        self.firsts: list[int] = []
         self.hidden: dict[float, Places] = {}
         self.unreadable: dict[str, Places] = {}
         self._sum, self._bucket, self._count = (
@@ -118,6 +128,8 @@ class HistogramShape:
             parts = _by_process(buckets, origins)
             bounds = tuple(shared_bounds([sorted(part) for part in parts]))
             self.hidden |= {bound: buckets[bound] for bound in buckets.keys() - set(bounds)}
+        first = min(at[0] for at in (*places, *([sums] if sums else [])))
+        self.firsts += [first] * (has_sum + len(bounds) + has_count)
         self._children.append(_Child(labels, bounds, has_sum, has_count, parts))
 
     def names(self) -> list[tuple[str, Labels]]:
@@ -147,7 +159,7 @@ class HistogramShape:
                 texts.append(prefixes.joined(self._count, *pairs))
         return texts
 
-    def values(self, merged: Sequence[float], flat: Sequence[Any]) -> list[float]:
+    def values(self, merged: Sequence[float], flat: Flat) -> list[float]:
         """Return the value of every series from the *merged* slots and, if need be, *flat*."""
         values: list[float] = []
         position = 0
@@ -207,7 +219,7 @@ def _by_process(buckets: Buckets, origins: Origins) -> list[dict[float, list[int
 
 
 def _merge_parts(
-    bounds: Sequence[float], parts: Sequence[Mapping[float, Sequence[int]]], flat: Sequence[Any]
+    bounds: Sequence[float], parts: Sequence[Mapping[float, Sequence[int]]], flat: Flat
 ) -> list[float]:
     """Add up what each of the *parts* counted between the *bounds* that all of them have."""
     columns = []

@@ -114,12 +114,12 @@ def has_key(data: Data, key: bytes, value_at: int) -> bool:
 
 def key_offset(key: bytes, value_at: int) -> int:
     """Return where the entry begins that has the raw *key* and its value at *value_at*."""
-    return value_at - len(key) - _padding(key)
+    return value_at - len(key) - padding(len(key))
 
 
-def _padding(key: bytes) -> int:
-    """Return how many spaces follow a raw *key*; entries start at multiples of eight."""
-    return _ALIGNMENT - len(key) % _ALIGNMENT
+def padding(size: int) -> int:
+    """Return how many spaces follow a raw key of *size* bytes, so that its value is aligned."""
+    return _ALIGNMENT - size % _ALIGNMENT
 
 
 def compile_keys(
@@ -130,7 +130,7 @@ def compile_keys(
     A file still has the same layout exactly when the result equals *keys*.
     """
     parts = [f"{HEADER_SIZE}x"]
-    parts += [f"{len(key)}s{_padding(key) + _NUMBERS_SIZE}x" for key in keys]
+    parts += [f"{len(key)}s{padding(len(key)) + _NUMBERS_SIZE}x" for key in keys]
     return Struct("".join(parts)).unpack_from
 
 

@@ -15,14 +15,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from mpmetrics.files import OWN_PREFIX
+from mpmetrics.mounts import mount_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +37,9 @@ except ImportError:
     """Whether this system has leases at all."""
 else:
     HAS_LEASES = hasattr(fcntl, "F_SETLEASE")
+
+PROBE_PREFIX: Final = f"{OWN_PREFIX}probe-"
+"""How the names of the scratch files begin by which a directory proves itself."""
 
 _OPEN_FLAGS: Final = os.O_RDONLY | sum(
     getattr(os, flag, 0) for flag in ("O_NONBLOCK", "O_CLOEXEC", "O_NOFOLLOW")
@@ -80,6 +86,14 @@ def is_alive(file: str | os.PathLike[str]) -> Liveness:
         os.close(descriptor)
 
 
+def open_to_lease(path: str) -> int:
+    """Return a descriptor of the file *path*, good for taking the lease and for truncating.
+
+    Raises `BlockingIOError` when somebody else has the lease, another `OSError` otherwise.
+    """
+    return os.open(path, _OPEN_FLAGS | os.O_RDWR)
+
+
 def take_lease(descriptor: int) -> None:
     """Take the write lease on the file that *descriptor* is open on, until it is closed.
 
@@ -99,6 +113,15 @@ def has_lease(descriptor: int) -> bool:
     return bool(fcntl.fcntl(descriptor, fcntl.F_GETLEASE) == fcntl.F_WRLCK)
 
 
+def is_wanted(descriptor: int) -> bool:
+    """Tell whether somebody who might write waits for the leased file, or the lease is lost.
+
+    While the lease is being broken, the kernel tells what will be left of it: a read lease for
+    the sake of a reader, to whom nothing can happen; nothing for that of a writer.
+    """
+    return bool(fcntl.fcntl(descriptor, fcntl.F_GETLEASE) == fcntl.F_UNLCK)
+
+
 _proven: dict[int, bool] = {}
 
 
@@ -109,10 +132,16 @@ def can_tell(directory: str) -> bool:
     try:
         device = os.stat(directory).st_dev
         if device not in _proven:
-            _proven[device] = _prove(directory)
+            _proven[device] = not _is_networked(directory) and _prove(directory)
     except OSError:
         return False
     return _proven[device]
+
+
+def _is_networked(directory: str) -> bool:
+    """Tell whether other machines may have files open that this kernel knows nothing of."""
+    mount = mount_of(directory)
+    return mount is None or mount.is_networked
 
 
 def _prove(directory: str) -> bool:
@@ -120,21 +149,29 @@ def _prove(directory: str) -> bool:
 
     Raises `OSError` when the scratch file cannot be made, which proves nothing either way.
     """
-    descriptor, path = tempfile.mkstemp(prefix=f"{OWN_PREFIX}probe-", dir=directory)
+    descriptor, path = tempfile.mkstemp(prefix=PROBE_PREFIX, dir=directory)
     try:
         with _holder(descriptor):
             held = _is_granted(path)
         return not held and _is_granted(path)
     finally:
-        os.unlink(path)
+        # Who compacts the directory may have taken it for what a killed process left.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def _waiting_program() -> list[str]:
+    """Return the command of a program that does nothing until its input ends."""
+    cat = shutil.which("cat")
+    return [cat] if cat else [sys.executable, "-I", "-S", "-c", "import sys; sys.stdin.read()"]
 
 
 @contextlib.contextmanager
 def _holder(descriptor: int) -> Iterator[None]:
     """Have another process, and it alone, hold the open file behind *descriptor*."""
     try:
-        process = subprocess.Popen(
-            ["cat"],  # noqa: S607 - whichever is found: it only has to wait for its input to end
+        process = subprocess.Popen(  # noqa: S603 - a program that only waits
+            _waiting_program(),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -2,8 +2,14 @@
 
 A rule works on *columns*: each column holds one process's values of many series, all columns the
 same series in the same order, so that the loops over series and processes run in C. Every rule
-is commutative and associative (sums up to rounding), so merging what was merged before gives
-what merging everything at once gives. That is what makes an archive of dead workers possible.
+is commutative and associative, so merging what was merged before gives what merging everything
+at once gives. That is what makes an archive of dead workers possible.
+
+For sums of floating-point numbers that takes care. Added up in another order they differ in the
+last digit, and Prometheus takes a counter that falls by so little for one that started again. So
+sums are those of the exact numbers, rounded once, and an archive keeps what the rounding took
+away beside the sum (as "double-double" arithmetic does; Dekker 1971,
+https://doi.org/10.1007/BF01397083).
 """
 
 from __future__ import annotations
@@ -17,11 +23,35 @@ if TYPE_CHECKING:
 
     Column = Sequence[Any]
     Merge = Callable[[Sequence[Column]], list[Any]]
+    Pairs = list[tuple[float, float]]
+    Fold = Callable[[Sequence[Column]], Pairs]
 
 
 def total(columns: Sequence[Column]) -> list[float]:
     """Add up: the sum over all processes, for each series."""
-    return list(map(sum, zip(*columns, strict=True)))
+    try:
+        return list(map(math.fsum, zip(*columns, strict=True)))
+    except (OverflowError, ValueError):  # infinities of both signs, or sums beyond all floats
+        return [exact_sum(row) for row in zip(*columns, strict=True)]
+
+
+def exact_sum(numbers: Iterable[float]) -> float:
+    """Return the sum of *numbers* rounded once, so that their order does not matter."""
+    numbers = tuple(numbers)
+    try:
+        return math.fsum(numbers)
+    except (OverflowError, ValueError):
+        return sum(numbers)
+
+
+def fold_total(columns: Sequence[Column]) -> Pairs:
+    """Add up, and return with each sum what its rounding took away."""
+    pairs = []
+    for row in zip(*columns, strict=True):
+        rounded = exact_sum(row)
+        rest = exact_sum((*row, -rounded)) if math.isfinite(rounded) else 0.0
+        pairs.append((rounded, rest if math.isfinite(rest) else 0.0))
+    return pairs
 
 
 def smallest(columns: Sequence[Column]) -> list[float]:
@@ -44,6 +74,12 @@ def newest(columns: Sequence[Column]) -> list[float | None]:
     return [value if timestamp > 0 else None for timestamp, value in latest]
 
 
+def fold_newest(columns: Sequence[Column]) -> Pairs:
+    """Take the value with the latest timestamp, as `newest` does, and return both."""
+    latest = map(max, zip(*columns, strict=True))
+    return [(value, timestamp) for timestamp, value in latest]
+
+
 def last(columns: Sequence[Column]) -> list[float]:
     """Take the value of the last process in file order."""
     return list(columns[-1])
@@ -63,34 +99,66 @@ def _skipping_nan(choose: Callable[..., float], columns: Sequence[Column]) -> li
     return chosen
 
 
+def _without_second(merge: Merge) -> Fold:
+    """Return the folding that does what *merge* does and needs no second number."""
+
+    def fold(columns: Sequence[Column]) -> Pairs:
+        return [(value, 0.0) for value in merge(columns)]
+
+    return fold
+
+
 class Rule(NamedTuple):
     """How one type of metric is merged.
 
-    *merge* takes the columns of all processes to one list; *name* and *meaning* say it in words;
-    *dead* says what becomes of a dead process's values. *per_process* series carry the id of
-    their process in the label `pid`; *stamped* columns hold (timestamp, value) pairs.
+    *merge* takes the columns of all processes to one list, the values of the page. *fold* does
+    the same for an archive, so that it can be merged again: to (value, second number) pairs,
+    which fill both numbers of an entry. *name* and *meaning* say it in words; *dead* says what
+    becomes of a dead process's values. *per_process* series carry the id of their process in the
+    label `pid`; *stamped* columns hold (timestamp, value) pairs.
     """
 
     name: str
     merge: Merge
+    fold: Fold
     meaning: str
     dead: str
     per_process: bool = False
     stamped: bool = False
 
+    @property
+    def rests(self) -> bool:
+        """Whether the second number of an archive's entry is a part of the value."""
+        return self.fold is fold_total
 
-_KEPT: Final = "kept in the totals"
-_KEPT_GAUGE: Final = "kept"
-_GONE: Final = "gone"
 
-_SUM: Final = Rule("sum", total, "the sum over all processes", _KEPT)
+KEPT: Final = "kept"
+GONE: Final = "gone"
+_IN_TOTALS: Final = "kept in the totals"
+_UNTIL_FOLDED: Final = "kept until it is folded"
+
+_SUM: Final = Rule("sum", total, fold_total, "the sum over all processes", _IN_TOTALS)
 _ALL: Final = Rule(
-    "all", last, "one series for each process, told apart by `pid`", _KEPT_GAUGE, per_process=True
+    "all",
+    last,
+    _without_second(last),
+    "one series for each process, told apart by `pid`",
+    _UNTIL_FOLDED,
+    per_process=True,
 )
-_MIN: Final = Rule("min", smallest, "the smallest value of any process", _KEPT_GAUGE)
-_MAX: Final = Rule("max", largest, "the largest value of any process", _KEPT_GAUGE)
+_MIN: Final = Rule(
+    "min", smallest, _without_second(smallest), "the smallest value of any process", KEPT
+)
+_MAX: Final = Rule(
+    "max", largest, _without_second(largest), "the largest value of any process", KEPT
+)
 _NEWEST: Final = Rule(
-    "mostrecent", newest, "the value that was set last, by timestamp", _KEPT_GAUGE, stamped=True
+    "mostrecent",
+    newest,
+    fold_newest,
+    "the value that was set last, by timestamp",
+    KEPT,
+    stamped=True,
 )
 
 RULES: Final[Mapping[tuple[str, str], Rule]] = {
@@ -100,15 +168,15 @@ RULES: Final[Mapping[tuple[str, str], Rule]] = {
         meaning="`_sum` and each bucket are added up; buckets and `_count` are then cumulative"
     ),
     ("gauge", "all"): _ALL,
-    ("gauge", "liveall"): _ALL._replace(dead=_GONE),
+    ("gauge", "liveall"): _ALL._replace(dead=GONE),
     ("gauge", "min"): _MIN,
-    ("gauge", "livemin"): _MIN._replace(dead=_GONE),
+    ("gauge", "livemin"): _MIN._replace(dead=GONE),
     ("gauge", "max"): _MAX,
-    ("gauge", "livemax"): _MAX._replace(dead=_GONE),
-    ("gauge", "sum"): _SUM._replace(dead=_KEPT_GAUGE),
-    ("gauge", "livesum"): _SUM._replace(dead=_GONE),
+    ("gauge", "livemax"): _MAX._replace(dead=GONE),
+    ("gauge", "sum"): _SUM._replace(dead=KEPT),
+    ("gauge", "livesum"): _SUM._replace(dead=GONE),
     ("gauge", "mostrecent"): _NEWEST,
-    ("gauge", "livemostrecent"): _NEWEST._replace(dead=_GONE),
+    ("gauge", "livemostrecent"): _NEWEST._replace(dead=GONE),
 }
 """The rule for each metric type and gauge mode ("" for types without one)."""
 

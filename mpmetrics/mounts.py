@@ -20,6 +20,13 @@ _ID, _PARENT, _POINT = 0, 1, 4
 _OCTAL_ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 
 
+NETWORK_KINDS: Final = (
+    *("9p", "afs", "beegfs", "ceph", "cifs", "fuse", "gfs2", "glusterfs", "gpfs", "lustre"),
+    *("ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "smb2", "smb3", "smbfs", "vboxsf", "virtiofs"),
+)
+"""File systems behind which another machine may stand; of "fuse.sshfs" the first part counts."""
+
+
 class Mount(NamedTuple):
     """A mounted file system: its *id*, that of its *parent*, where (*point*) and what (*kind*)."""
 
@@ -27,6 +34,11 @@ class Mount(NamedTuple):
     parent: str
     point: str
     kind: str
+
+    @property
+    def is_networked(self) -> bool:
+        """Whether another machine may have its files open, and this one would not know."""
+        return self.kind.partition(".")[0] in NETWORK_KINDS
 
 
 class Space(NamedTuple):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from mpmetrics.files import WorkerFile
     from mpmetrics.histograms import Series
-    from mpmetrics.merging import Merge
+    from mpmetrics.merging import Rule
     from mpmetrics.series import Key, Labels, SeriesName
 
     Flat = Sequence[Any]
@@ -52,18 +52,33 @@ class Kind(NamedTuple):
 
 
 class FamilyPlan(NamedTuple):
-    """A family, which of the merged values are its, and what is done to them last."""
+    """A family, which of the merged values are its, and what is done to them last.
+
+    *firsts* says where in *flat* each series of the template stands first.
+    """
 
     template: Template
     start: int
     stop: int
     shape: HistogramShape | None
+    firsts: Sequence[int]
+
+
+class FoldedSeries(NamedTuple):
+    """A merged series as an archive holds it: its names, and both numbers of its entry."""
+
+    family: str
+    sample: str
+    labels: Labels
+    help: str
+    value: float
+    second: float
 
 
 class _Group(NamedTuple):
     """Series that one call of a rule merges, as the columns to pick from *flat*."""
 
-    merge: Merge
+    rule: Rule
     columns: list[Pick]
 
 
@@ -92,11 +107,11 @@ class Plan:
         Families without a value are left out.
         """
         results: list[Any] = []
-        for merge, columns in self._groups:
-            results += merge([column(flat) for column in columns])
+        for rule, columns in self._groups:
+            results += rule.merge([column(flat) for column in columns])
         merged = self._in_order(results)
         families = []
-        for template, start, stop, shape in self.families:
+        for template, start, stop, shape, _ in self.families:
             values = merged[start:stop]
             if shape is not None:
                 values = shape.values(values, flat)
@@ -104,6 +119,37 @@ class Plan:
             if family.has_samples:
                 families.append(family)
         return families
+
+    def fold(self, flat: Flat) -> list[FoldedSeries]:
+        """Return the series that *flat* merges to, in the order in which they were first met.
+
+        In that order an archive looks like the files that went into it, and so like those of
+        the workers that are still alive: what is known of one layout then serves for all.
+        """
+        results: list[Any] = []
+        for rule, columns in self._groups:
+            results += rule.fold([column(flat) for column in columns])
+        pairs = self._in_order(results)
+        folded = []
+        for template, start, stop, shape, firsts in self.families:
+            values, seconds = ([pair[part] for pair in pairs[start:stop]] for part in (0, 1))
+            if shape is not None:
+                values, seconds = shape.values(values, flat), shape.values(seconds, _Zeros())
+            names = template.names()
+            for (sample, labels), value, second, first in zip(
+                names, values, seconds, firsts, strict=True
+            ):
+                series = FoldedSeries(template.name, sample, labels, template.help, value, second)
+                folded.append((first, series))
+        folded.sort(key=itemgetter(0))
+        return [series for _, series in folded]
+
+
+class _Zeros:
+    """As many zeros as one asks for: counts have no rest."""
+
+    def __getitem__(self, place: int) -> float:
+        return 0.0
 
 
 def _pick(indexes: Sequence[int]) -> Pick:
@@ -141,8 +187,10 @@ class _Builder:
             if self._claim(name, kind.type):
                 start = len(self._slots)
                 template, shape = self._family(name, kind, kinds[kind])
-                self._kinds.append((kind, start, len(self._slots)))
-                plans.append(FamilyPlan(template, start, len(self._slots), shape))
+                stop = len(self._slots)
+                self._kinds.append((kind, start, stop))
+                firsts = shape.firsts if shape else [at[0] for at in self._slots[start:stop]]
+                plans.append(FamilyPlan(template, start, stop, shape, firsts))
         return plans
 
     def _series_by_family(self) -> dict[str, dict[Kind, Series]]:
@@ -313,7 +361,7 @@ class _Builder:
                 # In the order of the file, columns of files that look alike become plain slices.
                 slots.sort(key=firsts.__getitem__)
                 columns = zip(*[self._slots[slot] for slot in slots], strict=True)
-                groups.append(_Group(RULES[kind].merge, [_pick(column) for column in columns]))
+                groups.append(_Group(RULES[kind], [_pick(column) for column in columns]))
                 order += slots
         where = [0] * len(order)
         for position, slot in enumerate(order):

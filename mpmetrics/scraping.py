@@ -8,24 +8,26 @@ scrape: read the used bytes, gather the numbers, merge.
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mpmetrics import kernel
 from mpmetrics.entries import Layout
 from mpmetrics.errors import DamagedError, Problem
-from mpmetrics.files import Buffer, Identity
+from mpmetrics.files import Buffer, FileName, Identity
 from mpmetrics.forks import forget_in_children
 from mpmetrics.merging import RULES
 from mpmetrics.plan import Plan, Segment
 from mpmetrics.series import KeyTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from mpmetrics.families import MergedFamily
     from mpmetrics.files import Listing, WorkerFile
+    from mpmetrics.kernel import Data
 
 # With so many keys in memory for each one that is in a file, those in none are forgotten.
 _FORGET_FROM = 2
@@ -33,11 +35,16 @@ _FORGET_NOT_BELOW = 1_000
 
 
 class Scrape(NamedTuple):
-    """The merged *families* at one moment, the *files* they come from, and what was wrong."""
+    """The merged *families* at one moment, the *files* they come from, and what was wrong.
+
+    *missed* is how many files of the listing were no longer there, or could not be opened
+    because somebody asks whether their worker is alive: then a new listing may have more.
+    """
 
     families: list[MergedFamily]
     files: list[WorkerFile]
     problems: list[Problem]
+    missed: int = 0
 
 
 class _Known(NamedTuple):
@@ -47,10 +54,11 @@ class _Known(NamedTuple):
     layout: Layout
 
 
-class _State:
-    """What a scraper remembers between scrapes."""
+class Memory:
+    """What is remembered from one reading to the next."""
 
     def __init__(self) -> None:
+        """Start with nothing remembered."""
         self.lock = threading.Lock()
         self.buffer = Buffer()
         self.known: dict[str, _Known] = {}
@@ -70,27 +78,29 @@ class Scraper:
     def __init__(self, *, accumulate: bool = True) -> None:
         """Start with no memory. Without *accumulate*, buckets stay as they are in files."""
         self._accumulate = accumulate
-        self._state = _State()
+        self._state = Memory()
         forget_in_children(self)
 
     def forget(self) -> None:
         """Start anew, whoever holds the lock: nothing of the old memory is used any more."""
-        self._state = _State()
+        self._state = Memory()
 
     def scrape(self, listing: Listing) -> Scrape:
         """Read and merge the files of *listing*; never raises for what is in them."""
         state = self._state
         new = any(file.path not in state.known for file in listing.files)
         with state.lock, _without_garbage_collection() if new else nullcontext():
-            reading = _read_all(state, listing)
+            reading = read_all(state, listing.files)
             if reading.layouts != state.planned_for:
                 self._plan_again(state, reading.layouts)
-            _let_go(state)
+            let_go(state, reading.layouts)
             families = state.plan.merge(reading.flat)
-            problems = [*reading.problems, *state.plan.problems]
-        return Scrape(families, [file for file, _ in reading.layouts], problems)
+            own = filter(_matters, reading.problems)
+            problems = [*listing.problems, *own, *state.plan.problems]
+        files = list(dict.fromkeys(file for file, _ in reading.layouts))
+        return Scrape(families, files, problems, reading.missed)
 
-    def _plan_again(self, state: _State, layouts: list[tuple[WorkerFile, Layout]]) -> None:
+    def _plan_again(self, state: Memory, layouts: list[tuple[WorkerFile, Layout]]) -> None:
         """Make the plan for other files or other keys than the last time."""
         segments = [Segment(file, layout.keys) for file, layout in layouts]
         state.plan = Plan(segments, state.keys.meanings, accumulate=self._accumulate)
@@ -99,40 +109,78 @@ class Scraper:
         state.known = {path: known for path, known in state.known.items() if path in paths}
 
 
-class _Reading(NamedTuple):
-    """What the files of a listing hold: all values, file after file, and each file's layout."""
+class Reading(NamedTuple):
+    """What the files of a listing hold: all values, file after file, and each file's layout.
+
+    A file whose entries have two parts of a value each stands there twice in a row.
+    """
 
     flat: list[Any]
     layouts: list[tuple[WorkerFile, Layout]]
     problems: list[Problem]
 
+    @property
+    def missed(self) -> int:
+        """How many files could not be opened that a moment earlier were there."""
+        return sum(problem.reason in _MISSED for problem in self.problems)
 
-def _read_all(state: _State, listing: Listing) -> _Reading:
-    """Read all files; what goes wrong with one becomes a problem and costs that one."""
-    reading = _Reading([], [], list(listing.problems))
+    def add(self, file: WorkerFile, layout: Layout, data: Data) -> None:
+        """Add the values of *file* that are in *data*."""
+        rule = RULES[file.name.type, file.name.mode]
+        gather = layout.stamped_values if rule.stamped else layout.values
+        self.flat.extend(gather(data))
+        self.layouts.append((file, layout))
+        if file.name.is_archive and rule.rests:
+            rests = layout.seconds(data)
+            if any(rests):
+                self.flat.extend(rests)
+                self.layouts.append((file, layout))
+
+
+_MISSED: Final = frozenset({"vanished", "leased"})
+
+
+def _matters(problem: Problem) -> bool:
+    """Tell whether a *problem* is one: a live gauge may be removed at any moment."""
+    name = FileName.parse(os.path.basename(problem.path))
+    return not (problem.reason == "vanished" and name and name.is_live)
+
+
+def read_all(
+    state: Memory,
+    files: Iterable[WorkerFile],
+    see: Callable[[WorkerFile, memoryview], None] | None = None,
+) -> Reading:
+    """Read all *files*; what goes wrong with one becomes a problem and costs that one.
+
+    *see* is shown the bytes of each file that could be read.
+    """
+    reading = Reading([], [], [])
     latest: dict[str, Layout] = {}
-    for file in listing.files:
+    for file in files:
         try:
             layout = _read(state, file, latest.get(file.name.prefix))
         except FileNotFoundError:
-            if not file.name.is_live:
-                detail = "the file went away before it could be read"
-                reading.problems.append(Problem(file.path, "vanished", detail))
+            detail = "the file went away before it could be read"
+            reading.problems.append(Problem(file.path, "vanished", detail))
+        except BlockingIOError:
+            detail = "somebody else is finding out whether its worker is alive"
+            reading.problems.append(Problem(file.path, "leased", detail))
         except OSError as error:
             detail = error.strerror or str(error)
             reading.problems.append(Problem(file.path, "unreadable", detail))
         except DamagedError as error:
             reading.problems.append(Problem(file.path, "damaged", str(error)))
         else:
-            stamped = RULES[file.name.type, file.name.mode].stamped
-            gather = layout.stamped_values if stamped else layout.values
-            reading.flat.extend(gather(state.buffer.data))
-            reading.layouts.append((file, layout))
+            reading.add(file, layout, state.buffer.data)
+            if see is not None:
+                with memoryview(state.buffer.data) as data:
+                    see(file, data[: layout.used])
             latest[file.name.prefix] = layout
     return reading
 
 
-def _read(state: _State, file: WorkerFile, neighbour: Layout | None) -> Layout:
+def _read(state: Memory, file: WorkerFile, neighbour: Layout | None) -> Layout:
     """Read *file* into the buffer and return its layout; *neighbour* is a likely guess.
 
     Raises `OSError` or `DamagedError`.
@@ -172,9 +220,9 @@ def _understand(keys: KeyTable, layout: Layout) -> None:
         raise DamagedError(kernel.key_offset(raw, value_at), error.detail) from error
 
 
-def _let_go(state: _State) -> None:
-    """Forget the keys that are in no file any more, once they are the larger part."""
-    distinct = {id(layout): layout.keys for _, layout in state.planned_for}
+def let_go(state: Memory, layouts: Iterable[tuple[WorkerFile, Layout]]) -> None:
+    """Forget the keys that are not in *layouts*, once they are the larger part."""
+    distinct = {id(layout): layout.keys for _, layout in layouts}
     if len(state.raws) > _FORGET_FROM * sum(map(len, distinct.values())) + _FORGET_NOT_BELOW:
         live = {raw for keys in distinct.values() for raw in keys}
         state.keys.keep(live)

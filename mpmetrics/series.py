@@ -68,6 +68,11 @@ def parse_key(raw: bytes) -> Key:
     return family, (sample, pairs, bound), help_text
 
 
+def format_key(family: str, sample: str, labels: Labels, help_text: str) -> bytes:
+    """Return the JSON of a key, spelled exactly as prometheus_client spells it."""
+    return json.dumps([family, sample, dict(labels), help_text], sort_keys=True).encode()
+
+
 def _is_label_name(name: str) -> bool:
     """Tell whether a label may have this *name*: not empty, not reserved for Prometheus."""
     return name != "" and name[:2] != "__"

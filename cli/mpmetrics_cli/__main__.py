@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from mpmetrics_cli.compact import compact
 from mpmetrics_cli.doctor import doctor
 from mpmetrics_cli.dump import dump
 from mpmetrics_cli.program import USAGE, Program
@@ -29,6 +30,7 @@ def main(context: click.Context) -> None:
 
 main.add_command(dump)
 main.add_command(doctor)
+main.add_command(compact)
 
 if __name__ == "__main__":
     main(prog_name="mpmetrics")

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from mpmetrics.exposition import Format
 from mpmetrics.kernel import format_value
 from mpmetrics.tables import format_table
-from mpmetrics.wording import one_line
+from mpmetrics.wording import one_line, plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from mpmetrics.checks import Finding
+    from mpmetrics.compaction import Compaction
     from mpmetrics.snapshot import Snapshot, View
 
 
@@ -75,6 +77,37 @@ def _findings_text(findings: Sequence[Finding]) -> bytes:
     return "".join(lines).encode()
 
 
+def _compaction_json(compaction: Compaction) -> bytes:
+    """Return the fields of a `mpmetrics.Compaction`."""
+    document = compaction._asdict()
+    for field in ("skipped", "quarantined", "problems"):
+        document[field] = [each._asdict() for each in document[field]]
+    return _json(**document)
+
+
+def _compaction_text(compaction: Compaction) -> bytes:
+    """Return a line for each thing that was done, or not."""
+    if compaction.outcome == "busy":
+        return b"somebody else is compacting this directory; nothing was done\n"
+    would = "would be " if compaction.outcome == "preview" else ""
+    lines = [
+        f"{plural(len(files), 'file')} {would}{what}\n"
+        for files, what in (
+            (compaction.folded, "folded into the archives"),
+            (compaction.dropped, "dropped: gauges that end with their process"),
+            (compaction.quarantined, "set aside: damaged"),
+        )
+        if files
+    ]
+    left = Counter((skipped.reason, skipped.detail) for skipped in compaction.skipped)
+    lines += [
+        f"{plural(count, 'file')} left: {reason}: {one_line(detail)}\n"
+        for (reason, detail), count in sorted(left.items())
+    ]
+    lines += [f"note: {problem}\n" for problem in compaction.problems]
+    return "".join(lines or ["there is nothing to compact\n"]).encode()
+
+
 def _json(**document: object) -> bytes:
     return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
 
@@ -86,6 +119,12 @@ SNAPSHOT_FORMATS: Final[Mapping[str, Callable[[Snapshot], bytes]]] = {
     "table": lambda snapshot: format_table(snapshot).encode(),
 }
 """How `mpmetrics dump` writes, by the name of the format."""
+
+COMPACTION_FORMATS: Final[Mapping[str, Callable[[Compaction], bytes]]] = {
+    "text": _compaction_text,
+    "json": _compaction_json,
+}
+"""How `mpmetrics compact` writes, by the name of the format."""
 
 FINDINGS_FORMATS: Final[Mapping[str, Callable[[Sequence[Finding]], bytes]]] = {
     "text": _findings_text,

@@ -1,7 +1,7 @@
 """Directives for tables that the code itself goes by, so that what is read is what is done.
 
 `{merge-rules}` stands for `mpmetrics.merging.RULES`, `{problem-reasons}` for
-`mpmetrics.errors.REASONS`.
+`mpmetrics.errors.REASONS`, `{dead-gauges}` for `mpmetrics.compaction.DEAD_GAUGES`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sphinx.util.docutils import SphinxDirective
 
-from mpmetrics import errors, merging
+from mpmetrics import compaction, errors, merging
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -57,8 +57,20 @@ class ProblemReasons(SphinxDirective):
         return self.parse_text_to_nodes("\n".join(reason_lines(errors.REASONS)))
 
 
+class DeadGauges(SphinxDirective):
+    """The table of gauges that end with their worker whatever their mode."""
+
+    def run(self) -> list[Node]:
+        """Return the table as nodes of the document."""
+        self.env.note_dependency(compaction.__file__)
+        lines = ["| Prefix | Values of a dead worker |", "|---|---|"]
+        lines += [f"| `{prefix}` | {fate} |" for prefix, fate in compaction.DEAD_GAUGES.items()]
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Tell Sphinx of the directives."""
     app.add_directive("merge-rules", MergeRules)
     app.add_directive("problem-reasons", ProblemReasons)
+    app.add_directive("dead-gauges", DeadGauges)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -236,7 +236,7 @@ def test_memory_does_not_grow_while_workers_come_and_go(directory: Path, tmp_pat
     def scrape(start: int, times: int) -> int:
         for number in range(start, start + times):
             # Every worker has an id of its own, and keys that no other has.
-            for _, name in templates:
+            for _, name, *_ in templates:
                 path = tmp_path / FileName(name.type, name.mode, str(number)).format()
                 path.write_bytes(content[name].replace(b"requests", b"req%05d" % number))
             assert scraper.scrape(list_directory(str(tmp_path))).families

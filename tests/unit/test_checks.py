@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 
-from mpmetrics import checks
+from mpmetrics import checks, mounts
 from mpmetrics.checks import CHECKS, Finding, Patient
 from mpmetrics.errors import REASONS, Problem
 from mpmetrics.files import FileName, WorkerFile
@@ -336,7 +336,7 @@ def test_the_dead_may_leave_both_kinds_of_files() -> None:
     ]
 
 
-@pytest.mark.parametrize("kind", checks.NETWORK_KINDS)
+@pytest.mark.parametrize("kind", mounts.NETWORK_KINDS)
 def test_every_network_file_system_is_one(kind: str) -> None:
     """The names are those that Linux has for them."""
     (finding,) = examined(patient("counter_7.db", mount=Mount("2", "1", "/m", kind)))

@@ -1,0 +1,54 @@
+"""`mpmetrics compact`: fold the files of dead workers into archives."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from mpmetrics_cli.options import dead_gauges_options, directory_argument
+from mpmetrics_cli.program import FOUND, OK, complain, write
+
+if TYPE_CHECKING:
+    from mpmetrics.compaction import Fate
+
+
+@click.command()
+@directory_argument
+@dead_gauges_options
+@click.option("--dry-run", is_flag=True, help="Change nothing, say what would be done.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="text for people, json for programs.",
+)
+def compact(
+    directory: str | None,
+    dead_gauges: dict[str, Fate],
+    form: str,
+    *,
+    keep_dead_gauges: bool,
+    dry_run: bool,
+) -> int:
+    """Fold the files of DIR's dead workers into archives, each counted exactly once.
+
+    It may run at any time, also from cron, from several processes at once, and while DIR is
+    read. Exits with status 1 if it could not be done; then everything counts as before.
+    """
+    # Not at the top: `--help` need not wait for the library.
+    from mpmetrics.compaction import compact  # noqa: PLC0415
+    from mpmetrics.errors import CompactionError  # noqa: PLC0415
+    from mpmetrics_cli.documents import COMPACTION_FORMATS  # noqa: PLC0415
+
+    try:
+        compaction = compact(directory, keep_dead_gauges, dead_gauges=dead_gauges, dry_run=dry_run)
+    except CompactionError as error:
+        complain(str(error))
+        return FOUND
+    write(COMPACTION_FORMATS[form](compaction))
+    for problem in compaction.quarantined:
+        complain(f"set aside: {problem}")
+    return OK

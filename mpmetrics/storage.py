@@ -1,0 +1,60 @@
+"""Changing a directory so that whoever dies in the middle leaves nothing half done."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+# Workers' files are as readable as the umask lets them be; so is what becomes of them.
+_MODE: Final = 0o666
+
+
+def write_new(path: str, data: bytes) -> None:
+    """Write *data* to a new file at *path* and wait until it is on the disk. Raises `OSError`.
+
+    A file that could not be written completely is removed again.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
+    try:
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except BaseException:
+        os.unlink(path)
+        raise
+
+
+def sync_directory(path: str) -> None:
+    """Wait until the names in the directory *path* are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def rename_if_free(source: str, target: str) -> bool:
+    """Rename *source* to *target* unless there is such a file; tell whether it was done.
+
+    For a moment the file has both names. Raises `OSError`.
+    """
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return False
+    os.unlink(source)
+    return True
+
+
+def free_name(path: str) -> str:
+    """Return *path*, or if there is such a file, *path* with the first number that is free."""
+    number = 0
+    candidate = path
+    while os.path.lexists(candidate):
+        number += 1
+        candidate = f"{path}.{number}"
+    return candidate

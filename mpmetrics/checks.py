@@ -12,6 +12,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from mpmetrics.environment import VARIABLE
+from mpmetrics.liveness import Liveness
 from mpmetrics.wording import format_bytes, plural
 
 if TYPE_CHECKING:
@@ -40,8 +41,9 @@ class Patient(NamedTuple):
     """The directory *path* and what is to be seen of it.
 
     *files* are the files that went into *families*, and *problems* is what was wrong with them.
-    *old* are the paths of those that were last written before this machine was started. *running*
-    are the pids of this machine.
+    *old* are the paths of those that were last written before this machine was started. *owners*
+    says by path whether the process that writes a file is alive, and *quarantined* are the paths
+    of damaged files that compaction has set aside.
     """
 
     path: str
@@ -50,7 +52,8 @@ class Patient(NamedTuple):
     problems: Sequence[Problem]
     writable: bool = True
     old: Collection[str] = ()
-    running: Collection[str] | None = None
+    owners: Mapping[str, Liveness] = {}
+    quarantined: Sequence[str] = ()
     mount: Mount | None = None
     space: Space | None = None
 
@@ -121,6 +124,12 @@ REMEDIES: Final[Mapping[str, Remedy]] = {
         "archive",
         "without the MANIFEST that says which archives count, so that the newest is taken",
         "whoever removes files from this directory should remove all of them, or none",
+    ),
+    "damaged_manifest": Remedy(
+        "error",
+        "MANIFEST",
+        "that cannot be used, so that the newest archives are taken and nothing is compacted",
+        "let this user read it; if it is damaged, remove it: what is taken stays the same",
     ),
     "damaged": Remedy(
         "error",
@@ -197,47 +206,76 @@ def check_boot(patient: Patient) -> Iterator[Finding]:
 
 def check_stale(patient: Patient) -> Iterator[Finding]:
     """Find files whose process has ended."""
-    if patient.running is None:
+    dead = _owned(patient, Liveness.DEAD)
+    if not dead:
         return
-    files = [file for file in patient.files if file.name.id.isdecimal()]
-    files = [file for file in files if file.path not in patient.old]
-    gone = [file for file in files if file.name.id not in patient.running]
-    if gone == files:
-        yield from _all_gone(gone)
-    else:
-        yield from _some_gone(gone)
-
-
-def _all_gone(files: Sequence[WorkerFile]) -> Iterator[Finding]:
-    """Say that nobody who wrote here is to be seen; that need not mean that they are dead."""
-    if files:
+    if not _owned(patient, Liveness.ALIVE, Liveness.UNKNOWN):
         yield Finding(
             "note",
             "stale",
-            f"{_files_of(files, 'process')} not to be seen from here: the server is stopped, or it "
-            "runs in a container of its own or on another machine",
-            "if it is stopped, empty the directory before the next start: what lies here would be "
-            "counted in",
+            f"{_files_of(dead, 'ended process')}, and none of a live one: the server is stopped",
+            "empty the directory before the next start: what lies here would be counted in",
         )
-
-
-def _some_gone(files: Sequence[WorkerFile]) -> Iterator[Finding]:
-    """Say that these processes have ended, while others of the same server run."""
-    live = [file for file in files if file.name.is_live]
-    kept = [file for file in files if not file.name.is_live]
+        return
+    live = [file for file in dead if file.name.is_live]
+    kept = [file for file in dead if not file.name.is_live]
     if live:
         yield Finding(
             "warning",
             "stale",
             f"{_files_of(live, 'ended process')}: live gauges that are still on the page",
-            "call mpmetrics.mark_process_dead(pid) when a worker ends, with gunicorn in child_exit",
+            _FOLD,
         )
     if kept:
         yield Finding(
-            "note",
+            "warning" if len(kept) >= _MANY else "note",
             "stale",
-            f"{_files_of(kept, 'ended process')}: what was counted stays in the totals",
-            "so it should be while the server runs; empty the directory before it starts again",
+            f"{_files_of(kept, 'ended process')}: what was counted stays in the totals, and every "
+            "scrape reads them",
+            _FOLD,
+        )
+
+
+_MANY: Final = 100
+"""Files of the dead that are too many: by then they cost more than those of most servers."""
+
+_FOLD: Final = "run mpmetrics compact now and then, or start the server with mpmetrics run"
+
+
+def check_owners(patient: Patient) -> Iterator[Finding]:
+    """Find files of which nothing proves whether their process is alive."""
+    unknown = _owned(patient, Liveness.UNKNOWN)
+    if unknown:
+        yield Finding(
+            "note",
+            "unknown_owner",
+            f"{_files_of(unknown, 'process')} of which nothing proves whether it is alive, so that "
+            "compaction leaves them alone",
+            "run mpmetrics on Linux, as the user of the workers, and keep the directory on a local "
+            "file system; where that is so, look again: somebody else may have been asking",
+        )
+
+
+def _owned(patient: Patient, *liveness: Liveness) -> Sequence[WorkerFile]:
+    """Return the files of this run whose processes are thought of as *liveness* says."""
+    return [
+        file
+        for file in patient.files
+        if file.path not in patient.old and patient.owners.get(file.path) in liveness
+    ]
+
+
+def check_quarantined(patient: Patient) -> Iterator[Finding]:
+    """Find damaged files that compaction has set aside."""
+    names = [os.path.basename(path) for path in patient.quarantined]
+    if names:
+        yield Finding(
+            "warning",
+            "quarantined",
+            f"{plural(len(names), 'damaged file')} of ended processes that compaction has set "
+            f"aside: {_some(names, ', ')}",
+            "their values are missing from the page; keep a file to find out what happened to it, "
+            "or remove it",
         )
 
 
@@ -317,6 +355,8 @@ CHECKS: Final[Sequence[Callable[[Patient], Iterator[Finding]]]] = (
     check_problems,
     check_boot,
     check_stale,
+    check_owners,
+    check_quarantined,
     check_ids,
     check_mount,
     check_space,

@@ -119,7 +119,7 @@ class DirectoryView:
         change = _change_since(before, self.path)
         if change is None and scrape.missed:
             change = _Change.FILES
-        if any(problem.reason == "leased" for problem in scrape.problems):
+        if scrape.is_kept_out:
             change = _Change.COMPACTION
         return _Reading(scrape, before.listing, change)
 
@@ -233,7 +233,12 @@ class MultiProcessCollector:
         Without *accumulate* the buckets of histograms are not cumulative and there is no
         `_count`, which is the form to write back to files.
         """
-        scrape = Scraper(accumulate=accumulate).scrape(worker_files(files))
+        scraper, listing = Scraper(accumulate=accumulate), worker_files(files)
+        for pause in _PAUSES:
+            scrape = scraper.scrape(listing)
+            if not scrape.is_kept_out:
+                break
+            time.sleep(pause)
         Troubles().see(scrape.problems)
         return scrape.families
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final, get_args
 from mpmetrics.checks import CHECKS, Finding, Level, Patient
 from mpmetrics.collector import collect
 from mpmetrics.environment import OLD_VARIABLE, VARIABLE, why_unusable
-from mpmetrics.host import boot_time, running_pids
+from mpmetrics.host import boot_time
+from mpmetrics.liveness import is_alive
 from mpmetrics.mounts import mount_of, space_of
 from mpmetrics.wording import plural
 
@@ -112,10 +113,16 @@ def examine(path: str) -> Patient:
         collection.problems,
         writable=os.access(path, os.W_OK | os.X_OK),
         old=_changed_before(boot_time(), collection.files),
-        running=running_pids(),
+        owners={file.path: is_alive(file.path) for file in _of_workers(collection.files)},
+        quarantined=collection.quarantined,
         mount=mount_of(path),
         space=space_of(path),
     )
+
+
+def _of_workers(files: Sequence[WorkerFile]) -> list[WorkerFile]:
+    """Return those of the *files* that a process has written, and no compaction."""
+    return [file for file in files if not file.name.is_archive]
 
 
 def _changed_before(moment: float | None, files: Sequence[WorkerFile]) -> frozenset[str]:
@@ -133,7 +140,8 @@ def _changed_before(moment: float | None, files: Sequence[WorkerFile]) -> frozen
 def _healthy(patient: Patient) -> Finding:
     """Return the one finding for a patient without any."""
     files = plural(len(patient.files), "file")
-    processes = plural(len({file.name.id for file in patient.files}), "process", "es")
+    ids = {file.name.id for file in _of_workers(patient.files)}
+    processes = plural(len(ids), "process", "es")
     metrics = plural(len(patient.families), "metric")
     what = f"nothing is wrong with {patient.path}: {metrics} from {files} of {processes}"
     return Finding("ok", "all", what, "")

@@ -35,6 +35,7 @@ REASONS: Final = {
     "vanished": "the file went away between the listing and the reading; left out",
     "leased": "somebody else asks whether the file's worker is alive, for too long; left out",
     "lost_manifest": "an archive, but no MANIFEST that says whether it counts; the newest is taken",
+    "damaged_manifest": "the MANIFEST cannot be read; the newest archives are taken",
     "damaged": "the bytes of the file do not follow the format; the whole file is left out",
     "type_conflict": "one family with two types; the first type in file order is kept",
     "mode_conflict": "one gauge with two modes; the first mode in file order is kept",

@@ -1,4 +1,4 @@
-"""What this machine knows about its own start and its processes (proc(5))."""
+"""What this machine knows about its own start (proc(5))."""
 
 from __future__ import annotations
 
@@ -13,13 +13,5 @@ def boot_time() -> float | None:
     try:
         with open(os.path.join(_PROC, "stat"), "rb") as lines:
             return next((float(line.split()[1]) for line in lines if line[:6] == b"btime "), None)
-    except OSError:
-        return None
-
-
-def running_pids() -> frozenset[str] | None:
-    """Return the pids of all processes that can be seen from here; None if not known."""
-    try:
-        return frozenset(name for name in os.listdir(_PROC) if name.isdecimal()) or None
     except OSError:
         return None

@@ -90,9 +90,9 @@ def look_for_manifest(directory: str) -> Manifest | Problem | None:
     try:
         return read_manifest(directory)
     except DamagedError as error:
-        return Problem(path, "damaged", str(error))
+        return Problem(path, "damaged_manifest", str(error))
     except OSError as error:
-        return Problem(path, "unreadable", error.strerror or str(error))
+        return Problem(path, "damaged_manifest", error.strerror or str(error))
 
 
 class Selection(NamedTuple):

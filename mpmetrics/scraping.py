@@ -46,6 +46,11 @@ class Scrape(NamedTuple):
     problems: list[Problem]
     missed: int = 0
 
+    @property
+    def is_kept_out(self) -> bool:
+        """Whether somebody has a lease on a file, and so kept us from reading it."""
+        return any(problem.reason == "leased" for problem in self.problems)
+
 
 class _Known(NamedTuple):
     """What is remembered of one file."""

@@ -10,6 +10,7 @@ import pytest
 
 from mpmetrics import diagnosis
 from mpmetrics.diagnosis import diagnose
+from mpmetrics.liveness import Liveness
 from mpmetrics.mounts import Space
 from tests.command.directories import fill
 from tests.command.processes import Ending, command, invoke, run
@@ -19,11 +20,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def _is_alive(path: str) -> Liveness:
+    """Take the files that name this process for those of the living."""
+    return Liveness.ALIVE if path.endswith(f"_{os.getpid()}.db") else Liveness.DEAD
+
+
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a directory that this process could have written to, on a machine of its own."""
     monkeypatch.setattr(diagnosis, "boot_time", lambda: None)
-    monkeypatch.setattr(diagnosis, "running_pids", lambda: {str(os.getpid())})
+    monkeypatch.setattr(diagnosis, "is_alive", _is_alive)
     monkeypatch.setattr(diagnosis, "mount_of", lambda _: None)
     monkeypatch.setattr(diagnosis, "space_of", lambda _: None)
     return fill(tmp_path, {f"counter_{os.getpid()}.db": counter("requests", 1)})

@@ -11,6 +11,7 @@ from mpmetrics import checks, mounts
 from mpmetrics.checks import CHECKS, Finding, Patient
 from mpmetrics.errors import REASONS, Problem
 from mpmetrics.files import FileName, WorkerFile
+from mpmetrics.liveness import Liveness
 from mpmetrics.mounts import Mount, Space
 
 if TYPE_CHECKING:
@@ -39,6 +40,11 @@ def gauge(name: str, label: str, *values: str) -> Metric:
     return family
 
 
+def owners(**liveness: str) -> dict[str, Liveness]:
+    """Return the owners of files, given as words by the names of the files without suffix."""
+    return {f"/m/{name}.db": Liveness(word) for name, word in liveness.items()}
+
+
 def patient(*names: str, **seen: Any) -> Patient:
     """Return a patient with files of these *names*, and whatever else is *seen*."""
     return Patient("/m", worker_files(*names), **{"families": (), "problems": (), **seen})
@@ -54,7 +60,7 @@ HEALTHY = patient(
     "gauge_livesum_rust-1.db",
     "histogram_8.db",
     families=[CounterMetricFamily("requests", "", value=1), gauge("busy", "pid", "7")],
-    running={"1", "7", "8"},
+    owners=owners(counter_7="alive", histogram_8="alive"),
     mount=Mount("2", "1", "/m", "tmpfs"),
     space=Space(64 * MIB, 32 * MIB),
 )
@@ -181,8 +187,44 @@ FINDINGS = {
             "find out which program writes it; prometheus_client does not",
         ),
     ),
+    "a manifest that says nothing": (
+        patient("counter_7.db", problems=problems("damaged_manifest")),
+        Finding(
+            "error",
+            "damaged_manifest",
+            "1 MANIFEST that cannot be used, so that the newest archives are taken and nothing is "
+            "compacted: file0: detail 0",
+            "let this user read it; if it is damaged, remove it: what is taken stays the same",
+        ),
+    ),
+    "a lost manifest": (
+        patient("counter_7.db", problems=problems("lost_manifest", 2)),
+        Finding(
+            "warning",
+            "lost_manifest",
+            "2 archives without the MANIFEST that says which archives count, so that the newest is "
+            "taken: file0: detail 0; file1: detail 1",
+            "whoever removes files from this directory should remove all of them, or none",
+        ),
+    ),
+    "a leased file": (
+        patient("counter_7.db", problems=problems("leased")),
+        Finding(
+            "warning",
+            "leased",
+            "1 file missing from the page because somebody holds a lease on it for too long: "
+            "file0: detail 0",
+            "look again; if it stays so, find the process that compacts this directory and has "
+            "stopped",
+        ),
+    ),
     "another run": (
-        patient("counter_7.db", "counter_8.db", old={"/m/counter_7.db"}, running={"8"}),
+        patient(
+            "counter_7.db",
+            "counter_8.db",
+            old={"/m/counter_7.db"},
+            owners=owners(counter_7="dead", counter_8="alive"),
+        ),
         Finding(
             "warning",
             "other_run",
@@ -192,36 +234,94 @@ FINDINGS = {
         ),
     ),
     "nobody runs": (
-        patient("counter_7.db", "gauge_livesum_7.db", "counter_8.db", running={"70", "80"}),
+        patient(
+            "counter_7.db",
+            "gauge_livesum_7.db",
+            "counter_mpmetrics-archive-1.db",
+            owners=owners(counter_7="dead", gauge_livesum_7="dead"),
+        ),
         Finding(
             "note",
             "stale",
-            "3 files of 2 processes not to be seen from here: the server is stopped, or it runs in "
-            "a container of its own or on another machine",
-            "if it is stopped, empty the directory before the next start: what lies here would be "
-            "counted in",
+            "2 files of 1 ended process, and none of a live one: the server is stopped",
+            "empty the directory before the next start: what lies here would be counted in",
         ),
     ),
     "some have ended": (
-        patient("counter_7.db", "counter_8.db", "gauge_all_8.db", running={"7"}),
+        patient(
+            "counter_7.db",
+            "counter_8.db",
+            "gauge_all_8.db",
+            owners=owners(counter_7="alive", counter_8="dead", gauge_all_8="dead"),
+        ),
         Finding(
             "note",
             "stale",
-            "2 files of 1 ended process: what was counted stays in the totals",
-            "so it should be while the server runs; empty the directory before it starts again",
+            "2 files of 1 ended process: what was counted stays in the totals, and every scrape "
+            "reads them",
+            "run mpmetrics compact now and then, or start the server with mpmetrics run",
+        ),
+    ),
+    "many have ended": (
+        patient(
+            *(f"counter_{pid}.db" for pid in range(1000, 1101)),
+            owners=owners(**{f"counter_{pid}": "dead" for pid in range(1000, 1100)})
+            | owners(counter_1100="alive"),
+        ),
+        Finding(
+            "warning",
+            "stale",
+            "100 files of 100 ended processes: what was counted stays in the totals, and every "
+            "scrape reads them",
+            "run mpmetrics compact now and then, or start the server with mpmetrics run",
         ),
     ),
     "live gauges of the dead": (
-        patient("counter_7.db", "gauge_livesum_8.db", "gauge_liveall_9.db", running={"7"}),
+        patient(
+            "counter_7.db",
+            "gauge_livesum_8.db",
+            "gauge_liveall_9.db",
+            owners=owners(counter_7="alive", gauge_livesum_8="dead", gauge_liveall_9="dead"),
+        ),
         Finding(
             "warning",
             "stale",
             "2 files of 2 ended processes: live gauges that are still on the page",
-            "call mpmetrics.mark_process_dead(pid) when a worker ends, with gunicorn in child_exit",
+            "run mpmetrics compact now and then, or start the server with mpmetrics run",
+        ),
+    ),
+    "nothing proves anything": (
+        patient(
+            "counter_7.db",
+            "gauge_all_7.db",
+            "counter_8.db",
+            owners=owners(counter_7="unknown", gauge_all_7="unknown", counter_8="alive"),
+        ),
+        Finding(
+            "note",
+            "unknown_owner",
+            "2 files of 1 process of which nothing proves whether it is alive, so that compaction "
+            "leaves them alone",
+            "run mpmetrics on Linux, as the user of the workers, and keep the directory on a local "
+            "file system; where that is so, look again: somebody else may have been asking",
+        ),
+    ),
+    "set aside": (
+        patient(
+            "counter_7.db", quarantined=[f"/m/counter_{pid}.db.quarantined" for pid in range(4)]
+        ),
+        Finding(
+            "warning",
+            "quarantined",
+            "4 damaged files of ended processes that compaction has set aside: "
+            "counter_0.db.quarantined, counter_1.db.quarantined, counter_2.db.quarantined, and 1 "
+            "more",
+            "their values are missing from the page; keep a file to find out what happened to it, "
+            "or remove it",
         ),
     ),
     "pid 1": (
-        patient("counter_1.db", "counter_7.db", running={"1", "7"}),
+        patient("counter_1.db", "counter_7.db"),
         Finding(
             "note",
             "pid_1",
@@ -301,7 +401,7 @@ def test_every_trouble_is_found(patient: Patient, finding: Finding) -> None:
     "patient",
     [
         pytest.param(HEALTHY, id="healthy"),
-        pytest.param(HEALTHY._replace(running=None, mount=None, space=None), id="nothing-known"),
+        pytest.param(HEALTHY._replace(owners={}, mount=None, space=None), id="nothing-known"),
         pytest.param(
             HEALTHY._replace(space=Space(64 * MIB, 6 * MIB + MIB // 2)), id="a-tenth-is-left"
         ),
@@ -329,7 +429,8 @@ def test_strangers_alone_are_no_workers() -> None:
 def test_the_dead_may_leave_both_kinds_of_files() -> None:
     """Live gauges and counts are told apart: only the former are wrong."""
     files = ["counter_7.db", "counter_8.db", "gauge_livesum_8.db"]
-    found = examined(patient(*files, running={"7"}))
+    known = owners(counter_7="alive", counter_8="dead", gauge_livesum_8="dead")
+    found = examined(patient(*files, owners=known))
     assert [(finding.level, finding.check) for finding in found] == [
         ("warning", "stale"),
         ("note", "stale"),

@@ -10,6 +10,8 @@ import pytest
 from mpmetrics import diagnosis, environment
 from mpmetrics.checks import Finding
 from mpmetrics.diagnosis import diagnose
+from mpmetrics.liveness import Liveness
+from mpmetrics.manifest import Manifest
 from mpmetrics.mounts import Mount, Space
 from tests.command.directories import fill
 from tests.database import counter, encode, gauge, histogram
@@ -25,7 +27,7 @@ BOOTED = 1_700_000_000.0
 def _machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Examine on a machine with nothing wrong about it, in an empty environment."""
     monkeypatch.setattr(diagnosis, "boot_time", lambda: BOOTED)
-    monkeypatch.setattr(diagnosis, "running_pids", lambda: {"7", "8"})
+    monkeypatch.setattr(diagnosis, "is_alive", lambda _: Liveness.ALIVE)
     monkeypatch.setattr(diagnosis, "mount_of", lambda path: Mount("2", "1", path, "tmpfs"))
     monkeypatch.setattr(diagnosis, "space_of", lambda _: Space(1 << 30, 1 << 29))
     monkeypatch.delenv(VARIABLE, raising=False)
@@ -162,8 +164,7 @@ def test_files_of_an_earlier_run_are_found(directory: Path) -> None:
 
 def test_a_machine_that_tells_nothing(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On other systems less can be found, and that is all."""
-    for name in "boot_time", "running_pids":
-        monkeypatch.setattr(diagnosis, name, lambda: None)
+    monkeypatch.setattr(diagnosis, "boot_time", lambda: None)
     for name in "mount_of", "space_of":
         monkeypatch.setattr(diagnosis, name, lambda _: None)
     assert diagnose(directory) == [healthy(directory)]
@@ -180,6 +181,43 @@ def test_a_file_that_goes_away_is_no_trouble(
 
     monkeypatch.setattr(diagnosis, "boot_time", end_worker)
     assert diagnose(directory) == [healthy(directory)]
+
+
+def test_what_compaction_has_left_is_found(directory: Path) -> None:
+    """Files that were set aside, and a MANIFEST that says nothing."""
+    (directory / "MANIFEST").write_text("{")
+    (directory / "counter_9.db.quarantined").touch()
+    manifest, quarantined = diagnose(directory)
+    assert (manifest.level, manifest.check) == ("error", "damaged_manifest")
+    assert (quarantined.level, quarantined.check) == ("warning", "quarantined")
+    assert "counter_9.db.quarantined" in quarantined.what
+
+
+def test_an_archive_is_no_process(directory: Path) -> None:
+    """Archives are files of nobody: they are not asked for, and not counted as processes."""
+    name = "counter_mpmetrics-archive-1.db"
+    fill(directory, {name: counter("requests", 1)})
+    (directory / "MANIFEST").write_bytes(Manifest(1, (name,)).format())
+    (finding,) = diagnose(directory)
+    assert finding.what == (
+        f"nothing is wrong with {directory}: 2 metrics from 4 files of 2 processes"
+    )
+
+
+@pytest.mark.parametrize(
+    ("liveness", "check"),
+    [
+        pytest.param(Liveness.DEAD, "stale", id="dead"),
+        pytest.param(Liveness.UNKNOWN, "unknown_owner", id="unknown"),
+    ],
+)
+def test_owners_are_asked_for(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, liveness: Liveness, check: str
+) -> None:
+    """What is known of the processes decides what is found."""
+    monkeypatch.setattr(diagnosis, "is_alive", lambda _: liveness)
+    (finding,) = diagnose(directory)
+    assert (finding.level, finding.check) == ("note", check)
 
 
 def test_disagreements_between_files_are_found(directory: Path) -> None:

@@ -43,6 +43,7 @@ REASONS: Final = {
     "duplicate_series": "two processes wrote the same `pid` label; the last in file order is kept",
     "name_clash": "two families would expose the same sample name; the first by name is kept",
     "odd_sample": "a sample that its family's type does not have; the series is left out",
+    "source_late": "a source of the page has not answered in time; what it gave last is served",
     "source_failed": "a source of the page raised an error; its families are left out",
 }
 """Every reason a `Problem` can have, and what it means for the page."""
@@ -138,3 +139,47 @@ class SourceError(MpmetricsError, RuntimeError):
     def __str__(self) -> str:
         """Return one line for a person."""
         return f"{self.source}: {self.why}"
+
+
+class ListenError(MpmetricsError, OSError):
+    """An address that cannot be listened on: *listen*, as it was given, and *why*."""
+
+    def __init__(self, listen: str, why: str) -> None:
+        """Remember what was to be listened on and *why* that does not work."""
+        super().__init__(listen, why)
+        self.listen = listen
+        self.why = why
+
+    def __str__(self) -> str:
+        """Return one line for a person."""
+        return f"cannot listen on {self.listen}: {self.why}"
+
+
+class WebConfigError(MpmetricsError, ValueError):
+    """A web configuration file that cannot be used: *path* and *why*."""
+
+    def __init__(self, path: str, why: str) -> None:
+        """Remember the *path* of the file and *why* it is of no use."""
+        super().__init__(path, why)
+        self.path = path
+        self.why = why
+
+    def __str__(self) -> str:
+        """Return one line for a person."""
+        return f"{self.path}: {self.why}"
+
+
+class MissingExtraError(MpmetricsError, ImportError):
+    """A package that an optional part needs is not installed: *package*, of the *extra*."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        """Remember which *package* is missing and which *extra* brings it."""
+        super().__init__(package, extra)
+        self.package = package
+        self.extra = extra
+
+    def __str__(self) -> str:
+        """Return one line that says what to install."""
+        return (
+            f"the package {self.package} is needed: pip install 'mpmetrics-toolkit[{self.extra}]'"
+        )

@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import METRIC_TYPES
 
 from mpmetrics.collector import covered
+from mpmetrics.environment import why_unusable
 from mpmetrics.errors import Problem
 from mpmetrics.exposition import Format, family_text, write
 from mpmetrics.families import MergedFamily
 from mpmetrics.filters import PrefixFilter, checked_labels
+from mpmetrics.punctual import NOT_UP, Answer, Punctual
+from mpmetrics.sharing import SharedCall
 from mpmetrics.sources import DirectorySource, Gathered, Source, as_source
 from mpmetrics.troubles import Troubles
 from mpmetrics.union import Contribution, unite, with_samples
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
+    from mpmetrics.files import WorkerFile
     from mpmetrics.series import Labels
 
     Prefixes = str | Iterable[str] | None
@@ -37,7 +42,11 @@ class Page:
     names, a string or several; exclude beats include. *labels* are added to every series that
     does not have a label of that name.
 
-    A source that fails costs its own families only: `mpmetrics_source_up` says 0 for it.
+    A source that fails costs its own families only: `mpmetrics_source_up` says 0 for it. With a
+    *timeout*, in seconds, all sources are asked at once, each in a thread of its own. One that
+    is late is up 0, too, but the page has what it gave last, and its age.
+
+    Scrapes that overlap share one gathering: whoever comes while it lasts gets its result.
     Raises `SourceError`, `FilterError` or `LabelError`, all before anything is scraped.
     """
 
@@ -47,6 +56,8 @@ class Page:
         include: Prefixes = (),
         exclude: Prefixes = (),
         labels: Mapping[str, str] | None = None,
+        *,
+        timeout: float | None = None,
     ) -> None:
         """Configure the page; nothing is read yet."""
         several = isinstance(sources, list | tuple | set | frozenset)
@@ -62,6 +73,17 @@ class Page:
             for source in self.sources
             if isinstance(source, DirectorySource)
         )
+        self._timeout = timeout
+        self._punctual = [
+            Punctual(source.name, partial(self._ask, source)) for source in self.sources
+        ]
+        self._gather = SharedCall(self._gather_now)
+
+    def why_unready(self) -> list[str]:
+        """Return a line for each directory that cannot be read now: what, and why."""
+        directories = [source for source in self.sources if isinstance(source, DirectorySource)]
+        reasons = [(source.path, why_unusable(source.path)) for source in directories]
+        return [f"{path}: {why}" for path, why in reasons if why]
 
     def families(self) -> list[Metric]:
         """Scrape all sources and return the families of the page, sorted by name."""
@@ -76,15 +98,15 @@ class Page:
         families = _restricted(self._gather(), names)
         return write(families, form._replace(labels=self._labels))
 
-    def _gather(self) -> list[Metric]:
+    def _gather_now(self) -> list[Metric]:
         """Scrape all sources, join them, add what is known about the scrape, and filter."""
         start = time.perf_counter()
-        gathered = [(source, self._ask(source)) for source in self.sources]
+        gathered = list(zip(self.sources, self._answers(), strict=True))
         union = unite(
-            Contribution(source.name, source.in_process, answer.families)
+            Contribution(source.name, source.in_process, answer.gathered.families)
             for source, answer in gathered
         )
-        problems = [problem for _, answer in gathered for problem in answer.problems]
+        problems = [problem for _, answer in gathered for problem in answer.gathered.problems]
         self._troubles.see(problems + union.problems)
         about = _AboutScrape(gathered, union.shadowed, self._troubles.counts())
         own = about.families(time.perf_counter() - start)
@@ -93,6 +115,15 @@ class Page:
             [Contribution("", in_process=False, families=own + union.families)]
         ).families
         return [each for each in everything if self._filter.accepts(each.name, each.type)]
+
+    def _answers(self) -> list[Answer]:
+        """Return what each source has, or had."""
+        if self._timeout is None:
+            return [Answer(self._ask(source)) for source in self.sources]
+        for each in self._punctual:
+            each.ask()
+        deadline = time.monotonic() + self._timeout
+        return [each.answer(deadline) for each in self._punctual]
 
     def _ask(self, source: Source) -> Gathered:
         """Gather one source; an exception becomes a problem."""
@@ -137,20 +168,29 @@ def _failure(source: str, error: Exception) -> Problem:
 class _AboutScrape(NamedTuple):
     """What a page says about its own making."""
 
-    gathered: Sequence[tuple[Source, Gathered]]
+    gathered: Sequence[tuple[Source, Answer]]
     shadowed: int
     problems: Mapping[str, int]
 
     def families(self, duration: float) -> list[Metric]:
         """Return the self-metrics of a scrape that took *duration* seconds."""
         up: dict[tuple[str, ...], float] = {}
+        ages: dict[tuple[str, ...], float] = {}
         for source, answer in self.gathered:
             # Of several sources with one name all have to work.
-            up[source.name,] = min(float(_is_up(answer)), up.get((source.name,), 1.0))
+            up[source.name,] = min(float(_is_up(answer.gathered)), up.get((source.name,), 1.0))
+            if answer.age is not None:
+                ages[source.name,] = max(answer.age, ages.get((source.name,), 0.0))
         return [
             family
             for family in (
                 _gauge("mpmetrics_source_up", "Whether the source gave its families", up, "source"),
+                _gauge(
+                    "mpmetrics_source_age_seconds",
+                    "Age of the families that the source gave, 0 if they are of this scrape",
+                    ages,
+                    "source",
+                ),
                 _gauge(
                     "mpmetrics_scrape_duration_seconds",
                     "How long it took to gather and join all sources",
@@ -177,19 +217,18 @@ class _AboutScrape(NamedTuple):
 
     def _directory_families(self) -> list[Metric]:
         """Return what is known about the multiprocess directories."""
-        collections = [answer.collection for _, answer in self.gathered]
-        files = [file for each in collections if each is not None for file in each.files]
-        kinds: Mapping[tuple[str, ...], float] = Counter((file.name.type,) for file in files)
-        # Until something can tell the living from the dead, every process is of unknown state.
-        processes = len({(os.path.dirname(file.path), file.name.id) for file in files})
+        answers = [answer.gathered for _, answer in self.gathered]
+        collections = [each.collection for each in answers if each.collection is not None]
+        files = [file for each in collections for file in each.files]
+        kinds: Counter[tuple[str, ...]] = Counter((_kind(file),) for file in files)
+        set_aside = sum(len(each.quarantined) for each in collections)
+        kinds += Counter({("quarantined",): set_aside})
+        processes: Counter[tuple[str, ...]] = Counter()
+        for each in answers:
+            processes.update({(state,): count for state, count in each.processes.items()})
         return [
-            _gauge("mpmetrics_files", "Files that the merged view is made of", kinds, "kind"),
-            _gauge(
-                "mpmetrics_processes",
-                "Processes that wrote these files",
-                {("unknown",): processes} if files else {},
-                "state",
-            ),
+            _gauge("mpmetrics_files", "Files of the directory, by what they are", kinds, "kind"),
+            _gauge("mpmetrics_processes", "Processes that wrote them", processes, "state"),
             _gauge(
                 "mpmetrics_directory_bytes",
                 "Space that these files take on disk",
@@ -198,9 +237,14 @@ class _AboutScrape(NamedTuple):
         ]
 
 
+def _kind(file: WorkerFile) -> str:
+    """Return what *file* is: an archive, or a worker's file of one type of metric."""
+    return "archive" if file.name.is_archive else file.name.type
+
+
 def _is_up(answer: Gathered) -> bool:
     """Tell whether a source gave all that it has."""
-    return not any(problem.reason == "source_failed" for problem in answer.problems)
+    return not any(problem.reason in NOT_UP for problem in answer.problems)
 
 
 def _allocated(path: str) -> int:

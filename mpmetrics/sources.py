@@ -10,6 +10,7 @@ import gzip
 import io
 import os
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, runtime_checkable
 from urllib.request import Request, urlopen
 
@@ -18,11 +19,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mpmetrics.collector import Collection, DirectoryView
 from mpmetrics.errors import Problem, SourceError
+from mpmetrics.liveness import Liveness, is_alive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from prometheus_client import Metric
+
+    from mpmetrics.files import WorkerFile
 
 DEFAULT_TIMEOUT: Final = 5.0
 """Seconds that another exporter has to answer."""
@@ -38,11 +42,15 @@ _ACCEPT: Final = (
 
 
 class Gathered(NamedTuple):
-    """What a source gave: *families*, *problems*, and for a directory the whole *collection*."""
+    """What a source gave: *families*, *problems*, and for a directory the whole *collection*.
+
+    *processes* is then how many processes wrote its files, by state.
+    """
 
     families: Sequence[Metric]
     problems: Sequence[Problem] = ()
     collection: Collection | None = None
+    processes: Mapping[str, int] = {}
 
 
 @runtime_checkable
@@ -75,16 +83,30 @@ class DirectorySource:
 
     in_process = False
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Read the directory *path* whenever asked; it need not exist yet."""
+    def __init__(self, path: str | os.PathLike[str], *, liveness: bool = False) -> None:
+        """Read the directory *path* whenever asked; it need not exist yet.
+
+        With *liveness* the kernel is asked which of its processes are alive.
+        """
         self.path = os.fspath(path)
         self.name = self.path
         self._view = DirectoryView(self.path)
+        self._state = is_alive if liveness else _unknown
 
     def gather(self) -> Gathered:
         """Merge the directory as it is now. Raises `DirectoryError` when it cannot be listed."""
         collection = self._view.collect()
-        return Gathered(collection.families, collection.problems, collection)
+        processes = self._processes(collection.files)
+        return Gathered(collection.families, collection.problems, collection, processes)
+
+    def _processes(self, files: Iterable[WorkerFile]) -> Mapping[str, int]:
+        """Count the processes that wrote *files*, by state; one file speaks for a process."""
+        one_each = {file.name.id: file for file in files if not file.name.is_archive}
+        return Counter(self._state(file.path).value for file in one_each.values())
+
+
+def _unknown(_: str) -> Liveness:
+    return Liveness.UNKNOWN
 
 
 class RegistrySource:

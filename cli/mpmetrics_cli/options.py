@@ -9,6 +9,10 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from mpmetrics.page import Page
+    from mpmetrics.sources import Source
+    from mpmetrics.webconfig import WebConfig
+
     Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -78,6 +82,69 @@ _SELECTION: Final[tuple[Decorator, ...]] = (
         help="Add this label to every series that does not have it (repeatable).",
     ),
 )
+
+
+_SERVING: Final[tuple[Decorator, ...]] = (
+    click.option(
+        "--listen",
+        default="127.0.0.1:9464",
+        show_default=True,
+        metavar="ADDRESS",
+        help="HOST:PORT, [IPv6]:PORT, :PORT for every interface, or unix:PATH. Port 0 takes a "
+        "free one.",
+    ),
+    click.option(
+        "--source",
+        "urls",
+        multiple=True,
+        metavar="URL",
+        help="Add the page of another exporter (repeatable).",
+    ),
+    click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        default=5.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long a scrape waits for each source; a late one is served as it was before.",
+    ),
+    click.option(
+        "--web-config",
+        "web_config_file",
+        metavar="FILE",
+        help="TLS and passwords, in the format that all Prometheus exporters share.",
+    ),
+)
+
+
+def serving_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of a command that serves a page to *command*."""
+    return _with_options(_SERVING, command)
+
+
+def web_config(path: str | None) -> WebConfig | None:
+    """Return what the file *path* says, if there is one. Raises `WebConfigError`."""
+    from mpmetrics.webconfig import read_web_config  # noqa: PLC0415 - `--help` need not wait
+
+    return None if path is None else read_web_config(path)
+
+
+def make_page(  # noqa: PLR0913 - one for each option
+    sources: Sequence[Source],
+    *,
+    urls: Sequence[str],
+    timeout: float,
+    include: Sequence[str],
+    exclude: Sequence[str],
+    labels: Sequence[tuple[str, str]],
+) -> Page:
+    """Return the page of *sources* and *urls*. Raises what `Page` raises."""
+    from mpmetrics.page import Page  # noqa: PLC0415 - `--help` need not wait
+    from mpmetrics.sources import UrlSource  # noqa: PLC0415
+
+    # What comes too late for one scrape is still good to have for the next.
+    others = [UrlSource(url, timeout=2 * timeout) for url in urls]
+    return Page([*sources, *others], include, exclude, dict(labels), timeout=timeout)
 
 
 def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:

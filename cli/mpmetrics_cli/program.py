@@ -7,6 +7,7 @@ mistake, a signal or a reader that has gone away.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
 from contextlib import contextmanager, suppress
@@ -114,6 +115,21 @@ def complain(message: str) -> None:
         click.echo(f"mpmetrics: {one_line(message)}", err=True)
     except OSError:
         _give_up(sys.stderr)
+
+
+class _Complaints(logging.Handler):
+    """What the library logs, as messages of the command."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        complain(record.getMessage())
+
+
+def log_to_stderr() -> None:
+    """Have what the library logs, from a warning on, written to standard error."""
+    logger = logging.getLogger("mpmetrics")
+    logger.propagate = False
+    logger.handlers = [_Complaints()]
 
 
 def _give_up(stream: TextIO | None) -> None:

@@ -1,0 +1,50 @@
+"""`mpmetrics serve`: the page of a directory over HTTP."""
+
+from __future__ import annotations
+
+import click
+
+from mpmetrics_cli.options import (
+    directory_argument,
+    make_page,
+    selection_options,
+    serving_options,
+    web_config,
+)
+from mpmetrics_cli.program import OK, complain, log_to_stderr
+
+
+@click.command()
+@directory_argument
+@serving_options
+@selection_options
+def serve(  # noqa: PLR0913 - one for each option
+    directory: str | None,
+    *,
+    listen: str,
+    urls: tuple[str, ...],
+    timeout: float,
+    web_config_file: str | None,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    labels: tuple[tuple[str, str], ...],
+) -> int:
+    """Serve the merged metrics of DIR at /metrics until SIGTERM or SIGINT.
+
+    The server that writes them may already be running. Needs the extra "serve".
+    """
+    # Not at the top: `--help` need not wait for the library.
+    from mpmetrics.environment import usable_directory  # noqa: PLC0415
+    from mpmetrics.serving import Serving  # noqa: PLC0415
+    from mpmetrics.sources import DirectorySource  # noqa: PLC0415
+
+    log_to_stderr()
+    config = web_config(web_config_file)
+    source = DirectorySource(usable_directory(directory), liveness=True)
+    page = make_page(
+        [source], urls=urls, timeout=timeout, include=include, exclude=exclude, labels=labels
+    )
+    serving = Serving(page, listen, web_config=config)
+    complain(f"listening on {serving.address}")
+    serving.run()
+    return OK

@@ -1,0 +1,94 @@
+"""HTTP connections that cannot be held open for ever, by uvicorn's implementation in h11.
+
+uvicorn closes idle connections, but waits without end for the rest of a request, and for a client
+that does not read its response. Both are what a hostile client does with hundreds of connections.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+
+REQUEST_SECONDS: Final = 10.0
+"""Time that a client has to send the head of a request."""
+
+RESPONSE_SECONDS: Final = 60.0
+"""Time that it may take until a response is made and the client has read it."""
+
+IDLE_SECONDS: Final = 75
+"""Time after which an idle connection is closed; longer than most scrape intervals."""
+
+LARGEST_REQUEST: Final = 16 << 10
+"""Bytes that the head of a request may have."""
+
+CONNECTIONS: Final = 200
+"""Connections that may be open at once; a further one is closed at once."""
+
+
+class BoundedConnection(H11Protocol):
+    """A connection with a time limit for whatever it is waiting for.
+
+    With *allowed_sans*, the client's certificate has to have one of these names.
+    """
+
+    def __init__(self, *args: Any, allowed_sans: frozenset[str], **more: Any) -> None:  # noqa: ANN401 - as uvicorn calls it
+        """Take what uvicorn gives."""
+        super().__init__(*args, **more)
+        self._allowed_sans = allowed_sans
+        self._limit: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a request, if there is room for the connection at all."""
+        super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS or not self._is_allowed(transport):
+            transport.abort()
+        else:
+            self._give(REQUEST_SECONDS)
+
+    def _is_allowed(self, transport: asyncio.Transport) -> bool:
+        """Tell whether the client's certificate has one of the names that are let in."""
+        if not self._allowed_sans:
+            return True
+        certificate = transport.get_extra_info("peercert") or {}
+        names = {value for _, value in certificate.get("subjectAltName", ())}
+        return not self._allowed_sans.isdisjoint(names)
+
+    def data_received(self, data: bytes) -> None:
+        """Take note of whether this completed a request, or began one."""
+        waited_for_request = self._is_between_requests
+        super().data_received(data)
+        if not self._is_between_requests:
+            if waited_for_request:
+                self._give(RESPONSE_SECONDS)
+        elif self._limit is None:
+            self._give(REQUEST_SECONDS)
+
+    @property
+    def _is_between_requests(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def on_response_complete(self) -> None:
+        """Go over to uvicorn's own limit for idle connections; a next request may be there."""
+        self._stop_limit()
+        super().on_response_complete()
+        if not self._is_between_requests:
+            self._give(RESPONSE_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop to wait."""
+        self._stop_limit()
+        super().connection_lost(exc)
+
+    def _give(self, seconds: float) -> None:
+        """Close the connection in so many *seconds*."""
+        self._stop_limit()
+        self._limit = self.loop.call_later(seconds, self.transport.abort)
+
+    def _stop_limit(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None

@@ -1,0 +1,87 @@
+"""Sources that answer in time: with what they have, or with what they had last."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from mpmetrics.errors import Problem
+from mpmetrics.forks import forget_in_children
+from mpmetrics.sources import Gathered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NOT_UP: Final = frozenset({"source_failed", "source_late"})
+"""The reasons of problems because of which a source is not up."""
+
+
+class Answer(NamedTuple):
+    """What a source *gathered*, and its *age* in seconds: 0 for now, None if nobody asks."""
+
+    gathered: Gathered
+    age: float | None = None
+
+
+class _Asking:
+    """One gathering in a thread of its own, and when it began."""
+
+    def __init__(self) -> None:
+        self.begun = time.monotonic()
+        self.done = threading.Event()
+        self.gathered = Gathered(())
+
+    @property
+    def was_good(self) -> bool:
+        """Whether it is over and the source has not failed."""
+        failed = any(problem.reason in NOT_UP for problem in self.gathered.problems)
+        return self.done.is_set() and not failed
+
+
+class Punctual:
+    """A source that is asked in the background, by at most one thread at a time.
+
+    One caller at a time: it calls `ask`, and then `answer`.
+    """
+
+    def __init__(self, name: str, gather: Callable[[], Gathered]) -> None:
+        """Ask by calling *gather*, which raises nothing; *name* is that of the source."""
+        self._name = name
+        self._gather = gather
+        self.forget()
+        forget_in_children(self)
+
+    def forget(self) -> None:
+        """Start anew: in a forked child, nobody is going to finish what was begun."""
+        self._asking: _Asking | None = None
+        self._last: _Asking | None = None
+        self._asked = 0.0
+
+    def ask(self) -> None:
+        """Begin to gather, unless it is still going on since the last time."""
+        self._asked = time.monotonic()
+        if self._asking is None or self._asking.done.is_set():
+            self._asking = _Asking()
+            # It may hang for ever: that must not keep the process from ending.
+            threading.Thread(
+                target=self._run, args=[self._asking], name="mpmetrics-source", daemon=True
+            ).start()
+
+    def _run(self, asking: _Asking) -> None:
+        asking.gathered = self._gather()
+        asking.done.set()
+        if asking.was_good:
+            self._last = asking
+
+    def answer(self, deadline: float) -> Answer:
+        """Wait until *deadline*, by the monotonic clock; return what there is by then."""
+        asking, last = self._asking, self._last
+        if asking is not None and asking.done.wait(max(0.0, deadline - time.monotonic())):
+            is_new = asking.begun >= self._asked
+            return Answer(asking.gathered, 0.0 if is_new else self._asked - asking.begun)
+        detail = f"no answer within {deadline - self._asked:.3g} s"
+        if last is None:
+            return Answer(Gathered((), [Problem(self._name, "source_failed", detail)]))
+        late = Problem(self._name, "source_late", f"{detail}; what it gave last is served")
+        return Answer(last.gathered._replace(problems=[late]), time.monotonic() - last.begun)

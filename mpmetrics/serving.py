@@ -1,0 +1,129 @@
+"""A page on a port of its own: uvicorn around the site of a page, in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from mpmetrics.errors import MissingExtraError
+from mpmetrics.guard import guarded
+from mpmetrics.listening import DEFAULT_LISTEN, Listener
+from mpmetrics.server import make_asgi_site
+from mpmetrics.webconfig import WebConfig
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from mpmetrics.page import Page
+    from mpmetrics.server import AsgiApp
+
+_log = logging.getLogger("mpmetrics")
+
+_GRACE: Final = 2
+"""Seconds that open requests have at the end."""
+
+
+class Serving:
+    """A *page* that is served at the address *listen*, from the paths of an exporter.
+
+    The socket is open from the beginning, so that a port that is taken is known before anything
+    else is done, and is not inherited by children. Raises `ListenError`, or `MissingExtraError`
+    when uvicorn is not installed.
+    """
+
+    def __init__(
+        self, page: Page, listen: str = DEFAULT_LISTEN, *, web_config: WebConfig | None = None
+    ) -> None:
+        """Open the socket; nothing is answered before `start`."""
+        config = web_config or WebConfig()
+        application = guarded(make_asgi_site(page), config.users, config.headers)
+        self._server = _make_server(application, config)
+        self._listener = Listener(listen)
+        self._scheme = "https" if config.tls else "http"
+        self._thread = threading.Thread(target=self._serve, name="mpmetrics-http", daemon=True)
+        self._started = threading.Event()
+        if not (self._listener.address.is_local or config.is_guarded):
+            _log.warning(
+                "%s: other machines can read this page, and nobody is asked for a password",
+                self.address,
+            )
+
+    @property
+    def address(self) -> str:
+        """Where to connect to: a URL, or ``unix:`` and a path."""
+        return self._listener.url(self._scheme)
+
+    def start(self) -> None:
+        """Serve in a thread; return when requests are answered."""
+        self._thread.start()
+        self._started.wait()
+
+    def stop(self) -> None:
+        """Finish what is being answered, within seconds, and close the socket."""
+        self._server.should_exit = True
+        if self._thread.ident is not None:
+            self._thread.join(2 * _GRACE)
+        self._listener.close()
+
+    def run(self) -> None:
+        """Serve until this process gets SIGTERM or SIGINT; call it from the main thread."""
+        ended = threading.Event()
+        for number in signal.SIGTERM, signal.SIGINT:
+            signal.signal(number, lambda *_: ended.set())
+        self.start()
+        try:
+            # Not without a limit: on Windows nothing could interrupt that.
+            while not ended.wait(1.0) and self._thread.is_alive():
+                pass
+        finally:
+            self.stop()
+
+    def _serve(self) -> None:
+        """Run the server, in its own event loop."""
+        try:
+            asyncio.run(self._run_server())
+        finally:
+            self._started.set()
+
+    async def _run_server(self) -> None:
+        asyncio.get_running_loop().call_soon(self._watch_start)
+        await self._server.serve(sockets=[self._listener.socket])
+
+    def _watch_start(self) -> None:
+        """Tell `start` when the server has begun; uvicorn itself tells nobody."""
+        if self._server.started:
+            self._started.set()
+        else:
+            asyncio.get_running_loop().call_later(0.001, self._watch_start)
+
+
+def _make_server(application: AsgiApp, config: WebConfig) -> uvicorn.Server:
+    """Return a server for *application* that says nothing by itself."""
+    try:
+        import uvicorn  # noqa: PLC0415 - only who serves needs it
+    except ImportError as error:
+        raise MissingExtraError(package="uvicorn", extra="serve") from error
+    from mpmetrics import connections  # noqa: PLC0415 - it imports uvicorn
+
+    protocol: Any = partial(connections.BoundedConnection, allowed_sans=config.allowed_sans)
+    settings = uvicorn.Config(
+        application,
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=connections.IDLE_SECONDS,
+        timeout_graceful_shutdown=_GRACE,
+        h11_max_incomplete_event_size=connections.LARGEST_REQUEST,
+    )
+    settings.load()
+    settings.ssl = config.tls
+    return uvicorn.Server(settings)

@@ -183,3 +183,32 @@ class MissingExtraError(MpmetricsError, ImportError):
         return (
             f"the package {self.package} is needed: pip install 'mpmetrics-toolkit[{self.extra}]'"
         )
+
+
+class WorkplaceError(MpmetricsError, OSError):
+    """A directory that a server cannot be run with: *path* and *why*."""
+
+    def __init__(self, path: str, why: str) -> None:
+        """Remember the *path* and *why* it will not do."""
+        super().__init__(path, why)
+        self.path = path
+        self.why = why
+
+    def __str__(self) -> str:
+        """Return one line for a person."""
+        return f"{self.path}: {self.why}"
+
+
+class CommandError(MpmetricsError, OSError):
+    """A command that cannot be started: its *name*, *why*, and the exit *status* for that."""
+
+    def __init__(self, name: str, why: str, status: int) -> None:
+        """Remember the *name* of the command, *why* it does not start, and the exit *status*."""
+        super().__init__(name, why, status)
+        self.name = name
+        self.why = why
+        self.status = status
+
+    def __str__(self) -> str:
+        """Return one line for a person."""
+        return f"{self.name}: {self.why}"

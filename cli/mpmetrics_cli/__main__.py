@@ -8,6 +8,7 @@ from mpmetrics_cli.compact import compact
 from mpmetrics_cli.doctor import doctor
 from mpmetrics_cli.dump import dump
 from mpmetrics_cli.program import USAGE, Program
+from mpmetrics_cli.run import run
 from mpmetrics_cli.serve import serve
 
 
@@ -32,6 +33,7 @@ def main(context: click.Context) -> None:
 main.add_command(dump)
 main.add_command(doctor)
 main.add_command(compact)
+main.add_command(run)
 main.add_command(serve)
 
 if __name__ == "__main__":

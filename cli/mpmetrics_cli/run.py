@@ -1,0 +1,102 @@
+"""`mpmetrics run`: a server with a page beside it, and nothing left of its dead workers."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mpmetrics_cli.options import (
+    dead_gauges_options,
+    make_page,
+    selection_options,
+    serving_options,
+    web_config,
+)
+from mpmetrics_cli.program import complain, log_to_stderr
+
+if TYPE_CHECKING:
+    from mpmetrics.compaction import Fate
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option(
+    "--dir",
+    "directory",
+    metavar="DIR",
+    help="Have the server write to DIR, which stays; else a directory is made for this run, "
+    "unless PROMETHEUS_MULTIPROC_DIR is set.",
+)
+@click.option("--fresh", is_flag=True, help="Empty DIR first, if nobody uses what is in it.")
+@click.option("--keep", is_flag=True, help="Do not remove the directory at the end.")
+@serving_options
+@click.option(
+    "--compact-interval",
+    type=click.FloatRange(min=0),
+    default=15.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often to fold what dead workers have left, besides after each death; 0 for never.",
+)
+@dead_gauges_options
+@click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Kill the server so long after it was asked to end; else it may take its time.",
+)
+@click.option(
+    "--per-worker", is_flag=True, help="Show process_* of each process instead of their sum."
+)
+@selection_options
+def run(  # noqa: PLR0913 - one for each option
+    command: tuple[str, ...],
+    *,
+    directory: str | None,
+    fresh: bool,
+    keep: bool,
+    listen: str,
+    web_config_file: str | None,
+    compact_interval: float,
+    keep_dead_gauges: bool,
+    dead_gauges: dict[str, Fate],
+    grace: float | None,
+    per_worker: bool,
+    **page: Any,  # noqa: ANN401 - the options that make_page takes
+) -> int:
+    """Run COMMAND, any server of several processes, with its merged metrics at /metrics.
+
+    Its processes write their metrics to a directory of this run; the files of those that have
+    died are folded. Signals go to the server, and its exit status is that of this command. Needs
+    the extra "serve", and Linux.
+    """
+    # Not at the top: `--help` need not wait for the library.
+    from mpmetrics.environment import VARIABLE  # noqa: PLC0415
+    from mpmetrics.errors import CommandError  # noqa: PLC0415
+    from mpmetrics.supervision import end_like  # noqa: PLC0415
+    from mpmetrics.wrapping import Wrap, run_wrapped  # noqa: PLC0415
+
+    log_to_stderr()
+    wrap = Wrap(
+        directory or os.environ.get(VARIABLE, ""),
+        fresh,
+        keep,
+        listen,
+        web_config(web_config_file),
+        compact_interval,
+        keep_dead_gauges,
+        dead_gauges,
+        grace,
+        per_worker,
+    )
+    if fresh and not wrap.directory:
+        message = f"--fresh needs --dir, or {VARIABLE} to be set"
+        raise click.UsageError(message)
+    try:
+        return end_like(run_wrapped(command, partial(make_page, **page), wrap, complain))
+    except CommandError as error:
+        complain(str(error))
+        return error.status

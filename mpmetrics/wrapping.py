@@ -1,0 +1,123 @@
+"""A server with a page beside it: directory, supervision, compaction and serving put together."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NamedTuple
+
+from mpmetrics.compaction import Compactor
+from mpmetrics.environment import OLD_VARIABLE, VARIABLE
+from mpmetrics.errors import CommandError
+from mpmetrics.housekeeping import DEFAULT_INTERVAL, Housekeeper
+from mpmetrics.listening import DEFAULT_LISTEN
+from mpmetrics.liveness import can_tell
+from mpmetrics.processes import ProcessMetrics
+from mpmetrics.serving import Serving
+from mpmetrics.sources import DirectorySource, RegistrySource
+from mpmetrics.supervision import IS_SUPPORTED, Supervision
+from mpmetrics.workplace import Workplace, given_workplace, private_workplace, sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from prometheus_client import Metric
+
+    from mpmetrics.compaction import Fate
+    from mpmetrics.page import Page
+    from mpmetrics.sources import Collector, Source
+    from mpmetrics.webconfig import WebConfig
+
+    MakePage = Callable[[Sequence[Source]], Page]
+    Tell = Callable[[str], None]
+
+_UNSUPPORTED = 2
+
+
+class Wrap(NamedTuple):
+    """How a server is to be wrapped.
+
+    *directory* is where it writes, "" for a directory of its own, which is removed at the end
+    unless *keep*; *fresh* empties it first. The page is at *listen*, guarded by *web_config*.
+    Every *compact_interval* seconds, and after each death, the dead are folded; 0 is never.
+    *grace* is how many seconds the server has to end, None for as long as it takes.
+    """
+
+    directory: str = ""
+    fresh: bool = False
+    keep: bool = False
+    listen: str = DEFAULT_LISTEN
+    web_config: WebConfig | None = None
+    compact_interval: float = DEFAULT_INTERVAL
+    keep_dead_gauges: bool = False
+    dead_gauges: Mapping[str, Fate] = {}
+    grace: float | None = None
+    per_worker: bool = False
+
+
+def run_wrapped(command: Sequence[str], make_page: MakePage, wrap: Wrap, tell: Tell) -> int:
+    """Run *command* until it ends; return its status as `subprocess` has it.
+
+    *make_page* makes the page of the sources that it is given; *tell* is given lines for a
+    person. Raises `CommandError`, `WorkplaceError`, `ListenError` or what *make_page* raises,
+    and then nothing has been started.
+    """
+    if not IS_SUPPORTED:
+        raise CommandError(command[0], "wrapping a server needs Linux", _UNSUPPORTED)
+    with ExitStack() as stack:
+        place = _workplace(wrap)
+        stack.callback(_leave, place, wrap, tell)
+        # It starts a process to find out: that has to be over before we wait for any child.
+        can_tell(place.path)
+        compactor = Compactor(place.path, wrap.keep_dead_gauges, dead_gauges=wrap.dead_gauges)
+        housekeeper = Housekeeper(compactor, wrap.compact_interval)
+        own = _Joined([ProcessMetrics(per_worker=wrap.per_worker), housekeeper])
+        directory = DirectorySource(place.path, liveness=True)
+        page = make_page([directory, RegistrySource(own, name="run")])
+        serving = Serving(page, wrap.listen, web_config=wrap.web_config)
+        stack.callback(serving.stop)
+        supervision = Supervision(
+            command, _environment(place.path), compact=housekeeper.want, grace=wrap.grace
+        )
+        own.collectors.append(supervision)
+        tell(f"listening on {serving.address}")
+        serving.start()
+        if wrap.compact_interval:
+            if wrap.keep or not place.is_ours:
+                stack.callback(housekeeper.compact)
+            housekeeper.start()
+            stack.callback(housekeeper.stop)
+        return supervision.run()
+
+
+class _Joined:
+    """Several collectors as one."""
+
+    def __init__(self, collectors: list[Collector]) -> None:
+        self.collectors = collectors
+
+    def collect(self) -> Iterator[Metric]:
+        for collector in self.collectors:
+            yield from collector.collect()
+
+
+def _workplace(wrap: Wrap) -> Workplace:
+    """Return the directory to write to: the one that was asked for, or a new one."""
+    sweep()
+    if wrap.directory:
+        return given_workplace(wrap.directory, fresh=wrap.fresh)
+    return private_workplace()
+
+
+def _leave(place: Workplace, wrap: Wrap, tell: Tell) -> None:
+    """Remove the directory, or say where it is if that is not known."""
+    stays = place.leave(keep=wrap.keep)
+    if stays and place.is_ours:
+        why = "as you wish" if wrap.keep else "because somebody still has files in it open"
+        tell(f"the directory stays, {why}: {place.path}")
+
+
+def _environment(path: str) -> Mapping[str, str]:
+    """Return this process's environment, with the directory *path* to write metrics to."""
+    environment = {name: value for name, value in os.environ.items() if name != OLD_VARIABLE}
+    return {**environment, VARIABLE: path}

@@ -1,0 +1,125 @@
+"""A server under `mpmetrics run`, as a process of the test; it ends with the `with` block."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from mpmetrics.processes import descendants, read_process
+from tests.command.processes import command
+from tests.servers import fetch
+from tests.workers import PATIENCE, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from typing_extensions import Self
+
+    from mpmetrics.processes import Process
+
+
+class Wrapped:
+    """`mpmetrics run` with *options* and a server's command line; both streams are kept apart."""
+
+    def __init__(self, *line: str, options: Iterable[str] = (), **popen: Any) -> None:
+        """Start it, with the page on a free port."""
+        arguments = ["run", "--listen", "127.0.0.1:0", *options, "--", *line]
+        env = {**environment(None), **popen.pop("env", {})}
+        self.process = subprocess.Popen(
+            command(*arguments), stderr=subprocess.PIPE, bufsize=0, env=env, **popen
+        )
+        self.said = b""
+        self._seen: dict[int, Process] = {}
+
+    def __enter__(self) -> Self:
+        """Wait until the page is served."""
+        found = self.wait_for(rb"listening on (http://\S+)\n")
+        self.url = f"{found[1].decode()}/metrics"
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Kill whatever is left, orphans of a server that is over included."""
+        self._note_processes()
+        self.process.kill()
+        for process in self._seen.values():
+            now = read_process(process.pid)
+            if now is not None and now.began == process.began:
+                os.kill(process.pid, signal.SIGKILL)
+        with self.process:
+            pass
+
+    def _note_processes(self) -> None:
+        self._seen |= {each.pid: each for each in descendants(self.process.pid)}
+
+    def wait_for(self, pattern: bytes) -> re.Match[bytes]:
+        """Wait until standard error has *pattern*; return where."""
+        assert self.process.stderr is not None
+        deadline = time.monotonic() + PATIENCE
+        while (found := re.search(pattern, self.said)) is None:
+            ready, _, _ = select.select([self.process.stderr], [], [], deadline - time.monotonic())
+            chunk = os.read(self.process.stderr.fileno(), 1 << 16) if ready else b""
+            assert chunk, f"no {pattern!r} in {self.said.decode()}"
+            self.said += chunk
+        return found
+
+    def end(self, number: int | None = None) -> int:
+        """Send the signal *number*, if any, and wait; return the status."""
+        self._note_processes()
+        if number is not None:
+            self.process.send_signal(number)
+        assert self.process.stderr is not None
+        stderr = self.process.stderr.fileno()
+        ended = os.pidfd_open(self.process.pid)
+        try:
+            deadline = time.monotonic() + PATIENCE
+            while True:
+                # Not until the stream ends: orphans of the server may have it open.
+                ready, _, _ = select.select([stderr, ended], [], [], deadline - time.monotonic())
+                assert ready, f"does not end: {self.said.decode()}"
+                chunk = os.read(stderr, 1 << 16) if stderr in ready else b""
+                self.said += chunk
+                if ended in ready and not chunk:
+                    return self.process.wait(PATIENCE)
+        finally:
+            os.close(ended)
+
+    def samples(self) -> dict[str, float]:
+        """Scrape; return the value of each series, by name and label values."""
+        page = fetch(self.url)
+        assert page.status == 200
+        return {
+            " ".join([sample.name, *sample.labels.values()]): sample.value
+            for family in text_string_to_metric_families(page.body.decode())
+            for sample in family.samples
+        }
+
+    def until(self, is_so: Callable[[dict[str, float]], bool]) -> dict[str, float]:
+        """Scrape until a page *is_so*; return that."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            samples = self.samples()
+            if is_so(samples):
+                return samples
+            assert time.monotonic() < deadline, (samples, self.said.decode())
+            time.sleep(0.05)  # between two looks from outside, there is nothing to wait on
+
+    @property
+    def directory(self) -> Path:
+        """The directory that the server writes to, as its main process has been told."""
+        main = self.children()[0]
+        variables = Path(f"/proc/{main}/environ").read_bytes().split(b"\0")
+        name = b"PROMETHEUS_MULTIPROC_DIR="
+        found = [each.removeprefix(name) for each in variables if each.startswith(name)]
+        return Path(os.fsdecode(found[0]))
+
+    def children(self) -> list[int]:
+        """Return the pids of the processes below, parents first."""
+        return [each.pid for each in descendants(self.process.pid) if each.is_running]

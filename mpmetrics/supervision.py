@@ -59,9 +59,12 @@ _FORWARDED: Final = tuple(
 )
 
 _TICK: Final = 1.0
-_BRISK: Final = 0.1
+_BRISK: Final = 0.02
 _BRISK_FOR: Final = 10.0
 """Seconds between looks at the workers: the lower for a while after one has begun or ended."""
+
+_SHARE: Final = 0.05
+"""How much of the time may be spent with looking."""
 
 _FROM_KERNEL: Final = 0x80  # SI_KERNEL: what the terminal sends, unlike kill(2)
 _PR_SET_PDEATHSIG: Final = 1
@@ -124,6 +127,11 @@ class Supervision:
 
     def collect(self) -> Iterator[Metric]:
         """Yield what is known of the workers' ends."""
+        yield GaugeMetricFamily(
+            "mpmetrics_workers",
+            "Workers of the server that are running",
+            value=self._supervisor.workers,
+        )
         yield CounterMetricFamily(
             "mpmetrics_worker_exits",
             "Workers of the server that have ended",
@@ -303,18 +311,22 @@ class _Watch:
             stack.callback(os.close, self._stopped)
             stack.callback(self._forget_all)
             while True:
-                self._look()
-                is_brisk = time.monotonic() < self._changed + _BRISK_FOR
-                pause = _BRISK if is_brisk else _TICK
-                ready = {descriptor for descriptor, _ in self._poll.poll(pause * 1000)}
+                ready = {descriptor for descriptor, _ in self._poll.poll(self._pause() * 1000)}
                 if self._stopped in ready:
                     return
                 for pid, descriptor in list(self._descriptors.items()):
                     if descriptor in ready:
                         self._has_ended(pid)
 
+    def _pause(self) -> float:
+        """Find out who is there now; return for how many seconds that will do."""
+        begun = time.monotonic()
+        self._look()
+        is_brisk = begun < self._changed + _BRISK_FOR
+        return max(_BRISK if is_brisk else _TICK, (time.monotonic() - begun) / _SHARE)
+
     def _look(self) -> None:
-        """Find out who is there now."""
+        """Compare who is there now with who was there before."""
         processes = descendants(os.getpid())
         now = {process.pid: process for process in workers(processes)}
         there = {process.pid: process.began for process in processes if process.is_running}

@@ -118,6 +118,7 @@ class Supervisor:
         """Begin when *main* has been started."""
         self.main = main
         self.is_over = False
+        self.workers = 0
         self.worker_exits = 0
         self.worker_restarts = 0
         self.last_status: int | None = None
@@ -156,12 +157,14 @@ class Supervisor:
         return [Say(text), *again, *([KillAll()] if self._has_killed else [])]
 
     def _worker_began(self, _: WorkerBegan) -> Sequence[Action]:
+        self.workers += 1
         if self._vacancies:
             self._vacancies -= 1
             self.worker_restarts += 1
         return []
 
     def _worker_ended(self, event: WorkerEnded) -> Sequence[Action]:
+        self.workers -= 1
         self.worker_exits += 1
         self._vacancies += 1
         if event.returncode is not None:

@@ -159,6 +159,7 @@ def test_restarts_are_counted() -> None:
         *(WorkerBegan(4), WorkerEnded(2, 99.0, 99.0, None)),
     )
     assert (supervisor.worker_exits, supervisor.worker_restarts) == (2, 1)
+    assert supervisor.workers == 2
     assert supervisor.last_status == -9
 
 

@@ -315,7 +315,9 @@ class _Work:
         if file.folding > self._manifest.generation:
             if any(other.inode == file.inode and not other.folding for other in listing.files):
                 os.unlink(file.path)  # it has its old name, too
-            elif is_alive(file.path) is Liveness.ALIVE:
+            else:
+                # Whatever becomes of it: the next commit, which may be one without it, is of
+                # the generation in its name, and would take it for done.
                 self._give_back(file.path, file.name)
         elif is_alive(file.path) is Liveness.DEAD:
             os.unlink(file.path)  # its values are in an archive
@@ -492,16 +494,13 @@ class _Work:
 
     def _aside(self, file: WorkerFile, generation: int) -> str:
         """Return the path at which *file* counts until *generation* is committed."""
-        if file.folding == generation:
-            return file.path
         return free_name(f"{self._in(file.name.format())}{FOLDING}{generation}")
 
     def _swap(self, held: Sequence[_Held]) -> dict[str, str]:
         """Put the files aside and commit; or give all of them back, and say which are wanted."""
         with ExitStack() as undo:
             for each in held:
-                if each.aside != each.file.path:
-                    os.rename(each.file.path, each.aside)
+                os.rename(each.file.path, each.aside)
                 undo.callback(self._give_back, each.aside, each.file.name)
             wanted = [each.file.path for each in held if not each.is_ours]
             if not wanted:

@@ -26,6 +26,9 @@ STOPPING: Final = frozenset(
 SHORT_LIFE: Final = 10.0
 """Seconds; a worker that ends sooner than this has hardly done anything."""
 
+_ON_PURPOSE: Final = frozenset({0, 155})
+"""Exit statuses of a worker that has done its share: the second is that of billiard (celery)."""
+
 _MANY: Final = 5
 _WINDOW: Final = 60.0
 """So many short lives in so many seconds are worth a word, once in as many seconds."""
@@ -170,7 +173,7 @@ class Supervisor:
         if event.returncode is not None:
             self.last_status = event.returncode
         actions: list[Action] = [Compact()]
-        if event.age < SHORT_LIFE and event.returncode != 0 and self._stop is None:
+        if event.age < SHORT_LIFE and event.returncode not in _ON_PURPOSE and self._stop is None:
             actions += self._short_life(event.now)
         return actions
 

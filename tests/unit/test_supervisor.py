@@ -111,7 +111,7 @@ HISTORIES: dict[str, tuple[Supervisor, list[tuple[Any, list[Any]]]]] = {
     ),
     "recycling is no crash loop": (
         Supervisor(7),
-        [(WorkerEnded(pid, 1.0, pid / 10, 0), [Compact()]) for pid in range(100)],
+        [(WorkerEnded(pid, 1.0, pid / 10, pid % 2 * 155), [Compact()]) for pid in range(100)],
     ),
     "nor are workers that have lived, or die now and then": (
         Supervisor(7),

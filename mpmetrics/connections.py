@@ -40,6 +40,7 @@ class BoundedConnection(H11Protocol):
         super().__init__(*args, **more)
         self._allowed_sans = allowed_sans
         self._limit: asyncio.TimerHandle | None = None
+        self._is_half_closed = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request, if there is room for the connection at all."""
@@ -67,6 +68,11 @@ class BoundedConnection(H11Protocol):
         elif self._limit is None:
             self._give(REQUEST_SECONDS)
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Let a client that sends no more still have its response; TLS knows no such thing."""
+        self._is_half_closed = self.scheme == "http" and not self._is_between_requests
+        return self._is_half_closed
+
     @property
     def _is_between_requests(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
@@ -77,6 +83,10 @@ class BoundedConnection(H11Protocol):
         super().on_response_complete()
         if not self._is_between_requests:
             self._give(RESPONSE_SECONDS)
+        elif self._is_half_closed:
+            self.transport.close()
+        elif self.conn.trailing_data[0]:
+            self._give(REQUEST_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop to wait."""

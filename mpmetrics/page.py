@@ -73,10 +73,12 @@ class Page:
             for source in self.sources
             if isinstance(source, DirectorySource)
         )
-        self._timeout = timeout
-        self._punctual = [
-            Punctual(source.name, partial(self._ask, source)) for source in self.sources
-        ]
+        self._punctual: list[Punctual] = []
+        if timeout is not None:
+            self._punctual = [
+                Punctual(source.name, partial(self._ask, source), timeout)
+                for source in self.sources
+            ]
         self._gather = SharedCall(self._gather_now)
 
     def why_unready(self) -> list[str]:
@@ -118,12 +120,11 @@ class Page:
 
     def _answers(self) -> list[Answer]:
         """Return what each source has, or had."""
-        if self._timeout is None:
+        if not self._punctual:
             return [Answer(self._ask(source)) for source in self.sources]
         for each in self._punctual:
             each.ask()
-        deadline = time.monotonic() + self._timeout
-        return [each.answer(deadline) for each in self._punctual]
+        return [each.answer() for each in self._punctual]
 
     def _ask(self, source: Source) -> Gathered:
         """Gather one source; an exception becomes a problem."""

@@ -42,13 +42,14 @@ class _Asking:
 class Punctual:
     """A source that is asked in the background, by at most one thread at a time.
 
-    One caller at a time: it calls `ask`, and then `answer`.
+    One caller at a time: it calls `ask`, and then `answer`, which waits *timeout* seconds.
     """
 
-    def __init__(self, name: str, gather: Callable[[], Gathered]) -> None:
+    def __init__(self, name: str, gather: Callable[[], Gathered], timeout: float) -> None:
         """Ask by calling *gather*, which raises nothing; *name* is that of the source."""
         self._name = name
         self._gather = gather
+        self._timeout = timeout
         self.forget()
         forget_in_children(self)
 
@@ -74,13 +75,14 @@ class Punctual:
         if asking.was_good:
             self._last = asking
 
-    def answer(self, deadline: float) -> Answer:
-        """Wait until *deadline*, by the monotonic clock; return what there is by then."""
+    def answer(self) -> Answer:
+        """Wait until the time is over that began with `ask`; return what there is by then."""
         asking, last = self._asking, self._last
+        deadline = self._asked + self._timeout
         if asking is not None and asking.done.wait(max(0.0, deadline - time.monotonic())):
             is_new = asking.begun >= self._asked
             return Answer(asking.gathered, 0.0 if is_new else self._asked - asking.begun)
-        detail = f"no answer within {deadline - self._asked:.3g} s"
+        detail = f"no answer within {self._timeout:g} s"
         if last is None:
             return Answer(Gathered((), [Problem(self._name, "source_failed", detail)]))
         late = Problem(self._name, "source_late", f"{detail}; what it gave last is served")

@@ -82,7 +82,7 @@ def test_everything_has_help(name: str) -> None:
         if isinstance(parameter, click.Option):
             assert parameter.help, parameter.name
         else:
-            assert "DIR" in each.help
+            assert ("COMMAND" if name == "run" else "DIR") in each.help
 
 
 def test_without_arguments_the_help_is_shown() -> None:
@@ -103,14 +103,35 @@ def test_both_entry_points_know_the_version() -> None:
 # -- mistakes -------------------------------------------------------------------------------------
 
 
+# Options that take one of a few values, or a number.
+CHOOSY = {"run": "--grace", "serve": "--timeout"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_value_that_cannot_be_is_a_mistake(name: str) -> None:
+    """So is none at all."""
+    option = CHOOSY.get(name, "--format")
+    status, stdout, stderr = invoke(name, option)
+    assert (status, stdout) == (2, "")
+    assert stderr == f"mpmetrics: Option '{option}' requires an argument.\n"
+    status, stdout, stderr = invoke(name, option, "xml")
+    assert (status, stdout, stderr.count("\n")) == (2, "", 1)
+    assert f"Invalid value for '{option}'" in stderr
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "run"])
+def test_two_directories_are_a_mistake(name: str) -> None:
+    """One at a time."""
+    status, stdout, stderr = invoke(name, ".", ".")
+    assert (status, stdout) == (2, "")
+    assert stderr == "mpmetrics: Got unexpected extra argument (.)\n"
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         pytest.param(["--no-such"], "--no-such", id="option"),
-        pytest.param(["--format"], "Option '--format' requires an argument.", id="no-format"),
-        pytest.param(["--format", "xml"], "Invalid value for '--format'", id="format"),
-        pytest.param([".", "."], "Got unexpected extra argument (.)", id="two-directories"),
         pytest.param(["--no\nsuch"], "--no\\nsuch", id="line-break"),
     ],
 )

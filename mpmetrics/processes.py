@@ -33,7 +33,7 @@ class Process(NamedTuple):
 
     *cpu* are the seconds that it and its children have used, as far as it has waited for those;
     *began* is when, in seconds since this machine was started. *exit_status* is that of
-    `os.waitpid`, which only somebody who has ended has.
+    `os.waitpid`; None as long as it runs, and if the kernel does not tell us.
     """
 
     pid: int
@@ -43,7 +43,7 @@ class Process(NamedTuple):
     began: float
     virtual_bytes: int
     resident_bytes: int
-    exit_status: int
+    exit_status: int | None
 
 
 def read_process(pid: int) -> Process | None:
@@ -53,18 +53,32 @@ def read_process(pid: int) -> Process | None:
             # The name of the program, in parentheses, can be anything.
             fields = file.read().rpartition(b") ")[2].split()
         ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
+        is_running = fields[_STATE].decode() not in _ENDED
         return Process(
             pid,
             int(fields[_PARENT]),
-            fields[_STATE].decode() not in _ENDED,
+            is_running,
             sum(map(int, fields[_TIMES : _TIMES + _NUMBER_OF_TIMES])) / ticks,
             int(fields[_BEGAN]) / ticks,
             int(fields[_VIRTUAL]),
             int(fields[_RESIDENT]) * page,
-            int(fields[_EXIT]),
+            None if is_running or not _is_told_all(pid) else int(fields[_EXIT]),
         )
     except (OSError, ValueError, IndexError):
         return None
+
+
+def _is_told_all(pid: int) -> bool:
+    """Tell whether what the kernel says of process *pid* is true also where it is secret.
+
+    proc(5) has 0 for the exit status of somebody else's process, which would pass for success.
+    The same permission is asked for by its namespaces, and those are refused aloud.
+    """
+    try:
+        os.readlink(f"{_PROC}/{pid}/ns/user")
+    except OSError:
+        return False
+    return True
 
 
 def children(pid: int) -> list[Process]:

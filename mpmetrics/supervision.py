@@ -351,8 +351,8 @@ class _Watch:
     def _has_ended(self, pid: int) -> None:
         """Tell of a worker's end, with its status if nobody has taken that yet."""
         known, process = self._known.pop(pid), read_process(pid)
-        is_known = process is not None and process.began == known.began and not process.is_running
-        status = process.exit_status if process is not None and is_known else None
+        is_same = process is not None and process.began == known.began
+        status = process.exit_status if process is not None and is_same else None
         self._forget(pid)
         returncode = None if status is None else os.waitstatus_to_exitcode(status)
         self._changed = time.monotonic()

@@ -121,7 +121,6 @@ class Supervisor:
         """Begin when *main* has been started."""
         self.main = main
         self.is_over = False
-        self.workers = 0
         self.worker_exits = 0
         self.worker_restarts = 0
         self.last_status: int | None = None
@@ -130,9 +129,16 @@ class Supervisor:
         self._deadline: float | None = None
         self._has_killed = False
         self._stop: int | None = None
+        self._workers: set[int] = set()
+        self._promoted: set[int] = set()
         self._vacancies = 0
         self._short_lives: deque[float] = deque()
         self._silent_until = 0.0
+
+    @property
+    def workers(self) -> int:
+        """How many workers are running, as far as is known."""
+        return len(self._workers)
 
     def handle(self, event: Event) -> Sequence[Action]:
         """Return what is to be done about *event*, in this order."""
@@ -154,20 +160,27 @@ class Supervisor:
             self.is_over = True
             return [Finish(event.returncode)]
         old, self.main = self.main, event.heirs[0]
+        # Until now it was somebody's child that runs the same program: a worker, by its looks.
+        if self.main in self._workers:
+            self._workers.remove(self.main)
+            self._promoted.add(self.main)
         text = f"process {old} has ended; the server goes on as process {self.main}"
         # Whoever asked us to end the server did not mean one half of it.
         again: list[Action] = [] if self._stop is None else [Forward(self.main, self._stop)]
         return [Say(text), *again, *([KillAll()] if self._has_killed else [])]
 
-    def _worker_began(self, _: WorkerBegan) -> Sequence[Action]:
-        self.workers += 1
+    def _worker_began(self, event: WorkerBegan) -> Sequence[Action]:
+        self._workers.add(event.pid)
         if self._vacancies:
             self._vacancies -= 1
             self.worker_restarts += 1
         return []
 
     def _worker_ended(self, event: WorkerEnded) -> Sequence[Action]:
-        self.workers -= 1
+        if event.pid in self._promoted:
+            self._promoted.remove(event.pid)
+            return [Compact()]
+        self._workers.discard(event.pid)
         self.worker_exits += 1
         self._vacancies += 1
         if event.returncode is not None:

@@ -163,6 +163,17 @@ def test_restarts_are_counted() -> None:
     assert supervisor.last_status == -9
 
 
+def test_who_becomes_the_main_process_was_no_worker() -> None:
+    """It looked like one, as a child that runs the same program; neither it nor its end counts."""
+    supervisor = Supervisor(1)
+    history(supervisor, WorkerBegan(2), WorkerBegan(20), WorkerBegan(21))
+    history(supervisor, WorkerEnded(2, 99.0, 99.0, 0), Ended(1, 0, heirs=[20]))
+    assert (supervisor.workers, supervisor.worker_exits) == (1, 1)
+    assert history(supervisor, WorkerEnded(20, 99.0, 99.0, 3)) == [[Compact()]]
+    assert (supervisor.workers, supervisor.worker_exits) == (1, 1)
+    assert supervisor.last_status == 0
+
+
 PIDS = st.integers(1, 5)
 EVENTS = st.one_of(
     st.builds(Signalled, st.sampled_from([TERM, INT, HUP, USR2]), st.floats(0, 1e6), st.booleans()),

@@ -27,14 +27,24 @@ if TYPE_CHECKING:
 
 
 class Wrapped:
-    """`mpmetrics run` with *options* and a server's command line; both streams are kept apart."""
+    """`mpmetrics run` with *options* and a server's command line; both streams are kept apart.
 
-    def __init__(self, *line: str, options: Iterable[str] = (), **popen: Any) -> None:
+    A *script* that takes the options has the command line in itself.
+    """
+
+    def __init__(
+        self,
+        *line: str,
+        options: Iterable[str] = (),
+        script: Path | None = None,
+        **popen: Any,
+    ) -> None:
         """Start it, with the page on a free port."""
-        arguments = ["run", "--listen", "127.0.0.1:0", *options, "--", *line]
+        options = ["--listen", "127.0.0.1:0", *options]
+        program = [str(script), *options] if script else command("run", *options, "--", *line)
         env = {**environment(None), **popen.pop("env", {})}
         self.process = subprocess.Popen(
-            command(*arguments), stderr=subprocess.PIPE, bufsize=0, env=env, **popen
+            program, stderr=subprocess.PIPE, bufsize=0, env=env, **popen
         )
         self.said = b""
         self._seen: dict[int, Process] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import zlib
@@ -16,9 +17,11 @@ import click
 import pytest
 
 import mpmetrics
+from mpmetrics import supervision
 from mpmetrics_cli.__main__ import main
 from tests.conftest import FAIL_ON_SKIP
 from tests.workers import PATIENCE, environment, run_python
+from tests.wrapped import Wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -105,11 +108,31 @@ def test_every_self_metric_is_listed(tmp_path: Path) -> None:
     """The page of self-metrics lists those that a page has, and no others."""
     (tmp_path / "backup.db").touch()
     (tmp_path / "counter_1.db").touch()
-    text = (DOCS / "reference" / "self-metrics.md").read_text(encoding="utf-8")
+    listed, *_ = self_metrics()
     page = mpmetrics.Page(tmp_path).render().decode()
-    assert set(re.findall(r"^\| `(\w+)`", text, re.MULTILINE)) == set(
-        re.findall(r"^# TYPE (mpmetrics_\w+)", page, re.MULTILINE)
-    )
+    assert listed == set(re.findall(r"^# TYPE (mpmetrics_\w+)", page, re.MULTILINE))
+
+
+@pytest.mark.skipif(not supervision.IS_SUPPORTED, reason="run needs Linux")
+def test_every_metric_of_a_wrapped_server_is_listed() -> None:
+    """Likewise, with a server that does not ask how its worker has ended, so that we can."""
+    program = "import os, signal, time\nif os.fork(): signal.pause()\ntime.sleep(1)\nos._exit(3)"
+    with Wrapped(sys.executable, "-c", program) as wrapped:
+        page = wrapped.until(lambda page: "mpmetrics_worker_last_exit_status" in page)
+        assert page["mpmetrics_worker_last_exit_status"] == 3
+        wrapped.end(signal.SIGTERM)
+    everywhere, serving, wrapping, _ = self_metrics()
+    names = {series.partition(" ")[0] for series in page}
+    assert serving | wrapping == names - everywhere
+
+
+def self_metrics() -> list[set[str]]:
+    """Return the metrics in the first column of each section of the page about them."""
+    text = (DOCS / "reference" / "self-metrics.md").read_text(encoding="utf-8")
+    sections = [
+        re.findall(r"^\| (`\w+`.*?) \|", part, re.MULTILINE) for part in text.split("\n## ")
+    ]
+    return [set(re.findall(r"`(\w+)`", " ".join(cells))) for cells in sections]
 
 
 # -- the built documentation ---------------------------------------------------------------------

@@ -1,0 +1,108 @@
+"""A full disk: whatever fails, the directory counts as before, and it is said."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mpmetrics import CompactionError, compact, liveness
+from mpmetrics.files import MANIFEST
+from tests.generations import by_process, kept, ours, theirs, write_workers
+from tests.operations import CHANGES, watched
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(
+    not liveness.HAS_LEASES, reason="this system has no file leases (Linux has them)"
+)
+
+ERRORS = [errno.ENOSPC, errno.EDQUOT, errno.EIO]
+
+
+@pytest.fixture
+def before(tmp_path: Path) -> Path:
+    """Return a directory with an archive, and with files of the dead."""
+    path = tmp_path / "before"
+    path.mkdir()
+    write_workers(path, [1, 2])
+    if not liveness.can_tell(str(path)):
+        pytest.skip("the file system of the temporary directory does not tell open from closed")
+    compact(path)
+    return write_workers(path, [3])
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """Return what is in *path*."""
+    return {each.name: each.read_bytes() for each in path.iterdir()}
+
+
+def takes_room(name: str, arguments: tuple[Any, ...]) -> bool:
+    """Tell whether an operation is one that may fail for lack of room."""
+    return name in CHANGES and (name != "open" or bool(arguments[1] & os.O_CREAT))
+
+
+class Failures:
+    """Fails one operation of those that take room, or all from then on."""
+
+    def __init__(self, number: int, code: int, *, once: bool) -> None:
+        """Fail operation *number* with the error *code*; later ones too unless only *once*."""
+        self._number = number
+        self._code = code
+        self._once = once
+        self._seen = 0
+        self.failed = ""
+
+    def before(self, _number: int, name: str, arguments: tuple[Any, ...]) -> None:
+        """Raise `OSError` if this is to fail."""
+        if takes_room(name, arguments):
+            self._seen += 1
+            is_one = self._seen == self._number
+            # Removing and shortening works on a full disk.
+            goes_on = self.failed and not self._once and name not in {"unlink", "ftruncate"}
+            if is_one or goes_on:
+                self.failed = self.failed or name
+                raise OSError(self._code, os.strerror(self._code), str(arguments[0]))
+
+
+@pytest.mark.parametrize("once", [True, False], ids=["once", "from then on"])
+@pytest.mark.parametrize("code", ERRORS, ids=errno.errorcode.get)
+def test_any_operation_may_fail(before: Path, tmp_path: Path, code: int, *, once: bool) -> None:
+    """Before the commit the directory stays as it was; after it, it counts as it did."""
+    path = tmp_path / "now"
+    expected = kept([1, 2, 3])
+    unchanged = 0
+    number = 0
+    failed = "?"
+    while failed:
+        number += 1
+        shutil.copytree(before, path)
+        as_it_was = contents(path)
+        failures = Failures(number, code, once=once)
+        said = None
+        with watched(failures.before), suppress(CompactionError):
+            try:
+                compact(path)
+            except CompactionError as error:
+                said = error.path, error.why
+                raise
+        failed = failures.failed
+        assert said == ((str(path), os.strerror(code)) if failed else None), (number, failed)
+        if once and contents(path)[MANIFEST] == as_it_was[MANIFEST]:
+            unchanged += 1
+            now = contents(path)
+            assert now.keys() == as_it_was.keys(), (number, failed)
+            assert now == as_it_was, (number, failed)
+        there = ours(path)
+        assert there.items() >= expected.items(), (number, failed)
+        compact(path)
+        assert ours(path) == theirs(path) == expected, (number, failed)
+        shutil.rmtree(path)
+    assert number > 60, f"there were only {number} operations"
+    assert unchanged > 20 or not once, f"only {unchanged} of them were before the commit"
+    assert by_process([3]).keys().isdisjoint(expected)

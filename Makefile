@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo dev test bench soak lint types docs wheel clean
+.PHONY: help demo dev test soak bench lint types docs wheel clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,11 +26,12 @@ dev: $(VENV)/with-dev ## Install everything that the targets below need
 test: $(VENV)/with-test ## Run the tests
 	$(BIN)/pytest -n auto $(ARGS)
 
+SECONDS ?= 300
+soak: $(VENV)/with-test ## Kill workers and compactors for SECONDS, twice, while readers look on
+	MPMETRICS_SOAK=$(SECONDS) $(BIN)/pytest tests/compaction/test_under_fire.py $(ARGS)
+
 bench: $(VENV)/with-test ## Run the benchmarks
 	$(BIN)/python -m tests.benchmarks $(ARGS)
-
-soak: $(VENV)/with-test ## Kill workers and compactors for five minutes: nothing may be lost
-	$(BIN)/python -m tests.storm $(ARGS)
 
 lint: $(VENV)/with-dev ## Check style, formatting and layers
 	$(BIN)/ruff check $(ARGS)

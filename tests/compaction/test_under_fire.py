@@ -1,0 +1,230 @@
+"""Under fire: workers are killed and replaced, compactors too, and two readers look on.
+
+`make soak` does the same for minutes: `MPMETRICS_SOAK` is for how many seconds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import mmap
+import os
+import random
+import select
+import signal
+import sys
+import time
+import traceback
+import warnings
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+from prometheus_client.values import MultiProcessValue
+
+import mpmetrics
+from mpmetrics import compact, liveness
+from tests.generations import ours, theirs, totals
+from tests.workers import VARIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from prometheus_client import Metric
+
+pytestmark = [
+    pytest.mark.skipif(
+        not liveness.HAS_LEASES, reason="this system has no file leases (Linux has them)"
+    ),
+    pytest.mark.timeout(0 if "MPMETRICS_SOAK" in os.environ else 60),
+]
+
+SECONDS: Final = float(os.environ.get("MPMETRICS_SOAK", "4"))
+WORKERS: Final = 8
+
+
+class Counts:
+    """Numbers in shared memory: before each increment one, and after it another is raised."""
+
+    def __init__(self) -> None:
+        """Start with zeros, and nobody told to stop."""
+        # A number is stored as a whole. `struct.pack_into` would write zeros first.
+        self._numbers = memoryview(mmap.mmap(-1, 4096)).cast("q")
+
+    def add(self, place: int) -> None:
+        """Add one at *place*, which one process at a time does."""
+        self._numbers[place] += 1
+
+    def at(self, place: int) -> int:
+        """Return the number at *place*."""
+        return self._numbers[place]
+
+    def total(self, *, done: bool) -> int:
+        """Return how many increments were *done*, or else begun."""
+        return sum(self.at(2 * slot + done) for slot in range(WORKERS))
+
+
+STOP: Final = 400
+SCRAPES: Final = 401
+
+
+class Child:
+    """A forked process that does *work*, and can be told things; it ends with its context."""
+
+    def __init__(self, work: Callable[[int, int], object]) -> None:
+        """Fork; *work* is given descriptors to read what it is told and to answer."""
+        told, self.tell = os.pipe()
+        self.answers, answer = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.pid = os.fork()
+        if self.pid == 0:
+            status = 1
+            try:
+                work(told, answer)
+                status = 0
+            except BaseException:  # noqa: BLE001 - nothing may get out of the child
+                traceback.print_exc(file=sys.__stderr__)
+            finally:
+                os._exit(status)
+        os.close(told)
+        os.close(answer)
+        self.status: int | None = None
+
+    def burst(self) -> None:
+        """Have it do a burst of increments, and wait for their end."""
+        os.write(self.tell, b"!")
+        assert os.read(self.answers, 1) == b".", "the worker has failed"
+
+    def wait(self) -> int:
+        """Wait for its end; return its status."""
+        if self.status is None:
+            self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            os.close(self.tell)
+            os.close(self.answers)
+        return self.status
+
+    def kill(self) -> int:
+        """Kill it, if it is still there; return its status."""
+        if self.status is None:
+            os.kill(self.pid, signal.SIGKILL)
+        return self.wait()
+
+
+def increment(path: Path, counts: Counts, slot: int, ident: object, bursts: int) -> Child:
+    """Start a worker that increments, in *bursts* on demand, or for ever when that is 0."""
+
+    def work(told: int, answer: int) -> None:
+        os.environ[VARIABLE] = os.fspath(path)
+        make = MultiProcessValue(lambda: ident)
+        values = [
+            make("counter", "c", "c_total", (), (), "help"),
+            make("summary", "s", "s_sum", (), (), "help"),
+            make("histogram", "h", "h_sum", (), (), "help"),
+            make("histogram", "h", "h_bucket", ("le",), ("+Inf",), "help"),
+        ]
+        while bursts == 0 or os.read(told, 1):
+            for _ in range(bursts or 50):
+                counts.add(2 * slot)
+                for value, amount in zip(values, (1, 0.1, 0.1, 1), strict=True):
+                    value.inc(amount)
+                counts.add(2 * slot + 1)
+            if bursts:
+                os.write(answer, b".")
+
+    return Child(work)
+
+
+def read_on(counts: Counts, scrapes: int, collect: Callable[[], Iterable[Metric]]) -> Child:
+    """Start a reader that fails as soon as a number is lower than it was, or is not there."""
+
+    def work(_told: int, _answer: int) -> None:
+        before: dict[Any, float] = {}
+        while not counts.at(STOP):
+            now = totals(collect())
+            fallen = {
+                key: (value, now.get(key))
+                for key, value in before.items()
+                if now.get(key, -1.0) < value
+            }
+            assert not fallen, f"scrape {counts.at(scrapes)}: (before, after) is {fallen}"
+            before = now
+            counts.add(scrapes)
+
+    return Child(work)
+
+
+def compact_on(path: Path, counts: Counts) -> Child:
+    """Start a process that compacts *path* again and again."""
+
+    def work(_told: int, _answer: int) -> None:
+        compactor = mpmetrics.compaction.Compactor(path)
+        while not counts.at(STOP):
+            compactor.compact()
+
+    return Child(work)
+
+
+@pytest.mark.parametrize("stop_first", [True, False], ids=["between bursts", "anywhere"])
+def test_nothing_is_lost_and_nothing_falls(tmp_path: Path, *, stop_first: bool) -> None:
+    """Totals are what the workers counted; no reader ever sees less than before.
+
+    Workers that are killed between bursts have counted exactly. Of one that is killed anywhere,
+    the increment that it had begun may be there or not.
+    """
+    if not liveness.can_tell(str(tmp_path)):
+        pytest.skip("the file system of the temporary directory does not tell open from closed")
+    seed = random.SystemRandom().randrange(1 << 32) if "MPMETRICS_SOAK" in os.environ else 3
+    chance = random.Random(seed)  # noqa: S311 - nothing secret
+    counts = Counts()
+    bursts = 20 if stop_first else 0
+    # Some use their predecessor's id again, as pid 1 of a container does; the others do not.
+    numbers = itertools.count(WORKERS)
+    kills = 0
+    with ExitStack() as stack:
+
+        def start(child: Child) -> Child:
+            stack.callback(child.kill)
+            return child
+
+        def worker(slot: int) -> Child:
+            ident = slot if slot % 2 else next(numbers)
+            return start(increment(tmp_path, counts, slot, ident, bursts))
+
+        workers = [worker(slot) for slot in range(WORKERS)]
+        lasting = mpmetrics.MultiProcessCollector(None, tmp_path)
+        readers = [
+            start(read_on(counts, SCRAPES, lasting.collect)),
+            start(read_on(counts, SCRAPES + 1, lambda: mpmetrics.collect(tmp_path).families)),
+        ]
+        compactor = start(compact_on(tmp_path, counts))
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            for slot in chance.sample(range(WORKERS), WORKERS):
+                if stop_first:
+                    workers[slot].burst()
+                else:  # a reader that fails ends the wait
+                    select.select([readers[0].answers], [], [], chance.random() * 0.02)
+                if chance.random() < 0.3:
+                    assert workers[slot].kill() == -signal.SIGKILL, f"seed {seed}"
+                    workers[slot] = worker(slot)
+                    kills += 1
+            if chance.random() < 0.2:
+                assert compactor.kill() == -signal.SIGKILL, f"seed {seed}"
+                compactor = start(compact_on(tmp_path, counts))
+            ended, _, _ = select.select([each.answers for each in readers], [], [], 0)
+            assert not ended, f"a reader has failed, seed {seed}"
+        for each in workers:
+            assert each.kill() == -signal.SIGKILL
+        counts.add(STOP)
+        assert [each.wait() for each in (*readers, compactor)] == [0, 0, 0], f"seed {seed}"
+    compact(tmp_path)
+    final = ours(tmp_path)
+    assert final == theirs(tmp_path)
+    # A worker that is killed anywhere may have done with one metric and not with the next.
+    lowest, highest = counts.total(done=True), counts.total(done=False)
+    assert lowest <= final["c_total", ()] <= highest, f"seed {seed}"
+    assert lowest <= final["h_bucket", (("le", "+Inf"),)] <= highest, f"seed {seed}"
+    assert lowest == highest or not stop_first
+    assert kills > 5 * SECONDS, f"only {kills} kills"
+    assert min(counts.at(SCRAPES), counts.at(SCRAPES + 1)) > 5 * SECONDS

@@ -43,6 +43,7 @@ from mpmetrics.liveness import (
     PROBE_PREFIX,
     Liveness,
     can_tell,
+    give_lease_back,
     is_alive,
     is_wanted,
     open_to_lease,
@@ -141,8 +142,8 @@ class Compactor:
 
     def compact(self) -> Compaction:
         """Fold what there is to fold, unless somebody else is at it. Raises `CompactionError`."""
-        lock = compaction_lock(self.path)
         with _reported(self.path):
+            lock = compaction_lock(self.path)
             try:
                 lock.acquire(timeout=0)
             except TimeoutError:
@@ -439,14 +440,15 @@ class _Work:
         """Rename the damaged file that is the *problem*, unless somebody has it open now."""
         with ExitStack() as leases:
             try:
+                aside = free_name(f"{problem.path}{QUARANTINED}")
                 descriptor = open_to_lease(problem.path)
-                leases.callback(os.close, descriptor)
+                leases.callback(give_lease_back, descriptor)
                 take_lease(descriptor)
             except OSError as error:
                 why = error.strerror or str(error)
                 self._skipped.append(Skipped(problem.path, "changed", why))
                 return False
-            os.rename(problem.path, free_name(f"{problem.path}{QUARANTINED}"))
+            os.rename(problem.path, aside)
             return True
 
     def _commit(self, batch: _Batch) -> Mapping[str, str]:
@@ -479,8 +481,9 @@ class _Work:
         lost: dict[str, str] = {}
         for file in batch.files:
             try:
+                aside = free_name(f"{self._in(file.name.format())}{FOLDING}{generation}")
                 descriptor = open_to_lease(file.path)
-                leases.callback(os.close, descriptor)
+                leases.callback(give_lease_back, descriptor)
                 take_lease(descriptor)
                 if file.path in batch.digests:
                     used, _ = self._buffer.load_open(descriptor, file.path)
@@ -489,12 +492,8 @@ class _Work:
             except (OSError, DamagedError) as error:
                 lost[file.path] = getattr(error, "strerror", None) or str(error)
             else:
-                held.append(_Held(file, descriptor, self._aside(file, generation)))
+                held.append(_Held(file, descriptor, aside))
         return held, lost
-
-    def _aside(self, file: WorkerFile, generation: int) -> str:
-        """Return the path at which *file* counts until *generation* is committed."""
-        return free_name(f"{self._in(file.name.format())}{FOLDING}{generation}")
 
     def _swap(self, held: Sequence[_Held]) -> dict[str, str]:
         """Put the files aside and commit; or give all of them back, and say which are wanted."""

@@ -82,8 +82,7 @@ def is_alive(file: str | os.PathLike[str]) -> Liveness:
     else:
         return Liveness.DEAD
     finally:
-        # This gives the lease back.
-        os.close(descriptor)
+        give_lease_back(descriptor)
 
 
 def open_to_lease(path: str) -> int:
@@ -106,6 +105,17 @@ def take_lease(descriptor: int) -> None:
     # SIGURG is ignored unless somebody asks for it. The kernel forgets this with every lease.
     fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
     fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+
+
+def give_lease_back(descriptor: int) -> None:
+    """Give back the lease on the file that *descriptor* is open on, if there is one, and close.
+
+    Closing alone would do, were there no copy of the descriptor in a child that was forked
+    meanwhile: whoever opens the file would wait for that, too.
+    """
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    os.close(descriptor)
 
 
 def has_lease(descriptor: int) -> bool:

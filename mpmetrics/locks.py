@@ -19,10 +19,12 @@ _COMPACTION: Final = f"{OWN_PREFIX}compaction.lock"
 def compaction_lock(directory: str) -> BaseFileLock:
     """Return the lock, not yet taken, that a compactor of *directory* holds while it works.
 
-    Taking it raises `filelock.Timeout` when somebody else has it for too long, and another
-    `OSError` where this user may not write.
+    Raises `OSError` when there is no such directory: the taking would make it, and a directory
+    that has been removed shall stay so. Taking the lock raises `filelock.Timeout` when somebody
+    else has it for too long, and another `OSError` where this user may not write.
     """
     # Not at the top: who only reads a directory in which nothing happens never needs it.
     from filelock import FileLock  # noqa: PLC0415
 
+    os.stat(directory)
     return FileLock(os.path.join(directory, _COMPACTION), thread_local=False)

@@ -51,10 +51,22 @@ def rename_if_free(source: str, target: str) -> bool:
 
 
 def free_name(path: str) -> str:
-    """Return *path*, or if there is such a file, *path* with the first number that is free."""
+    """Return *path*, or if there is such a file, *path* with the first number that is free.
+
+    Raises `OSError` when no file can have that name, as when it is too long.
+    """
     number = 0
     candidate = path
-    while os.path.lexists(candidate):
+    while _is_taken(candidate):
         number += 1
         candidate = f"{path}.{number}"
     return candidate
+
+
+def _is_taken(path: str) -> bool:
+    """Tell whether there is anything called *path*. Raises `OSError`."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return True

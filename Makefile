@@ -13,10 +13,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo dev test soak bench lint types docs wheel clean
+.PHONY: help demo dev test soak bench recycling lint types docs wheel clean
 
 help: ## Say what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/with-demo ## Run the demo: a server of several processes, and its page
 	$(BIN)/python examples/demo.py $(ARGS)
@@ -32,6 +32,9 @@ soak: $(VENV)/with-test ## Kill workers and compactors for SECONDS, twice, while
 
 bench: $(VENV)/with-test ## Run the benchmarks
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+recycling: $(VENV)/with-test ## Recycle 10,000 workers, and time a scrape of what is left
+	$(BIN)/python -m tests.benchmarks.recycling $(ARGS)
 
 lint: $(VENV)/with-dev ## Check style, formatting and layers
 	$(BIN)/ruff check $(ARGS)

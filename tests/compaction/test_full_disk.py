@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import subprocess
+import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,9 +17,7 @@ from mpmetrics import CompactionError, compact, liveness
 from mpmetrics.files import MANIFEST
 from tests.generations import by_process, kept, ours, theirs, write_workers
 from tests.operations import CHANGES, watched
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.workers import PATIENCE, environment
 
 pytestmark = pytest.mark.skipif(
     not liveness.HAS_LEASES, reason="this system has no file leases (Linux has them)"
@@ -106,3 +107,51 @@ def test_any_operation_may_fail(before: Path, tmp_path: Path, code: int, *, once
     assert number > 60, f"there were only {number} operations"
     assert unchanged > 20 or not once, f"only {unchanged} of them were before the commit"
     assert by_process([3]).keys().isdisjoint(expected)
+
+
+FILL = """
+import os, sys
+from pathlib import Path
+from mpmetrics import CompactionError, compact
+from tests.generations import kept, ours, write_workers
+
+path = Path(sys.argv[1])
+write_workers(path, [1, 2])
+# So that the lock, the only file that stays, is there.
+compact(path)
+write_workers(path, [3])
+filler = path.parent / "filler"
+with filler.open("wb", buffering=0) as file:
+    try:
+        while True:
+            file.write(bytes(4096))
+    except OSError:
+        pass
+before = {each.name: each.read_bytes() for each in path.iterdir()}
+try:
+    compact(path)
+except CompactionError as error:
+    print(error.why)
+assert {each.name: each.read_bytes() for each in path.iterdir()} == before
+assert ours(path).items() >= kept([1, 2, 3]).items()
+filler.unlink()
+print(compact(path).outcome)
+assert ours(path) == kept([1, 2, 3])
+"""
+
+
+def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
+    """A tmpfs with no room: nothing changes, and as soon as there is room, it is done."""
+    script = 'mount -t tmpfs -o size=1m tmpfs "$0" && mkdir "$0/d" && exec "$1" -c "$2" "$0/d"'
+    command = ["unshare", "--mount", "sh", "-c", script, str(tmp_path), sys.executable]
+    if subprocess.run([*command, "pass"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("a file system cannot be mounted here")
+    ended = subprocess.run(
+        [*command, FILL],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=environment(None, PYTHONPATH=os.fspath(Path(__file__).parents[2])),
+        timeout=PATIENCE,
+    )
+    assert (ended.stdout, ended.stderr) == ("No space left on device\nfolded\n", "")

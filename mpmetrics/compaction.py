@@ -286,6 +286,11 @@ class _Work:
         """Return the path of *name* in the directory."""
         return os.path.join(self._path, name)
 
+    def _place(self, name: str) -> str:
+        """Return the path of the archive called *name*: a preview does not finish its renaming."""
+        waiting = self._in(temporary(name))
+        return waiting if os.path.lexists(waiting) else self._in(name)
+
     # -- what an earlier compactor has left ---------------------------------------------------
 
     def _recover(self, listing: Listing) -> None:
@@ -381,7 +386,7 @@ class _Work:
         self, kind: FileName, group: Sequence[WorkerFile], old: Sequence[str]
     ) -> Folding | None:
         """Fold the files of a *group* into the *old* archive; None when nothing can be folded."""
-        archives = [WorkerFile(self._in(name), FileName.parse(name) or kind) for name in old]
+        archives = [WorkerFile(self._place(name), FileName.parse(name) or kind) for name in old]
         keeps = self._policy.keeps if kind.type == "gauge" else _always
         while group:
             folding = self._folder.fold([*archives, *group], keeps)

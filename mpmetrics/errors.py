@@ -96,7 +96,7 @@ class DirectoryError(MpmetricsError, ValueError):
 
 
 class CompactionError(MpmetricsError, RuntimeError):
-    """A directory that could not be compacted: *path* and *why*. Nothing in it has changed."""
+    """A directory that could not be compacted: *path* and *why*. It counts as before."""
 
     def __init__(self, path: str, why: str) -> None:
         """Remember the *path* of the directory and *why* it stays as it is."""

@@ -102,6 +102,18 @@ def test_a_preview_changes_nothing(directory: Path) -> None:
     assert preview._replace(outcome="folded", generation=done.generation) == done
 
 
+def test_a_preview_sees_what_another_has_left(directory: Path) -> None:
+    """An archive that counts already, but was not given its final name, is no obstacle."""
+    write_workers(directory, [1])
+    compact(directory)
+    archive = "counter_mpmetrics-archive-1.db"
+    (directory / archive).rename(directory / f".mpmetrics-{archive}.new")
+    write_workers(directory, [2])
+    assert compact(directory, dry_run=True).skipped == []
+    assert compact(directory).skipped == []
+    assert ours(directory) == kept([1, 2])
+
+
 def test_what_is_no_file_of_a_worker_is_left_alone(directory: Path, tmp_path: Path) -> None:
     """Links, pipes and directories, whatever they are called."""
     target = write(tmp_path / "elsewhere", [counter("c", 1)])
@@ -120,7 +132,7 @@ def test_a_damaged_file_is_set_aside_once(directory: Path) -> None:
     write_workers(directory, [1, 2])
     (directory / "counter_9.db").write_bytes(b"\1\2\3")
     result = compact(directory)
-    assert [problem.reason for problem in result.quarantined] == ["damaged"]
+    assert [problem.reason for problem in result.quarantined] == ["damaged_manifest"]
     assert (directory / "counter_9.db.quarantined").read_bytes() == b"\1\2\3"
     assert ours(directory) == theirs(directory) == kept([1, 2])
     assert compact(directory).quarantined == []
@@ -149,7 +161,7 @@ def test_a_damaged_manifest_stops_compaction_only(directory: Path, data: bytes) 
         compact(directory)
     assert names(directory) == before
     collection = mpmetrics.collect(directory)
-    assert [problem.reason for problem in collection.problems] == ["damaged"]
+    assert [problem.reason for problem in collection.problems] == ["damaged_manifest"]
     assert len(collection.files) == len(before) - 1
 
 

@@ -132,7 +132,7 @@ def test_a_damaged_file_is_set_aside_once(directory: Path) -> None:
     write_workers(directory, [1, 2])
     (directory / "counter_9.db").write_bytes(b"\1\2\3")
     result = compact(directory)
-    assert [problem.reason for problem in result.quarantined] == ["damaged_manifest"]
+    assert [problem.reason for problem in result.quarantined] == ["damaged"]
     assert (directory / "counter_9.db.quarantined").read_bytes() == b"\1\2\3"
     assert ours(directory) == theirs(directory) == kept([1, 2])
     assert compact(directory).quarantined == []

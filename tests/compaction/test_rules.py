@@ -1,0 +1,134 @@
+"""Who is folded, what a MANIFEST may say, and what must not vanish."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import mpmetrics
+from mpmetrics import CompactionError, DirectoryError, compact, liveness
+from mpmetrics.manifest import Manifest, read_manifest
+from tests.command.directories import fill
+from tests.database import Entry, counter, gauge, histogram
+from tests.workers import Worker
+
+if TYPE_CHECKING:
+    from mpmetrics.compaction import Compaction
+
+pytestmark = pytest.mark.skipif(
+    not liveness.HAS_LEASES, reason="this system has no file leases (Linux has them)"
+)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Return an empty directory in which the dead are told from the living."""
+    path = tmp_path / "metrics"
+    path.mkdir()
+    if not liveness.can_tell(str(path)):
+        pytest.skip("the file system of the temporary directory does not tell open from closed")
+    return path
+
+
+def values(path: Path) -> dict[str, float]:
+    """Return the value of each sample, by its name and label values."""
+    return {
+        " ".join([sample.name, *sample.labels.values()]): sample.value
+        for family in mpmetrics.collect(path).families
+        for sample in family.samples
+    }
+
+
+def names(path: Path) -> list[str]:
+    """Return the names of the files that count, and of those set aside."""
+    return sorted(each.name for each in path.iterdir() if each.name[0] != ".")
+
+
+def skipped(done: Compaction) -> dict[str, str]:
+    """Return why each file was left, by its name."""
+    return {Path(each.path).name: each.reason for each in done.skipped}
+
+
+def test_the_living_are_left_alone(directory: Path) -> None:
+    """A worker goes on in its own file."""
+    fill(directory, {"counter_7.db": counter("jobs", 1)})
+    with Worker(directory) as worker:
+        worker.do("jobs = Counter('jobs', 'help'); jobs.inc(2)")
+        assert skipped(compact(directory)) == {f"counter_{worker.pid}.db": "alive"}
+        worker.do("jobs.inc(4)")
+        assert values(directory) == {"jobs_total": 7.0}
+
+
+def test_without_proof_nothing_is_done(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is taken for dead on suspicion."""
+    fill(directory, {"counter_7.db": counter("jobs", 1)})
+    monkeypatch.setattr(liveness, "_proven", {os.stat(directory).st_dev: False})  # noqa: PTH116
+    done = compact(directory)
+    assert (done.outcome, skipped(done)) == ("nothing", {"counter_7.db": "unknown"})
+    assert names(directory) == ["counter_7.db"]
+
+
+def test_a_manifest_of_a_later_version_is_not_understood(directory: Path) -> None:
+    """What a later release means by it is not known here."""
+    fill(directory, {"MANIFEST": b'{"version": 2, "generation": 1, "archives": []}'})
+    with pytest.raises(CompactionError, match="version 2"):
+        compact(directory)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"[]", b"null", b"{", b"\xff", b"[" * 100_000),
+        b'{"version": 1, "generation": -1, "archives": []}',
+        b'{"version": 1, "generation": true, "archives": []}',
+        b'{"version": 1, "generation": 1, "archives": ["../counter_mpmetrics-archive-1.db"]}',
+        b'{"version": 1, "generation": 1, "archives": ["counter_7.db"]}',
+        b'{"version": 1, "generation": 1, "archives": [1]}',
+    ],
+    ids=range(11),
+)
+def test_an_impossible_manifest_is_refused(content: bytes) -> None:
+    """Whatever it holds, nothing outside of the directory is ever read or removed."""
+    with pytest.raises(mpmetrics.MpmetricsError, match="MANIFEST"):
+        Manifest.parse(content)
+
+
+def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    """That is a mistake, and an error of its own."""
+    with pytest.raises(DirectoryError):
+        compact(tmp_path / "nowhere")
+
+
+def test_disagreements_are_not_folded_away(directory: Path) -> None:
+    """What the page would leave out must not vanish for good."""
+    fill(
+        directory,
+        {
+            "counter_7.db": counter("x", 1),
+            "counter_8.db": [Entry("x", "x_odd", {}, 1)],
+            "histogram_7.db": histogram("h", {"1.0": 1, "2.0": 1, "+Inf": 0}),
+            "histogram_8.db": histogram("h", {"1.0": 1, "3.0": 1, "+Inf": 0}),
+        },
+    )
+    before = values(directory)
+    done = compact(directory)
+    assert skipped(done) == {"counter_8.db": "odd_sample"}
+    assert "bucket_conflict" in {problem.reason for problem in done.problems}
+    assert values(directory) == before
+
+
+def test_the_manifest_says_what_counts(directory: Path) -> None:
+    """Its generation grows by one with each commit, and it names each archive."""
+    for generation in (1, 2, 3):
+        fill(directory, {"counter_7.db": counter("jobs", 1), "gauge_max_7.db": gauge("g", 1)})
+        assert compact(directory).generation == generation
+        assert read_manifest(str(directory)) == Manifest(
+            generation,
+            (
+                f"counter_mpmetrics-archive-{generation}.db",
+                f"gauge_max_mpmetrics-archive-{generation}.db",
+            ),
+        )

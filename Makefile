@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo dev test soak bench recycling lint types docs wheel clean
+.PHONY: help demo dev test soak bench recycling load lint types docs wheel clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ bench: $(VENV)/with-test ## Run the benchmarks
 
 recycling: $(VENV)/with-test ## Recycle 10,000 workers, and time a scrape of what is left
 	$(BIN)/python -m tests.benchmarks.recycling $(ARGS)
+
+load: $(VENV)/with-test ## Scrape a live directory with 50 connections of wrk for a minute
+	$(BIN)/python -m tests.benchmarks.load $(ARGS)
 
 lint: $(VENV)/with-dev ## Check style, formatting and layers
 	$(BIN)/ruff check $(ARGS)

@@ -1,20 +1,22 @@
-"""Why merging matters: four processes, one page, and every request counted.
+"""Why merging matters: four processes, one killed, one page, and every request counted.
 
     make demo
 
-Starts the server of `gunicorn_app` on a free port, sends it requests, prints what
-`mpmetrics dump` makes of its metrics, and compares that with what was sent. Exits with status 1
-if a number differs. Nothing is left behind.
+Runs the server of `gunicorn_app` under `mpmetrics run`, sends it requests, kills a worker, sends
+more, and compares what the page says with what was sent. Exits with status 1 if a number differs.
+Nothing is left behind.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
@@ -23,6 +25,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.request import urlopen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -65,12 +68,15 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with TemporaryDirectory(prefix="mpmetrics-demo-") as directory:
-            with run_server(directory) as port:
+            with run_server(directory) as (port, page):
                 print(f"A server of {WORKERS} processes listens on port {port}.", flush=True)
                 sent = send_to_each_worker(port) + send_concurrently(port)
+                kill_a_worker(directory)
+                wait_for_compaction(page)
+                sent += send_to_each_worker(port) + send_concurrently(port)
                 show(directory, "--format", "table")
-                show(directory, "--prefix", "shop_requests")
-                counted, by_worker = read_counts(directory)
+                counted = show_page(page)
+                by_worker = read_by_worker(directory)
             return compare(sent, counted, by_worker)
     except (OSError, HTTPException) as error:
         print(f"demo: the server does not answer: {error!r}", file=sys.stderr)
@@ -82,24 +88,75 @@ def main() -> int:
 
 
 @contextmanager
-def run_server(directory: str) -> Iterator[int]:
-    """Run the example server with its metrics in *directory*; give its port."""
+def run_server(directory: str) -> Iterator[tuple[int, str]]:
+    """Run the example server with its metrics in *directory*; give its port, and the page's URL."""
     # Requests wait in the socket until the server takes them: there is no start-up to wait for.
     with socket.create_server((HOST, 0)) as listener:
         options = ["--workers", str(WORKERS), "--bind", f"fd://{listener.fileno()}"]
-        options += ["--no-control-socket", "--log-level", "warning"]
+        options += ["--no-control-socket", "--log-level", "critical"]
+        gunicorn = [sys.executable, "-m", "gunicorn", *options, "app"]
+        wrapper = [sys.executable, "-m", "mpmetrics_cli", "run", "--listen", f"{HOST}:0"]
         server = subprocess.Popen(  # noqa: S603 - our own server
-            [sys.executable, "-m", "gunicorn", *options, "app"],
+            [*wrapper, "--dir", directory, "--", *gunicorn],
             cwd=Path(__file__).with_name("gunicorn_app"),
-            env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": directory},
             pass_fds=[listener.fileno()],
+            stderr=subprocess.PIPE,
+            text=True,
         )
         port = listener.getsockname()[1]
     try:
-        yield port
+        yield port, read_address(server)
     finally:
         server.terminate()
-        server.wait(PATIENCE)
+        _, said = server.communicate(timeout=PATIENCE)
+        print(said, end="", file=sys.stderr)
+
+
+def read_address(server: subprocess.Popen[str]) -> str:
+    """Return the URL of the page, which the wrapper says first; pass on what else is said."""
+    for line in server.stderr or ():
+        if " listening on " in line:
+            return f"{line.split()[-1]}/metrics"
+        print(line, end="", file=sys.stderr)
+    message = "it has ended"
+    raise OSError(message)
+
+
+def kill_a_worker(directory: str) -> None:
+    """Kill the worker that has answered most, with everything that it has counted."""
+    by_worker = read_by_worker(directory)
+    victim = max(by_worker, key=lambda pid: by_worker[pid].total())
+    os.kill(int(victim), signal.SIGKILL)
+    print(f"Worker {victim} has answered {by_worker[victim].total()} requests. Killed it.")
+
+
+def wait_for_compaction(page: str) -> None:
+    """Wait until the wrapper has folded what the dead worker has left."""
+    deadline = time.monotonic() + PATIENCE
+    while 'mpmetrics_compactions_total{outcome="folded"} 0.0' in read(page):
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.1)
+
+
+def read(url: str) -> str:
+    """Return the page at *url*."""
+    with urlopen(url, timeout=PATIENCE) as response:  # noqa: S310 - our own server
+        return str(response.read().decode())
+
+
+def show_page(url: str) -> Counter[Answer]:
+    """Print what the page has of the shop's requests; return that."""
+    print(f"\n$ curl {url}\n\n…")
+    counted: Counter[Answer] = Counter()
+    for line in read(url).splitlines():
+        found = re.fullmatch(r'shop_requests_total{endpoint="(.*)",status="(.*)"} (.*)', line)
+        if found:
+            counted[Answer(found[1], found[2])] = int(float(found[3]))
+        if line.startswith(("shop_requests", "mpmetrics_files", "mpmetrics_worker_")):
+            print(line)
+    print("…", flush=True)
+    return counted
 
 
 def send_to_each_worker(port: int) -> Counter[Answer]:
@@ -159,13 +216,12 @@ def show(directory: str, *options: str) -> None:
     print(dump(directory, *options), end="", flush=True)
 
 
-def read_counts(directory: str) -> tuple[Counter[Answer], dict[str, Counter[Answer]]]:
-    """Return how many requests are counted, and how many by each worker."""
+def read_by_worker(directory: str) -> dict[str, Counter[Answer]]:
+    """Return how many requests are counted by each worker; the dead are one, the archive."""
     families = json.loads(dump(directory, "--format", "json", "--by-process"))["families"]
     named = {family["name"]: family for family in families}
-    requests = named.get("shop_requests", {"samples": [], "processes": {}})
-    by_worker = {pid: tally(samples) for pid, samples in requests["processes"].items()}
-    return tally(requests["samples"]), by_worker
+    processes = named.get("shop_requests", {}).get("processes", {})
+    return {pid: tally(samples) for pid, samples in processes.items()}
 
 
 def tally(samples: Iterable[dict[str, Any]]) -> Counter[Answer]:
@@ -178,19 +234,25 @@ def compare(
 ) -> int:
     """Print what was sent beside what was counted; return 0 if that is the same, else 1."""
     columns = {"sent": sent, "counted": counted}
-    columns |= {f"worker {pid}": own for pid, own in by_worker.items()}
+    columns |= {column_of(pid): own for pid, own in by_worker.items()}
     print()
     print(" " * 16, *(f"{head:>14}" for head in columns))
     for answer in sorted({*sent, *counted}):
         print(f"{' '.join(answer):16}", *(f"{column[answer]:14}" for column in columns.values()))
     print(f"{'total':16}", *(f"{column.total():14}" for column in columns.values()))
-    print(f"\n{len(by_worker)} of {WORKERS} workers took part. Without merging, a scrape gives the")
-    print("column of whichever worker answers it.\n")
+    living = len(by_worker.keys() - {"archive"})
+    print(f"\n{living} of {WORKERS} workers are alive. Without merging, a scrape gives the column")
+    print("of whichever of them answers it.\n")
     if counted != sent:
         print("demo: what was counted differs from what was sent", file=sys.stderr)
         return 1
     print(f"All {sent.total()} requests are counted, for every endpoint and status.")
     return 0
+
+
+def column_of(pid: str) -> str:
+    """Return the title of the column of a process."""
+    return "the dead" if pid == "archive" else f"worker {pid}"
 
 
 if __name__ == "__main__":

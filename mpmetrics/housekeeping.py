@@ -61,9 +61,10 @@ class Housekeeper:
         """Compact once; what goes wrong is logged once for as long as it lasts, and counted."""
         try:
             outcome = self._compactor.compact().outcome
-        except MpmetricsError as error:
+        except Exception as error:  # noqa: BLE001 - the next time may do better, whatever it was
             self._counts["failed"] += 1
-            self._troubles.see([Problem(self._compactor.path, "uncompacted", str(error))])
+            why = str(error) if isinstance(error, MpmetricsError) else repr(error)
+            self._troubles.see([Problem(self._compactor.path, "uncompacted", why)])
         else:
             self._counts[outcome] += 1
             self._troubles.see([])

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     Prefixes = str | Iterable[str] | None
     ByProcess = Mapping[str, Metric]
 
+ARCHIVE: Final = "archive"
+"""The process that stands for all whose files have been folded."""
+
 PROCESS_LABEL: Final = "mpmetrics_process"
 """The label by which the text formats tell the values of single processes from merged ones."""
 
@@ -100,10 +103,13 @@ def take_snapshot(
 
 
 def _by_process(files: Iterable[WorkerFile]) -> Mapping[tuple[str, str], ByProcess]:
-    """Merge the *files* of each process; return its families by name and type."""
+    """Merge the *files* of each process; return its families by name and type.
+
+    What is left of dead ones is one more process, called `ARCHIVE`.
+    """
     files_of: dict[str, list[WorkerFile]] = defaultdict(list)
     for file in files:
-        files_of[file.name.id].append(file)
+        files_of[ARCHIVE if file.name.is_archive else file.name.id].append(file)
     views: dict[tuple[str, str], dict[str, Metric]] = defaultdict(dict)
     for process in sorted(files_of, key=_numbers_first):
         for family in Scraper().scrape(Listing(files_of[process], [])).families:

@@ -66,6 +66,12 @@ _BRISK_FOR: Final = 10.0
 _SHARE: Final = 0.05
 """How much of the time may be spent with looking."""
 
+_ROUNDS: Final = 100
+"""How often to look for processes that were started while others were being killed."""
+
+_PARTING: Final = 1.0
+"""Seconds that processes are waited for that the main process has left behind."""
+
 _FROM_KERNEL: Final = 0x80  # SI_KERNEL: what the terminal sends, unlike kill(2)
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -190,9 +196,15 @@ class Supervision:
             os.kill(action.pid, action.number)
 
     def _kill_all(self, _: KillAll) -> None:
-        for process in descendants(os.getpid()):
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(process.pid, signal.SIGKILL)
+        killed: set[int] = set()
+        for _round in range(_ROUNDS):
+            new = [each for each in _running() if each.pid not in killed]
+            if not new:
+                return
+            for process in new:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(process.pid, signal.SIGKILL)
+            killed.update(process.pid for process in new)
 
     def _say(self, action: Say) -> None:
         _log.warning("%s", action.text)
@@ -209,10 +221,20 @@ class Supervision:
 
     def _say_who_is_left(self) -> None:
         """Name the processes that the server has left behind, if any."""
-        left = [process for process in descendants(os.getpid()) if process.is_running]
+        # Those that are about to end are none: a whole group may have got one signal.
+        deadline = time.monotonic() + _PARTING
+        while (left := _running()) and time.monotonic() < deadline:
+            signal.sigtimedwait([signal.SIGCHLD], _BRISK)
+            for _ in self._reaped():
+                pass
         if left:
             pids = ", ".join(str(process.pid) for process in left)
             _log.warning("the server has ended, but has left processes that run on: %s", pids)
+
+
+def _running() -> list[Process]:
+    """Return the processes that descend from this one and have not ended."""
+    return [process for process in descendants(os.getpid()) if process.is_running]
 
 
 def _waited_signals() -> frozenset[int]:

@@ -288,6 +288,24 @@ def test_a_new_main_process_is_followed() -> None:
     assert b"has left processes that run on: " in wrapped.said
 
 
+PARTING = """
+import os, signal, time
+reader, writer = os.pipe()
+if os.fork() == 0:
+    os.close(writer)
+    os.read(reader, 1)  # until the main process has ended
+    time.sleep(0.2)
+    os._exit(0)
+raise SystemExit(4)
+"""
+
+
+def test_who_ends_right_after_the_main_process_was_not_left_behind() -> None:
+    """There is nothing to be said about it."""
+    ending = run(command(*ANY, "--", sys.executable, "-c", PARTING))
+    assert (ending.status, ending.stderr.count("\n")) == (4, 1)
+
+
 # -- directories ----------------------------------------------------------------------------------
 
 SHOW = """

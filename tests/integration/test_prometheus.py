@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import subprocess
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
+import bcrypt
 import pytest
+import trustme
 from prometheus_client import CollectorRegistry, Enum, Info
 from prometheus_client.core import GaugeHistogramMetricFamily, UntypedMetricFamily
 
 import mpmetrics
+from mpmetrics.serving import Serving
+from mpmetrics.webconfig import read_web_config
 from tests.servers import LOOPBACK, eventually, fetch, free_port, running, serving_wsgi
 from tests.workers import PATIENCE, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from prometheus_client import Metric
@@ -202,29 +207,35 @@ def host_of(url: str) -> str:
     return urlsplit(url).netloc
 
 
+@contextmanager
+def prometheus(program: str, directory: Path, configuration: str) -> Iterator[Prometheus]:
+    """Run a Prometheus server that keeps everything in *directory*; yield it when it is ready."""
+    (directory / "prometheus.yml").write_text(configuration)
+    port = free_port()
+    options = [
+        f"--config.file={directory / 'prometheus.yml'}",
+        f"--storage.tsdb.path={directory / 'data'}",
+        f"--web.listen-address={LOOPBACK}:{port}",
+        "--log.level=warn",
+    ]
+    with running([program, *options]):
+        server = Prometheus(port)
+        eventually(server.is_ready, "Prometheus is ready")
+        yield server
+
+
 def test_a_real_prometheus_scrapes_the_page(
     needs_program: NeedsProgram, page: mpmetrics.Page, tmp_path: Path
 ) -> None:
     """A server finds in both formats the series and the values that were written, all of them."""
     program = needs_program("prometheus", package="prometheus")
     application = mpmetrics.make_wsgi_app(page)
-    configuration = tmp_path / "prometheus.yml"
-    port = free_port()
-    options = [
-        f"--config.file={configuration}",
-        f"--storage.tsdb.path={tmp_path / 'data'}",
-        f"--web.listen-address={LOOPBACK}:{port}",
-        "--log.level=warn",
-    ]
     with (
         serving_wsgi(application) as openmetrics,
         serving_wsgi(only_text(application)) as text,
     ):
         targets = {"openmetrics": host_of(openmetrics), "text": host_of(text)}
-        configuration.write_text(CONFIGURATION.format(**targets))
-        with running([program, *options]):
-            server = Prometheus(port)
-            eventually(server.is_ready, "Prometheus is ready")
+        with prometheus(program, tmp_path, CONFIGURATION.format(**targets)) as server:
             for job in targets:
                 eventually(
                     lambda job=job: server.query("up@ == 1", job),  # type: ignore[misc]
@@ -236,3 +247,48 @@ def test_a_real_prometheus_scrapes_the_page(
             for job in targets:
                 scraped = server.query("scrape_samples_scraped@", job)
                 assert list(scraped.values()) == [str(len(lines))]
+
+
+SECURED = """
+global:
+  scrape_interval: 1s
+scrape_configs:
+  - job_name: right
+    scheme: https
+    tls_config: {{ca_file: ca.pem}}
+    basic_auth: {{username: prometheus, password: secret}}
+    static_configs: [targets: ["{target}"]]
+  - job_name: wrong
+    scheme: https
+    tls_config: {{ca_file: ca.pem}}
+    basic_auth: {{username: prometheus, password: guess}}
+    static_configs: [targets: ["{target}"]]
+"""
+
+
+def test_a_real_prometheus_with_tls_and_a_password(
+    needs_program: NeedsProgram, page: mpmetrics.Page, tmp_path: Path
+) -> None:
+    """What guards our page is what Prometheus has the keys to."""
+    program = needs_program("prometheus", package="prometheus")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    authority.issue_cert(LOOPBACK).private_key_and_cert_chain_pem.write_to_path(
+        tmp_path / "both.pem"
+    )
+    hashed = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
+    (tmp_path / "web.yml").write_text(
+        "tls_server_config: {cert_file: both.pem, key_file: both.pem}\n"
+        f"basic_auth_users: {{prometheus: {hashed}}}\n"
+    )
+    serving = Serving(page, f"{LOOPBACK}:0", web_config=read_web_config(tmp_path / "web.yml"))
+    serving.start()
+    try:
+        configuration = SECURED.format(target=host_of(serving.address))
+        with prometheus(program, tmp_path, configuration) as server:
+            eventually(lambda: server.query("up@ == 1", "right"), "the page has been scraped")
+            assert server.query("app_size_bytes_count@", "right")
+            eventually(lambda: server.query("up@ == 0", "wrong"), "the guess was refused")
+            assert not server.query("app_size_bytes_count@", "wrong")
+    finally:
+        serving.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sysconfig
 from typing import Protocol
 
@@ -16,6 +17,13 @@ FAIL_ON_SKIP = "MPMETRICS_FAIL_ON_SKIP"
 # A loaded machine is slow, not wrong. What hangs is caught by the timeout of each test.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+
+# A shell has programs in the background ignore these, and their children do it, too.
+for _name in ("SIGINT", "SIGQUIT", "SIGHUP"):
+    _number = getattr(signal, _name, None)
+    if _number is not None and signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _name == "SIGINT" else signal.SIG_DFL)
 
 
 class NeedsProgram(Protocol):

@@ -8,7 +8,7 @@ two stages, where the stage above turns them into problems.
 from __future__ import annotations
 
 import errno
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from mpmetrics.wording import one_line
 
@@ -78,95 +78,75 @@ class NotAMetricsFileError(MpmetricsError, OSError):
         super().__init__(errno.EINVAL, "not a regular file", path)
 
 
-class DirectoryError(MpmetricsError, ValueError):
-    """A multiprocess directory that cannot be used: *path* and *why*.
+class _AboutError(MpmetricsError):
+    """An error about something with a name, and why it happened."""
 
-    It is a `ValueError` because prometheus_client's own collector raises that.
-    """
-
-    def __init__(self, path: str, why: str) -> None:
-        """Remember the *path* as it was given and *why* it is of no use."""
-        super().__init__(path, why)
-        self.path = path
-        self.why = why
-
-    def __str__(self) -> str:
-        """Return one line for a person."""
-        return f"{self.path}: {self.why}" if self.path else self.why
-
-
-class CompactionError(MpmetricsError, RuntimeError):
-    """A directory that could not be compacted: *path* and *why*. It counts as before."""
-
-    def __init__(self, path: str, why: str) -> None:
-        """Remember the *path* of the directory and *why* it stays as it is."""
-        super().__init__(path, why)
-        self.path = path
-        self.why = why
-
-    def __str__(self) -> str:
-        """Return one line for a person."""
-        return f"{self.path}: not compacted: {self.why}"
-
-
-class LabelError(MpmetricsError, ValueError):
-    """A label that may not be injected: *name* and *why*."""
+    _sentence: ClassVar = "{}: {}"
 
     def __init__(self, name: str, why: str) -> None:
-        """Remember the label's *name* and *why* it is refused."""
+        """Remember the *name* of what it is about, and *why* that is of no use."""
         super().__init__(name, why)
         self.name = name
         self.why = why
 
     def __str__(self) -> str:
         """Return one line for a person."""
-        return f"label {self.name!r}: {self.why}"
+        return self._sentence.format(self.name, self.why)
+
+
+class _PathError(_AboutError):
+    """An error about a *path*."""
+
+    def __init__(self, path: str, why: str) -> None:
+        """Remember the *path* as it was given, and *why* it is of no use."""
+        super().__init__(path, why)
+        self.path = path
+
+
+class DirectoryError(_PathError, ValueError):
+    """A multiprocess directory that cannot be used: *path* and *why*.
+
+    It is a `ValueError` because prometheus_client's own collector raises that.
+    """
+
+    def __str__(self) -> str:
+        """Return one line for a person; there may be no path at all."""
+        return super().__str__() if self.path else self.why
+
+
+class CompactionError(_PathError, RuntimeError):
+    """A directory that could not be compacted: *path* and *why*. It counts as before."""
+
+    _sentence = "{}: not compacted: {}"
+
+
+class LabelError(_AboutError, ValueError):
+    """A label that may not be injected: *name* and *why*."""
+
+    _sentence = "label {!r}: {}"
 
 
 class FilterError(MpmetricsError, ValueError):
     """A prefix filter that cannot be meant: empty, or not a string."""
 
 
-class SourceError(MpmetricsError, RuntimeError):
+class SourceError(_AboutError, RuntimeError):
     """A source of a page that gave no families: *source* and *why*."""
 
     def __init__(self, source: str, why: str) -> None:
         """Remember the name of the *source* and *why* it failed."""
         super().__init__(source, why)
         self.source = source
-        self.why = why
-
-    def __str__(self) -> str:
-        """Return one line for a person."""
-        return f"{self.source}: {self.why}"
 
 
-class ListenError(MpmetricsError, OSError):
-    """An address that cannot be listened on: *listen*, as it was given, and *why*."""
+class ListenError(_AboutError, OSError):
+    """An address that cannot be listened on: its *name*, as it was given, and *why*."""
 
-    def __init__(self, listen: str, why: str) -> None:
-        """Remember what was to be listened on and *why* that does not work."""
-        super().__init__(listen, why)
-        self.listen = listen
-        self.why = why
-
-    def __str__(self) -> str:
-        """Return one line for a person."""
-        return f"cannot listen on {self.listen}: {self.why}"
+    _sentence = "cannot listen on {}: {}"
 
 
-class WebConfigError(MpmetricsError, ValueError):
+class WebConfigError(_PathError, ValueError):
     """A web configuration file that cannot be used: *path* and *why*."""
-
-    def __init__(self, path: str, why: str) -> None:
-        """Remember the *path* of the file and *why* it is of no use."""
-        super().__init__(path, why)
-        self.path = path
-        self.why = why
-
-    def __str__(self) -> str:
-        """Return one line for a person."""
-        return f"{self.path}: {self.why}"
 
 
 class MissingExtraError(MpmetricsError, ImportError):
@@ -185,30 +165,14 @@ class MissingExtraError(MpmetricsError, ImportError):
         )
 
 
-class WorkplaceError(MpmetricsError, OSError):
+class WorkplaceError(_PathError, OSError):
     """A directory that a server cannot be run with: *path* and *why*."""
 
-    def __init__(self, path: str, why: str) -> None:
-        """Remember the *path* and *why* it will not do."""
-        super().__init__(path, why)
-        self.path = path
-        self.why = why
 
-    def __str__(self) -> str:
-        """Return one line for a person."""
-        return f"{self.path}: {self.why}"
-
-
-class CommandError(MpmetricsError, OSError):
+class CommandError(_AboutError, OSError):
     """A command that cannot be started: its *name*, *why*, and the exit *status* for that."""
 
     def __init__(self, name: str, why: str, status: int) -> None:
         """Remember the *name* of the command, *why* it does not start, and the exit *status*."""
-        super().__init__(name, why, status)
-        self.name = name
-        self.why = why
+        super().__init__(name, why)
         self.status = status
-
-    def __str__(self) -> str:
-        """Return one line for a person."""
-        return f"{self.name}: {self.why}"

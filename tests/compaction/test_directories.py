@@ -30,16 +30,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    """Return an empty directory that has proved itself."""
-    path = tmp_path / "metrics"
-    path.mkdir()
-    if not liveness.can_tell(str(path)):
-        pytest.skip("the file system of the temporary directory does not tell open from closed")
-    return path
-
-
 def names(path: Path) -> set[str]:
     """Return what lies in *path*, but for the lock."""
     return {each.name for each in path.iterdir()} - {".mpmetrics-compaction.lock"}

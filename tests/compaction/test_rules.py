@@ -23,16 +23,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    """Return an empty directory in which the dead are told from the living."""
-    path = tmp_path / "metrics"
-    path.mkdir()
-    if not liveness.can_tell(str(path)):
-        pytest.skip("the file system of the temporary directory does not tell open from closed")
-    return path
-
-
 def values(path: Path) -> dict[str, float]:
     """Return the value of each sample, by its name and label values."""
     return {

@@ -1,0 +1,22 @@
+"""What the tests of compaction share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mpmetrics import liveness
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Return an empty directory in which the dead are told from the living."""
+    path = tmp_path / "metrics"
+    path.mkdir()
+    if not liveness.can_tell(str(path)):
+        pytest.skip("the file system of the temporary directory does not tell open from closed")
+    return path

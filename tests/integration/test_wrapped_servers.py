@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -16,7 +15,7 @@ import pytest
 
 from mpmetrics import supervision
 from mpmetrics.processes import descendants, workers
-from tests.servers import fetch
+from tests.servers import fetch, free_port
 from tests.workers import PATIENCE, environment
 from tests.wrapped import Wrapped
 
@@ -104,9 +103,8 @@ def app(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def port() -> int:
-    """Return a port that was free a moment ago: not every server takes an open socket."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """Return a port for the server: not every one takes a socket that is open already."""
+    return free_port()
 
 
 class Client:

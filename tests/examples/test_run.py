@@ -6,7 +6,6 @@ import configparser
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -20,7 +19,7 @@ import yaml
 from mpmetrics import liveness, supervision
 from mpmetrics_cli.run import run as run_command
 from tests.examples.programs import EXAMPLES, clean_environment
-from tests.servers import eventually, fetch
+from tests.servers import eventually, fetch, free_port
 from tests.workers import PATIENCE, Worker, environment, run_python
 from tests.wrapped import Wrapped
 
@@ -54,8 +53,7 @@ def is_up(url: str) -> bool:
 @pytest.mark.parametrize("name", ["gunicorn.sh", "uvicorn.sh"])
 def test_a_wrapped_server(name: str, home: Path) -> None:
     """The page has every greeting, whichever worker sent it; TERM ends the server."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = str(listener.getsockname()[1])
+    port = str(free_port())
     url = f"http://127.0.0.1:{port}"
     where = {
         "GUNICORN_CMD_ARGS": f"--bind 127.0.0.1:{port} --no-control-socket",

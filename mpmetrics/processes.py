@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -83,21 +85,30 @@ def _is_told_all(pid: int) -> bool:
 
 def children(pid: int) -> list[Process]:
     """Return the processes whose parent is *pid*, ended ones that it has not waited for, too."""
-    try:
-        pids = list(_listed_children(pid))
-    except FileNotFoundError:  # a kernel without that list, or nobody there
-        pids = [int(name) for name in os.listdir(_PROC) if name.isdecimal()]
+    pids = _listed_children(pid) if _lists_children() else _all_pids()
     found = map(read_process, pids)
     return [child for child in found if child is not None and child.parent == pid]
 
 
+@cache
+def _lists_children() -> bool:
+    """Tell whether this kernel lists the children of each thread; most do."""
+    return os.path.exists(f"{_PROC}/self/task/{os.getpid()}/children")
+
+
 def _listed_children(pid: int) -> Iterator[int]:
-    for thread in os.listdir(f"{_PROC}/{pid}/task"):
-        try:
-            with open(f"{_PROC}/{pid}/task/{thread}/children", "rb") as file:
+    # Threads, and the process itself, may end at any moment.
+    with suppress(FileNotFoundError):
+        for thread in os.listdir(f"{_PROC}/{pid}/task"):
+            with (
+                suppress(FileNotFoundError, ProcessLookupError),
+                open(f"{_PROC}/{pid}/task/{thread}/children", "rb") as file,
+            ):
                 yield from map(int, file.read().split())
-        except ProcessLookupError:  # the thread has ended
-            continue
+
+
+def _all_pids() -> list[int]:
+    return [int(name) for name in os.listdir(_PROC) if name.isdecimal()]
 
 
 def descendants(pid: int) -> list[Process]:

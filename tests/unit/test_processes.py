@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from mpmetrics import processes
 from mpmetrics.processes import read_process
-from tests.workers import environment, run_python
+from tests.workers import PATIENCE, environment, run_python
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
 
@@ -59,3 +61,21 @@ def test_a_status_that_is_kept_secret_is_not_taken_for_success(tmp_path: Path) -
     file.write_text(SOMEBODY_ELSES)
     told, kept = run_python(file, env=environment(None)).split()
     assert (told, kept) in {("256", "None"), ("None", "None")}
+
+
+def test_a_kernel_without_lists_of_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then all processes are looked through, and the same ones are found."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        listed = {process.pid for process in processes.descendants(os.getpid())}
+        monkeypatch.setattr(processes, "_lists_children", lambda: False)
+        searched = {process.pid for process in processes.descendants(os.getpid())}
+        assert child.pid in listed
+        assert searched == listed
+        child.kill()
+
+
+def test_who_has_ended_has_no_children() -> None:
+    """Nobody is looked for in vain."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        child.wait(PATIENCE)
+    assert processes.children(child.pid) == []

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 if TYPE_CHECKING:
     import asyncio
+    import socket
+    from collections.abc import Callable
 
 REQUEST_SECONDS: Final = 10.0
 """Time that a client has to send the head of a request."""
@@ -27,6 +30,20 @@ LARGEST_REQUEST: Final = 16 << 10
 
 CONNECTIONS: Final = 200
 """Connections that may be open at once; a further one is closed at once."""
+
+
+class TellingServer(uvicorn.Server):
+    """A server that calls *tell* when it accepts connections."""
+
+    def __init__(self, config: uvicorn.Config, tell: Callable[[], None]) -> None:
+        """Serve what *config* says."""
+        super().__init__(config)
+        self._tell = tell
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and tell."""
+        await super().startup(sockets)
+        self._tell()
 
 
 class BoundedConnection(H11Protocol):

@@ -16,6 +16,8 @@ from mpmetrics.server import make_asgi_site
 from mpmetrics.webconfig import WebConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import uvicorn
 
     from mpmetrics.page import Page
@@ -41,11 +43,11 @@ class Serving:
         """Open the socket; nothing is answered before `start`."""
         config = web_config or WebConfig()
         application = guarded(make_asgi_site(page), config.users, config.headers)
-        self._server = _make_server(application, config)
+        self._started = threading.Event()
+        self._server = _make_server(application, config, self._started.set)
         self._listener = Listener(listen)
         self._scheme = "https" if config.tls else "http"
         self._thread = threading.Thread(target=self._serve, name="mpmetrics-http", daemon=True)
-        self._started = threading.Event()
         if not (self._listener.address.is_local or config.is_guarded):
             _log.warning(
                 "%s: other machines can read this page, and nobody is asked for a password",
@@ -85,24 +87,15 @@ class Serving:
     def _serve(self) -> None:
         """Run the server, in its own event loop."""
         try:
-            asyncio.run(self._run_server())
+            asyncio.run(self._server.serve(sockets=[self._listener.socket]))
         finally:
             self._started.set()
 
-    async def _run_server(self) -> None:
-        asyncio.get_running_loop().call_soon(self._watch_start)
-        await self._server.serve(sockets=[self._listener.socket])
 
-    def _watch_start(self) -> None:
-        """Tell `start` when the server has begun; uvicorn itself tells nobody."""
-        if self._server.started:
-            self._started.set()
-        else:
-            asyncio.get_running_loop().call_later(0.001, self._watch_start)
-
-
-def _make_server(application: AsgiApp, config: WebConfig) -> uvicorn.Server:
-    """Return a server for *application* that says nothing by itself."""
+def _make_server(
+    application: AsgiApp, config: WebConfig, tell: Callable[[], None]
+) -> uvicorn.Server:
+    """Return a server for *application* that says nothing by itself, but *tell*s of its start."""
     try:
         import uvicorn  # noqa: PLC0415 - only who serves needs it
     except ImportError as error:
@@ -126,4 +119,4 @@ def _make_server(application: AsgiApp, config: WebConfig) -> uvicorn.Server:
     )
     settings.load()
     settings.ssl = config.tls
-    return uvicorn.Server(settings)
+    return connections.TellingServer(settings, tell)

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import threading
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from mpmetrics.processes import Process
+    from mpmetrics.supervisor import Event
 
 _log = logging.getLogger("mpmetrics")
 
@@ -94,25 +95,21 @@ class Supervision:
         command: Sequence[str],
         environment: Mapping[str, str],
         *,
+        mask: set[int],
         compact: Callable[[], None],
         grace: float | None = None,
     ) -> None:
         """Start the command. Raises `CommandError` if that is not possible.
 
-        From here on this process ignores no signal, but acts on none either: `run` does. It has
-        to be made in the main thread, and before any other thread is.
+        It has to be made in the main thread, before any other thread is, and within `held_signals`,
+        which gives the *mask* that the command gets.
         """
         self._compact = compact
-        self._events: SimpleQueue[Any] = SimpleQueue()
+        self._events: SimpleQueue[Event] = SimpleQueue()
         self._waited = _waited_signals()
         _control(_PR_SET_CHILD_SUBREAPER, 1)
         shares_terminal = _has_terminal()
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._waited)
-        try:
-            self._process = _start(command, environment, mask, own_group=not shares_terminal)
-        except BaseException:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            raise
+        self._process = _start(command, environment, mask, own_group=not shares_terminal)
         main = self._process.pid
         self._supervisor = Supervisor(main, shares_terminal=shares_terminal, grace=grace)
         self._watch = _Watch(self._tell)
@@ -158,12 +155,12 @@ class Supervision:
 
     # -- events -----------------------------------------------------------------------------
 
-    def _tell(self, event: Any) -> None:  # noqa: ANN401 - any of the events
+    def _tell(self, event: Event) -> None:
         """Have the main thread handle *event* soon; any thread may call this."""
         self._events.put(event)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGCHLD)
 
-    def _next_events(self) -> Iterator[Any]:
+    def _next_events(self) -> Iterator[Event]:
         """Wait for a signal, or for a while; yield what has happened."""
         info = signal.sigtimedwait(self._waited, _TICK)
         now = time.monotonic()
@@ -243,6 +240,21 @@ def _waited_signals() -> frozenset[int]:
     return frozenset({*wanted, signal.SIGCHLD})
 
 
+@contextmanager
+def held_signals() -> Iterator[set[int]]:
+    """Have signals wait until somebody acts on them; yield the mask that was before.
+
+    They are let through again if the block raises. If it does not, somebody has acted on them, and
+    this process is about to end.
+    """
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _waited_signals())
+    try:
+        yield {int(number) for number in mask}
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        raise
+
+
 def _has_terminal() -> bool:
     """Tell whether this process is in the foreground of a terminal, whose keys are signals."""
     try:
@@ -268,7 +280,7 @@ _libc: Final[Any] = ctypes.CDLL(None, use_errno=True) if IS_SUPPORTED else None
 
 
 def _start(
-    command: Sequence[str], environment: Mapping[str, str], mask: set[Any], *, own_group: bool
+    command: Sequence[str], environment: Mapping[str, str], mask: set[int], *, own_group: bool
 ) -> subprocess.Popen[bytes]:
     """Start the command, which shall not outlive this process. Raises `CommandError`."""
     parent = os.getpid()
@@ -310,7 +322,7 @@ class _Watch:
     Who lives for less time than there is between two looks is not noticed.
     """
 
-    def __init__(self, tell: Callable[[Any], None]) -> None:
+    def __init__(self, tell: Callable[[Event], None]) -> None:
         self._tell = tell
         self._thread = threading.Thread(target=self._work, name="mpmetrics-watch", daemon=True)
         self._known: dict[int, Process] = {}

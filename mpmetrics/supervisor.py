@@ -15,9 +15,6 @@ from mpmetrics.wording import plural
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    Event = Any
-    Action = Any
-
 STOPPING: Final = frozenset(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGQUIT") if hasattr(signal, name)
 )
@@ -78,6 +75,9 @@ class Ticked(NamedTuple):
     now: float
 
 
+Event = Signalled | Ended | WorkerBegan | WorkerEnded | Ticked
+
+
 # -- actions ----------------------------------------------------------------------------------
 
 
@@ -106,6 +106,9 @@ class Finish(NamedTuple):
     """The server has ended like this: end in the same way."""
 
     returncode: int
+
+
+Action = Forward | KillAll | Say | Compact | Finish
 
 
 class Supervisor:

@@ -122,27 +122,15 @@ def _load(path: str) -> Any:  # noqa: ANN401 - whatever YAML has there
 
 
 def _parse(document: Any, base: str) -> WebConfig:  # noqa: ANN401 - whatever YAML has there
-    """Return what the *document* asks for."""
-    sections = _mapping("the file", document)
-    parsers: dict[str, Callable[[Mapping[str, Any]], WebConfig]] = {
-        "tls_server_config": lambda fields: _Tls(fields, base).config(),
-        "http_server_config": _http,
-        "basic_auth_users": _users,
-    }
-    config = WebConfig()
-    for section, value in sections.items():
-        if section not in parsers:
+    """Return what the *document* asks for; its paths are relative to *base*."""
+    fields: dict[str, Any] = {}
+    for section, value in _mapping("the file", document).items():
+        parse = _SECTIONS.get(section)
+        if parse is None:
             message = f"{section!r} is not supported"
             raise _FieldError(message)
-        if value is not None:
-            part = parsers[section](_mapping(section, value))
-            changed = {
-                field: getattr(part, field)
-                for field in part._fields
-                if getattr(part, field) != getattr(WebConfig(), field)
-            }
-            config = config._replace(**changed)
-    return config
+        fields |= parse(_mapping(section, value), base)
+    return WebConfig(**fields)
 
 
 def _mapping(name: str, value: Any) -> Mapping[str, Any]:  # noqa: ANN401 - whatever YAML has
@@ -155,8 +143,8 @@ def _mapping(name: str, value: Any) -> Mapping[str, Any]:  # noqa: ANN401 - what
     return value
 
 
-def _users(fields: Mapping[str, Any]) -> WebConfig:
-    """Read `basic_auth_users`."""
+def _users(fields: Mapping[str, Any], _: str) -> Mapping[str, Any]:
+    """Return what `basic_auth_users` says."""
     users = {}
     for user, hashed in fields.items():
         if not (
@@ -173,11 +161,11 @@ def _users(fields: Mapping[str, Any]) -> WebConfig:
             import bcrypt  # noqa: F401, PLC0415 - only who has users needs it
         except ImportError as error:
             raise MissingExtraError(package="bcrypt", extra="serve") from error
-    return WebConfig(users=users)
+    return {"users": users}
 
 
-def _http(fields: Mapping[str, Any]) -> WebConfig:
-    """Read `http_server_config`. HTTP/2, which is allowed by default, is never spoken here."""
+def _http(fields: Mapping[str, Any], _: str) -> Mapping[str, Any]:
+    """Return what `http_server_config` says. HTTP/2 may be allowed, it is never spoken here."""
     _refuse_unknown("http_server_config", fields, {"http2", "headers"})
     headers = []
     for name, value in _mapping("headers", fields.get("headers")).items():
@@ -189,7 +177,7 @@ def _http(fields: Mapping[str, Any]) -> WebConfig:
             raise _FieldError(message)
         if value:
             headers.append((name, value))
-    return WebConfig(headers=tuple(headers))
+    return {"headers": tuple(headers)}
 
 
 def _refuse_unknown(section: str, fields: Mapping[str, Any], known: set[str]) -> None:
@@ -216,10 +204,10 @@ class _Tls:
         self._fields = {name: value for name, value in fields.items() if value is not None}
         self._base = base
 
-    def config(self) -> WebConfig:
+    def config(self) -> Mapping[str, Any]:
         """Return the section's part of the configuration."""
         if not self._fields:
-            return WebConfig()
+            return {}
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._load_certificate(context)
         self._set_versions(context)
@@ -229,7 +217,7 @@ class _Tls:
         sans = frozenset(self._texts("client_allowed_sans"))
         if sans and context.verify_mode is not ssl.CERT_REQUIRED:
             self._refuse("client_allowed_sans", "needs RequireAndVerifyClientCert")
-        return WebConfig(tls=context, allowed_sans=sans)
+        return {"tls": context, "allowed_sans": sans}
 
     def _load_certificate(self, context: ssl.SSLContext) -> None:
         """Load certificate and key, each from a file or from the text of the field."""
@@ -352,3 +340,11 @@ def _reason(error: Exception) -> str:
     """Return what OpenSSL says, without the place in its source."""
     reason = getattr(error, "reason", None)
     return str(reason or error)
+
+
+_SECTIONS: Final[Mapping[str, Callable[[Mapping[str, Any], str], Mapping[str, Any]]]] = {
+    "tls_server_config": lambda fields, base: _Tls(fields, base).config(),
+    "http_server_config": _http,
+    "basic_auth_users": _users,
+}
+"""What each section of the file says, as fields of `WebConfig`."""

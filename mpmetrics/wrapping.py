@@ -15,7 +15,7 @@ from mpmetrics.liveness import can_tell
 from mpmetrics.processes import ProcessMetrics
 from mpmetrics.serving import Serving
 from mpmetrics.sources import DirectorySource, RegistrySource
-from mpmetrics.supervision import IS_SUPPORTED, Supervision
+from mpmetrics.supervision import IS_SUPPORTED, Supervision, held_signals
 from mpmetrics.workplace import Workplace, given_workplace, private_workplace, sweep
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def run_wrapped(command: Sequence[str], make_page: MakePage, wrap: Wrap, tell: T
     """
     if not IS_SUPPORTED:
         raise CommandError(command[0], "wrapping a server needs Linux", _UNSUPPORTED)
-    with ExitStack() as stack:
+    # From the first thing that would be left behind until the end, signals are the server's.
+    with held_signals() as mask, ExitStack() as stack:
         place = _workplace(wrap)
         stack.callback(_leave, place, wrap, tell)
         # It starts a process to find out: that has to be over before we wait for any child.
@@ -76,8 +77,9 @@ def run_wrapped(command: Sequence[str], make_page: MakePage, wrap: Wrap, tell: T
         page = make_page([directory, RegistrySource(own, name="run")])
         serving = Serving(page, wrap.listen, web_config=wrap.web_config)
         stack.callback(serving.stop)
+        environment = _environment(place.path)
         supervision = Supervision(
-            command, _environment(place.path), compact=housekeeper.want, grace=wrap.grace
+            command, environment, mask=mask, compact=housekeeper.want, grace=wrap.grace
         )
         own.collectors.append(supervision)
         tell(f"listening on {serving.address}")

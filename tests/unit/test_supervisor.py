@@ -143,11 +143,13 @@ def test_what_the_warning_says() -> None:
     supervisor = Supervisor(7)
     for pid in range(4):
         supervisor.handle(WorkerEnded(pid, 1.0, 0.0, 3))
-    (_, said) = supervisor.handle(WorkerEnded(4, 1.0, 0.0, 3))
-    assert said.text == (
-        "5 workers have ended within 10 s of their start, the last with status 3; see what the "
-        "server itself says"
-    )
+    assert list(supervisor.handle(WorkerEnded(4, 1.0, 0.0, 3))) == [
+        Compact(),
+        Say(
+            "5 workers have ended within 10 s of their start, the last with status 3; see what the "
+            "server itself says"
+        ),
+    ]
 
 
 def test_restarts_are_counted() -> None:

@@ -2,7 +2,8 @@
 
 Passwords are compared with bcrypt hashes, which is slow on purpose. So a pair that was right once
 is remembered, as a keyed hash, and a scrape is not delayed each time. A user that does not exist
-costs as much time as a wrong password.
+costs as much time as a wrong password. Whoever guesses keeps one thread busy, which pages do not
+need.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import base64
 import binascii
 import hashlib
 import secrets
-import threading
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ _REMEMBERED: Final = 100
 _LONGEST_PASSWORD: Final = 72
 """Bytes of a password that bcrypt looks at; newer releases refuse longer ones."""
 
-# The hash of a password that nobody has, with the usual cost.
-_NOBODY: Final = b"$2b$10$oikozo9WpGSVKgvidQ7pHeTdg4CT9yDvTuXpXtLvSsPjKufnqyjG2"
+# Of a hash, which begins with the algorithm: $2b$10$ and so on.
+_COST: Final = slice(4, 6)
 
 
 class Users:
@@ -39,28 +40,33 @@ class Users:
         self._users = users
         self._key = secrets.token_bytes(32)
         self._right: OrderedDict[bytes, None] = OrderedDict()
-        # One hash at a time: whoever guesses may use one processor, not all.
-        self._lock = threading.Lock()
+        self._costliest = max(users.values(), key=lambda hashed: hashed[_COST], default=b"")
+        # One hash at a time: whoever guesses may use one processor, not all. And not in the pool
+        # of the event loop, where pages would have to wait until all the guesses are judged.
+        self._hasher = ThreadPoolExecutor(1, thread_name_prefix="mpmetrics-password")
 
     def knows(self, user: str, password: bytes) -> bool:
         """Tell whether this has been found right before."""
         return self._digest(user, password) in self._right
 
-    def check(self, user: str, password: bytes) -> bool:
+    async def check(self, user: str, password: bytes) -> bool:
         """Tell whether *password* is that of *user*. Takes a tenth of a second, or more."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._hasher, self._check, user, password)
+
+    def _check(self, user: str, password: bytes) -> bool:
         import bcrypt  # noqa: PLC0415 - only who has users needs it
 
-        with self._lock:
-            if self.knows(user, password):
-                return True
-            hashed = self._users.get(user)
-            is_right = bcrypt.checkpw(password[:_LONGEST_PASSWORD], hashed or _NOBODY)
-            if not (is_right and hashed):
-                return False
-            self._right[self._digest(user, password)] = None
-            if len(self._right) > _REMEMBERED:
-                self._right.popitem(last=False)
+        if self.knows(user, password):
             return True
+        hashed = self._users.get(user)
+        is_right = bcrypt.checkpw(password[:_LONGEST_PASSWORD], hashed or self._costliest)
+        if not (is_right and hashed):
+            return False
+        self._right[self._digest(user, password)] = None
+        if len(self._right) > _REMEMBERED:
+            self._right.popitem(last=False)
+        return True
 
     def _digest(self, user: str, password: bytes) -> bytes:
         text = b"%d:%b%b" % (len(user.encode()), user.encode(), password)
@@ -108,7 +114,7 @@ async def _is_let_in(users: Users, scope: dict[str, Any]) -> bool:
     credentials = parse_authorization(given[0].decode("latin-1")) if len(given) == 1 else None
     if credentials is None:
         return False
-    return users.knows(*credentials) or await asyncio.to_thread(users.check, *credentials)
+    return users.knows(*credentials) or await users.check(*credentials)
 
 
 async def _turn_away(send: Send) -> None:

@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 from base64 import b64encode
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -339,6 +339,49 @@ def test_passwords(directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
             assert fetch(server.address + path, headers=basic("alice", "geheim:ü")).status == 200
         assert len(checked) == 3
         assert fetch(server.address + "/-/healthy").status == 401
+
+
+def test_an_unknown_user_costs_as_much_as_a_wrong_password(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody learns from the time of an answer who there is; not even one's password helps."""
+    cheap, costly = (bcrypt.hashpw(b"right", bcrypt.gensalt(cost)) for cost in (4, 5))
+    users = f"basic_auth_users:\n  alice: {cheap.decode()}\n  bob: {costly.decode()}\n"
+    compared = []
+    check = bcrypt.checkpw
+
+    def kept(password: bytes, hashed: bytes) -> bool:
+        compared.append(hashed)
+        return check(password, hashed)
+
+    monkeypatch.setattr(bcrypt, "checkpw", kept)
+    with serving(directory, web_config=web_config(tmp_path, users)) as server:
+        for user, password in (("bob", "wrong"), ("nobody", "wrong"), ("nobody", "right")):
+            assert fetch(server.address, headers=basic(user, password)).status == 401
+    assert compared == [costly] * 3
+
+
+def test_who_guesses_does_not_hold_up_scrapes(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While more guesses are being judged than there are threads, who is known is answered."""
+    hashed = bcrypt.hashpw(b"right", bcrypt.gensalt(4)).decode()
+    config = web_config(tmp_path, f"basic_auth_users:\n  alice: {hashed}\n")
+    guesses = (os.cpu_count() or 1) + 10
+    over = threading.Event()
+    with serving(directory, web_config=config) as server, ExitStack() as stack:
+        stack.callback(over.set)
+        assert fetch(server.address, headers=basic("alice", "right")).status == 200
+        monkeypatch.setattr(bcrypt, "checkpw", lambda *_: over.wait(PATIENCE) and False)
+        parts = urlsplit(server.address)
+        for number in range(guesses):
+            guess = http.client.HTTPConnection(parts.netloc, timeout=PATIENCE)
+            stack.callback(guess.close)
+            guess.request("GET", "/metrics", headers=basic("alice", f"guess {number}"))
+        url = server.address + "/metrics"
+        # None of them is known to have arrived; but a few answers later all of them have.
+        for _ in range(guesses):
+            assert fetch(url, headers=basic("alice", "right")).status == 200
 
 
 def test_added_headers(directory: Path, tmp_path: Path) -> None:

@@ -6,15 +6,19 @@ that does not read its response. Both are what a hostile client does with hundre
 
 from __future__ import annotations
 
+import asyncio
+import socket
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 if TYPE_CHECKING:
-    import asyncio
-    import socket
+    import ssl
     from collections.abc import Callable
+
+    from typing_extensions import Self
 
 REQUEST_SECONDS: Final = 10.0
 """Time that a client has to send the head of a request."""
@@ -46,6 +50,48 @@ class TellingServer(uvicorn.Server):
         self._tell()
 
 
+class BoundedSocket(socket.socket):
+    """A listening socket that accepts `CONNECTIONS` at once and closes further ones.
+
+    It counts what the protocol is not told of: connections whose TLS handshake is not over.
+    """
+
+    @classmethod
+    def of(cls, listener: socket.socket) -> Self:
+        """Return another handle of *listener*, to be closed by itself."""
+        bounded = cls(fileno=listener.dup().detach())
+        bounded._accepted = weakref.WeakSet()
+        return bounded
+
+    _accepted: weakref.WeakSet[socket.socket]
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Accept a connection. Raises `ConnectionAbortedError` when it is one too many."""
+        connection, address = super().accept()
+        if sum(each.fileno() >= 0 for each in self._accepted) >= CONNECTIONS:
+            connection.close()
+            # What the system says of clients that have gone: asyncio goes on to the next.
+            raise ConnectionAbortedError
+        self._accepted.add(connection)
+        return connection, address
+
+
+class ImpatientLoop(asyncio.SelectorEventLoop):
+    """An event loop whose servers give a client `REQUEST_SECONDS` for its TLS handshake."""
+
+    async def create_server(  # type: ignore[override]
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        *args: Any,  # noqa: ANN401 - as uvicorn calls it
+        ssl: ssl.SSLContext | None = None,
+        **options: Any,  # noqa: ANN401 - as uvicorn calls it
+    ) -> asyncio.Server:
+        """Create a server; uvicorn has no setting for this limit, and asyncio's is a minute."""
+        if ssl is not None:
+            options["ssl_handshake_timeout"] = REQUEST_SECONDS
+        return await super().create_server(protocol_factory, *args, ssl=ssl, **options)
+
+
 class BoundedConnection(H11Protocol):
     """A connection with a time limit for whatever it is waiting for.
 
@@ -60,12 +106,12 @@ class BoundedConnection(H11Protocol):
         self._is_half_closed = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a request, if there is room for the connection at all."""
+        """Begin to wait for a request, if the client may make one."""
         super().connection_made(transport)
-        if len(self.connections) > CONNECTIONS or not self._is_allowed(transport):
-            transport.abort()
-        else:
+        if self._is_allowed(transport):
             self._give(REQUEST_SECONDS)
+        else:
+            transport.abort()
 
     def _is_allowed(self, transport: asyncio.Transport) -> bool:
         """Tell whether the client's certificate has one of the names that are let in."""

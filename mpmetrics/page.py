@@ -87,6 +87,11 @@ class Page:
         reasons = [(source.path, why_unusable(source.path)) for source in directories]
         return [f"{path}: {why}" for path, why in reasons if why]
 
+    def give_up_waiting(self) -> None:
+        """Have a scrape that waits for a late source go on with what there is."""
+        for each in self._punctual:
+            each.give_up()
+
     def families(self) -> list[Metric]:
         """Scrape all sources and return the families of the page, sorted by name."""
         return [_labelled(family, self._labels) for family in self._gather()]

@@ -29,14 +29,16 @@ class _Asking:
 
     def __init__(self) -> None:
         self.begun = time.monotonic()
-        self.done = threading.Event()
-        self.gathered = Gathered(())
+        self.over = threading.Event()
+        """Set when there is an answer, or nobody shall wait for it any more."""
+        self.gathered: Gathered | None = None
 
     @property
     def was_good(self) -> bool:
-        """Whether it is over and the source has not failed."""
-        failed = any(problem.reason in NOT_UP for problem in self.gathered.problems)
-        return self.done.is_set() and not failed
+        """Whether there is an answer and the source has not failed."""
+        if self.gathered is None:
+            return False
+        return not any(problem.reason in NOT_UP for problem in self.gathered.problems)
 
 
 class Punctual:
@@ -62,7 +64,7 @@ class Punctual:
     def ask(self) -> None:
         """Begin to gather, unless it is still going on since the last time."""
         self._asked = time.monotonic()
-        if self._asking is None or self._asking.done.is_set():
+        if self._asking is None or self._asking.gathered is not None:
             self._asking = _Asking()
             # It may hang for ever: that must not keep the process from ending.
             threading.Thread(
@@ -71,19 +73,26 @@ class Punctual:
 
     def _run(self, asking: _Asking) -> None:
         asking.gathered = self._gather()
-        asking.done.set()
+        asking.over.set()
         if asking.was_good:
             self._last = asking
+
+    def give_up(self) -> None:
+        """Have whoever waits for the source wait no longer; it is late."""
+        if self._asking is not None:
+            self._asking.over.set()
 
     def answer(self) -> Answer:
         """Wait until the time is over that began with `ask`; return what there is by then."""
         asking, last = self._asking, self._last
         deadline = self._asked + self._timeout
-        if asking is not None and asking.done.wait(max(0.0, deadline - time.monotonic())):
-            is_new = asking.begun >= self._asked
-            return Answer(asking.gathered, 0.0 if is_new else self._asked - asking.begun)
+        if asking is not None:
+            asking.over.wait(max(0.0, deadline - time.monotonic()))
+            if asking.gathered is not None:
+                is_new = asking.begun >= self._asked
+                return Answer(asking.gathered, 0.0 if is_new else self._asked - asking.begun)
         detail = f"no answer within {self._timeout:g} s"
-        if last is None:
+        if last is None or last.gathered is None:
             return Answer(Gathered((), [Problem(self._name, "source_failed", detail)]))
         late = Problem(self._name, "source_late", f"{detail}; what it gave last is served")
         return Answer(last.gathered._replace(problems=[late]), time.monotonic() - last.begun)

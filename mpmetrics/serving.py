@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     import uvicorn
 
     from mpmetrics.page import Page
-    from mpmetrics.server import AsgiApp
+    from mpmetrics.server import AsgiApp, Receive, Send
 
 _log = logging.getLogger("mpmetrics")
 
 _GRACE: Final = 2
-"""Seconds that open requests have at the end."""
+"""Seconds that open requests have at the end; after half of them late sources are given up."""
 
 
 class Serving:
@@ -42,9 +42,10 @@ class Serving:
     ) -> None:
         """Open the socket; nothing is answered before `start`."""
         config = web_config or WebConfig()
-        application = guarded(make_asgi_site(page), config.users, config.headers)
+        application = _reported(guarded(make_asgi_site(page), config.users, config.headers))
         self._started = threading.Event()
         self._server = _make_server(application, config, self._started.set)
+        self._page = page
         self._listener = Listener(listen)
         self._scheme = "https" if config.tls else "http"
         self._thread = threading.Thread(target=self._serve, name="mpmetrics-http", daemon=True)
@@ -68,6 +69,8 @@ class Serving:
         """Finish what is being answered, within seconds, and close the socket."""
         self._server.should_exit = True
         if self._thread.ident is not None:
+            self._thread.join(_GRACE / 2)
+            self._page.give_up_waiting()
             self._thread.join(2 * _GRACE)
         self._listener.close()
 
@@ -86,10 +89,40 @@ class Serving:
 
     def _serve(self) -> None:
         """Run the server, in its own event loop."""
+        from mpmetrics import connections  # noqa: PLC0415 - it imports uvicorn
+
+        loop = connections.ImpatientLoop()
         try:
-            asyncio.run(self._server.serve(sockets=[self._listener.socket]))
+            listener = connections.BoundedSocket.of(self._listener.socket)
+            loop.run_until_complete(self._server.serve(sockets=[listener]))
+            for connection in list(self._server.server_state.connections):
+                connection.transport.abort()
+            loop.run_until_complete(_finish())
         finally:
+            loop.close()
             self._started.set()
+
+
+def _reported(application: AsgiApp) -> AsgiApp:
+    """Return *application* with a line in the log for a request that it fails to answer."""
+
+    async def reported(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        try:
+            await application(scope, receive, send)
+        except Exception as error:
+            _log.error("%s: %s: %s", scope.get("path", ""), type(error).__name__, error)
+            raise
+
+    return reported
+
+
+async def _finish() -> None:
+    """End what is still being done for nobody, as `asyncio.run` does, which makes its own loop."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_default_executor()
 
 
 def _make_server(
@@ -109,7 +142,7 @@ def _make_server(
         ws="none",
         lifespan="off",
         log_config=None,
-        log_level="error",
+        log_level="critical",  # its errors are tracebacks, of clients cut off at the end, too
         access_log=False,
         server_header=False,
         proxy_headers=False,

@@ -10,16 +10,22 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
+import trustme
 
 from mpmetrics import Page, connections
 from mpmetrics.serving import Serving
+from mpmetrics.webconfig import WebConfig, read_web_config
 from tests.servers import fetch
 from tests.workers import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 LINES = 40_000
+
+# More than the buffers of a connection hold, in few lines, so that it is soon made.
+LARGE = "".join(f'big{{n="{number}{"x" * 16_000}"}} 1\n' for number in range(2_000))
 
 
 @contextmanager
@@ -204,6 +210,62 @@ def test_half_a_connection() -> None:
         connection.sendall(GET + b"Connection: close\r\n\r\n")
         connection.shutdown(socket.SHUT_WR)
         assert b"200 OK" in read_to_end(connection)
+
+
+def test_a_client_that_does_not_read_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    """It is cut off, and not a word is lost about it."""
+    server = Serving(Page([lambda: LARGE]), "127.0.0.1:0")
+    server.start()
+    try:
+        with connect(server) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 12)
+            connection.sendall(GET + b"\r\n")
+            assert connection.recv(1)
+            server.stop()
+            assert not server._thread.is_alive()
+    finally:
+        server.stop()
+    assert caplog.records == []
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> WebConfig:
+    """Return a configuration with a certificate."""
+    certificate = trustme.CA().issue_cert("127.0.0.1")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    path = tmp_path / "web.yml"
+    path.write_text("tls_server_config: {cert_file: cert.pem, key_file: key.pem}")
+    return read_web_config(path)
+
+
+def test_too_many_connections_without_a_handshake(
+    monkeypatch: pytest.MonkeyPatch, tls: WebConfig
+) -> None:
+    """Who only connects takes up room, too; where there is none, it is closed at once."""
+    monkeypatch.setattr(connections, "CONNECTIONS", 5)
+    server = Serving(Page([]), "127.0.0.1:0", web_config=tls)
+    server.start()
+    try:
+        with ExitStack() as stack:
+            for _ in range(5):
+                stack.enter_context(connect(server))
+            with connect(server) as refused:
+                assert read_to_end(refused) == b""
+    finally:
+        server.stop()
+
+
+def test_a_handshake_that_never_ends(monkeypatch: pytest.MonkeyPatch, tls: WebConfig) -> None:
+    """It has the time of a request."""
+    monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.1)
+    server = Serving(Page([]), "127.0.0.1:0", web_config=tls)
+    server.start()
+    try:
+        with connect(server) as connection:
+            assert read_to_end(connection) == b""
+    finally:
+        server.stop()
 
 
 def test_too_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:

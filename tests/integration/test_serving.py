@@ -10,7 +10,8 @@ import socket
 import ssl
 import threading
 from base64 import b64encode
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -220,6 +221,23 @@ def test_a_unix_socket(directory: Path, tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs unix sockets")
+def test_a_unix_socket_of_a_server_that_hangs(tmp_path: Path) -> None:
+    """It is in use, although its server accepts nobody; that is known without waiting in line."""
+    path = str(tmp_path / "socket")
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(path)
+        listener.listen(0)
+        with suppress(BlockingIOError):
+            while True:
+                client = stack.enter_context(socket.socket(socket.AF_UNIX))
+                client.settimeout(0)
+                client.connect(path)
+        with pytest.raises(ListenError, match="in use"):
+            Serving(Page([]), f"unix:{path}")
+
+
 def test_what_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
     """Whoever mistypes a path loses no file."""
     path = tmp_path / "precious"
@@ -418,6 +436,34 @@ def test_many_requests_leave_nothing_behind(directory: Path) -> None:
         assert threads <= during[0] + (os.cpu_count() or 1) + 4
         assert descriptors <= during[1] + 2
     assert held()[1] == before[1]
+
+
+def test_the_end_does_not_wait_for_a_late_source(caplog: pytest.LogCaptureFixture) -> None:
+    """A scrape that is being answered at the end is answered, with what there is by then."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow() -> str:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        return "slow 1\n"
+
+    server = Serving(Page([slow, lambda: "quick 1\n"], timeout=PATIENCE), "127.0.0.1:0")
+    server.start()
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            scrape = pool.submit(fetch, server.address + "/metrics")
+            assert begun.wait(PATIENCE)
+            server.stop()
+            answer = scrape.result(PATIENCE)
+        assert not server._thread.is_alive()
+        assert not go_on.is_set()
+    finally:
+        go_on.set()
+        server.stop()
+    assert answer.status == 200
+    assert b"quick 1.0\n" in answer.body
+    assert b'mpmetrics_source_up{source="slow"} 0.0\n' in answer.body
+    assert {record.name for record in caplog.records} == {"mpmetrics"}
 
 
 def test_overlapping_scrapes_share_one_collection() -> None:

@@ -1,4 +1,6 @@
-"""What a client accepts: the `Accept` and `Accept-Encoding` headers of a scrape (RFC 9110).
+"""What a client accepts: formats, compression and waiting time, in the headers of a scrape.
+
+`Accept` and `Accept-Encoding` are those of RFC 9110.
 
 Prometheus lists several formats with falling quality values, each with a version and, since 3.0,
 an escaping scheme (https://prometheus.io/docs/instrumenting/content_negotiation/). A client that
@@ -16,6 +18,11 @@ if TYPE_CHECKING:
 
 _OPENMETRICS_VERSIONS: Final = ("", "1.0.0")
 _TEXT_VERSIONS: Final = ("", "0.0.4", "1.0.0")
+
+_SENDING_SECONDS: Final = 0.5
+"""What is left of a client's time to send it the page."""
+
+_SENSIBLE_SECONDS: Final = 1.0
 
 
 class _Range(NamedTuple):
@@ -43,6 +50,20 @@ def accepts_gzip(accept_encoding: str | None) -> bool:
     """Tell whether the `Accept-Encoding` header allows gzip."""
     qualities = {accepted.name: accepted.quality for accepted in _ranges(accept_encoding or "")}
     return qualities.get("gzip", qualities.get("*", 0.0)) > 0
+
+
+def time_limit(scrape_timeout: str | None) -> float | None:
+    """Return the seconds that a page may take, None where the client does not say.
+
+    `X-Prometheus-Scrape-Timeout-Seconds` is when Prometheus gives up, so the page has to be
+    there earlier; by half a second, as with other exporters. What is no sensible time is passed
+    over: scrapes share what is gathered, and nobody shall make it useless for the others.
+    """
+    try:
+        seconds = float(scrape_timeout or "nan")
+    except ValueError:
+        return None
+    return max(seconds - _SENDING_SECONDS, seconds / 2) if seconds >= _SENSIBLE_SECONDS else None
 
 
 def _openmetrics(parameters: Mapping[str, str]) -> Format | None:

@@ -100,15 +100,20 @@ class Page:
         """Scrape all sources and return the page: text format 0.0.4, or OpenMetrics 1.0."""
         return self.write(Format(openmetrics=openmetrics))
 
-    def write(self, form: Format, names: Collection[str] = ()) -> bytes:
-        """Return the page in the given format; with *names* only those samples or families."""
-        families = _restricted(self._gather(), names)
+    def write(
+        self, form: Format, names: Collection[str] = (), *, within: float | None = None
+    ) -> bytes:
+        """Return the page in the given format; with *names* only those samples or families.
+
+        A page with a timeout waits only *within* seconds for its sources, if that is less.
+        """
+        families = _restricted(self._gather(within), names)
         return write(families, form._replace(labels=self._labels))
 
-    def _gather_now(self) -> list[Metric]:
+    def _gather_now(self, within: float | None = None) -> list[Metric]:
         """Scrape all sources, join them, add what is known about the scrape, and filter."""
         start = time.perf_counter()
-        gathered = list(zip(self.sources, self._answers(), strict=True))
+        gathered = list(zip(self.sources, self._answers(within), strict=True))
         union = unite(
             Contribution(source.name, source.in_process, answer.gathered.families)
             for source, answer in gathered
@@ -123,13 +128,13 @@ class Page:
         ).families
         return [each for each in everything if self._filter.accepts(each.name, each.type)]
 
-    def _answers(self) -> list[Answer]:
-        """Return what each source has, or had."""
+    def _answers(self, within: float | None) -> list[Answer]:
+        """Return what each source has, or had, *within* so many seconds."""
         if not self._punctual:
             return [Answer(self._ask(source)) for source in self.sources]
         for each in self._punctual:
             each.ask()
-        return [each.answer() for each in self._punctual]
+        return [each.answer(within) for each in self._punctual]
 
     def _ask(self, source: Source) -> Gathered:
         """Gather one source; an exception becomes a problem."""

@@ -44,7 +44,8 @@ class _Asking:
 class Punctual:
     """A source that is asked in the background, by at most one thread at a time.
 
-    One caller at a time: it calls `ask`, and then `answer`, which waits *timeout* seconds.
+    One caller at a time: it calls `ask`, and then `answer`, which waits *timeout* seconds at
+    the most.
     """
 
     def __init__(self, name: str, gather: Callable[[], Gathered], timeout: float) -> None:
@@ -82,16 +83,21 @@ class Punctual:
         if self._asking is not None:
             self._asking.over.set()
 
-    def answer(self) -> Answer:
-        """Wait until the time is over that began with `ask`; return what there is by then."""
+    def answer(self, within: float | None = None) -> Answer:
+        """Wait until the time is over that began with `ask`; return what there is by then.
+
+        The time is the timeout, or *within* seconds if that is less.
+        """
         asking, last = self._asking, self._last
-        deadline = self._asked + self._timeout
+        patience = self._timeout if within is None else min(within, self._timeout)
+        deadline = self._asked + patience
         if asking is not None:
             asking.over.wait(max(0.0, deadline - time.monotonic()))
             if asking.gathered is not None:
                 is_new = asking.begun >= self._asked
                 return Answer(asking.gathered, 0.0 if is_new else self._asked - asking.begun)
-        detail = f"no answer within {self._timeout:g} s"
+        # The same for all clients, whatever time they have, or it would be new each time.
+        detail = f"no answer within {self._timeout:g} s, or what time the client has"
         if last is None or last.gathered is None:
             return Answer(Gathered((), [Problem(self._name, "source_failed", detail)]))
         late = Problem(self._name, "source_late", f"{detail}; what it gave last is served")

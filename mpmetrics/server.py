@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qs
 
-from mpmetrics.negotiation import accepts_gzip, choose_format
+from mpmetrics.negotiation import accepts_gzip, choose_format, time_limit
 from mpmetrics.wording import one_line
 
 if TYPE_CHECKING:
@@ -36,12 +36,16 @@ _GZIP_LEVEL: Final = 1
 
 
 class Request(NamedTuple):
-    """What matters of a request for a page: method, query string and two headers."""
+    """What matters of a request for a page: method, query string and three headers.
+
+    The last one is `X-Prometheus-Scrape-Timeout-Seconds`.
+    """
 
     method: str
     query: str
     accept: str
     accept_encoding: str
+    scrape_timeout: str
 
 
 class Response(NamedTuple):
@@ -58,7 +62,8 @@ def respond(page: Page, request: Request) -> Response:
     if refusal is not None:
         return refusal
     form = choose_format(request.accept)
-    body = page.write(form, parse_qs(request.query).get("name[]", ()))
+    names = parse_qs(request.query).get("name[]", ())
+    body = page.write(form, names, within=time_limit(request.scrape_timeout))
     headers = [("Content-Type", form.content_type), ("Vary", "Accept, Accept-Encoding")]
     if accepts_gzip(request.accept_encoding):
         body = gzip.compress(body, _GZIP_LEVEL)
@@ -140,6 +145,7 @@ def make_wsgi_app(page: Page) -> WsgiApp:
             environ.get("QUERY_STRING", ""),
             environ.get("HTTP_ACCEPT", ""),
             environ.get("HTTP_ACCEPT_ENCODING", ""),
+            environ.get("HTTP_X_PROMETHEUS_SCRAPE_TIMEOUT_SECONDS", ""),
         )
         status, headers, body = respond(page, request)
         start_response(f"{status.value} {status.phrase}", headers)
@@ -175,6 +181,7 @@ def _asgi(answer: Answer) -> AsgiApp:
             scope.get("query_string", b"").decode("latin-1"),
             headers.get(b"accept", ""),
             headers.get(b"accept-encoding", ""),
+            headers.get(b"x-prometheus-scrape-timeout-seconds", ""),
         )
         status, response_headers, body = await flights.response(scope.get("path", ""), request)
         raw = [(name.lower().encode(), value.encode()) for name, value in response_headers]

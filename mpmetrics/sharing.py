@@ -17,10 +17,11 @@ _Result = TypeVar("_Result")
 class SharedCall(Generic[_Result]):
     """A function that is never called twice at once.
 
-    Whoever calls while it runs waits for that run, and gets its result or its exception.
+    Whoever calls while it runs waits for that run, and gets its result or its exception,
+    whatever the arguments are.
     """
 
-    def __init__(self, function: Callable[[], _Result]) -> None:
+    def __init__(self, function: Callable[..., _Result]) -> None:
         """Share the calls of *function*."""
         self._function = function
         self._lock = threading.Lock()
@@ -32,19 +33,19 @@ class SharedCall(Generic[_Result]):
         self._lock = threading.Lock()
         self._running = None
 
-    def __call__(self) -> _Result:
-        """Call the function, or wait for whoever does."""
+    def __call__(self, *arguments: object) -> _Result:
+        """Call the function with the *arguments*, or wait for whoever does."""
         with self._lock:
             running = self._running
             mine: Future[_Result] = Future()
             if running is None:
                 self._running = mine
-        return self._run(mine) if running is None else running.result()
+        return self._run(mine, arguments) if running is None else running.result()
 
-    def _run(self, mine: Future[_Result]) -> _Result:
+    def _run(self, mine: Future[_Result], arguments: tuple[object, ...]) -> _Result:
         """Call the function for everybody who waits for *mine*."""
         try:
-            result = self._function()
+            result = self._function(*arguments)
         except BaseException as error:
             self._running = None
             mine.set_exception(error)

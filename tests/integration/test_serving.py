@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 import threading
+import time
 from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -436,6 +437,33 @@ def test_many_requests_leave_nothing_behind(directory: Path) -> None:
         assert threads <= during[0] + (os.cpu_count() or 1) + 4
         assert descriptors <= during[1] + 2
     assert held()[1] == before[1]
+
+
+@pytest.mark.parametrize("within", ["1", "1.0"])
+def test_the_scrape_timeout_of_the_client_is_a_limit(within: str) -> None:
+    """Who gives up before the sources are given up gets a page in time, and the next one, too."""
+    go_on = threading.Event()
+
+    def slow() -> str:
+        assert go_on.wait(PATIENCE)
+        return "slow 1\n"
+
+    server = Serving(Page([slow, lambda: "quick 1\n"], timeout=PATIENCE), "127.0.0.1:0")
+    server.start()
+    try:
+        url = server.address + "/metrics"
+        header = "X-Prometheus-Scrape-Timeout-Seconds"
+        begun = time.monotonic()
+        body = fetch(url, headers={header: within}).body
+        # Much less than the sources have, with much to spare for a loaded machine.
+        assert 0.5 <= time.monotonic() - begun < PATIENCE / 2
+        assert b"quick 1.0\n" in body
+        assert b'mpmetrics_source_up{source="slow"} 0.0\n' in body
+        go_on.set()
+        assert b"slow 1.0\n" in fetch(url, headers={header: "nonsense"}).body
+    finally:
+        go_on.set()
+        server.stop()
 
 
 def test_the_end_does_not_wait_for_a_late_source(caplog: pytest.LogCaptureFixture) -> None:

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mpmetrics import Page
+from mpmetrics.exposition import Format
 from mpmetrics.sharing import SharedCall
 from mpmetrics.sources import TextSource
 from tests.workers import PATIENCE
@@ -93,6 +94,17 @@ def test_a_source_that_was_never_there_in_time(slow: Slow) -> None:
     assert "slow" not in now
     assert "mpmetrics_source_age_seconds slow" not in now
     assert now["mpmetrics_problems_total source_failed"] == 1.0
+
+
+def test_lateness_is_one_problem_for_all_clients(slow: Slow) -> None:
+    """How long each of them waits does not make it another one."""
+    page = Page([TextSource(slow, "slow")], timeout=PATIENCE)
+    values(page)
+    slow.free.clear()
+    for seconds in (0.01, 0.02, 0.03):
+        page.write(Format(), within=seconds)
+    text = page.write(Format(), within=0.01).decode()
+    assert 'mpmetrics_problems_total{reason="source_late"} 1.0\n' in text
 
 
 def test_a_source_that_hangs_costs_one_thread(slow: Slow) -> None:

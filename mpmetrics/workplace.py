@@ -29,6 +29,9 @@ PREFIX: Final = "mpmetrics-run-"
 
 _LOCK: Final = f"{OWN_PREFIX}run.lock"
 
+_KEPT: Final = f"{OWN_PREFIX}run.kept"
+"""What lies in a directory that somebody wants to keep: nobody sweeps that."""
+
 _MEMORY: Final = "/dev/shm"  # noqa: S108 - where tmpfs is, not a file
 _ENOUGH: Final = 64 << 20
 """Bytes that have to be free on a tmpfs: a thousand files of workers, as they begin."""
@@ -57,8 +60,11 @@ class Workplace(NamedTuple):
         return stays
 
 
-def private_workplace() -> Workplace:
-    """Make a directory for one run, where there is room. Raises `WorkplaceError`."""
+def private_workplace(*, keep: bool = False) -> Workplace:
+    """Make a directory for one run, where there is room. Raises `WorkplaceError`.
+
+    With *keep*, no other run removes it, whatever becomes of this one.
+    """
     base = _base()
     for _ in range(_ATTEMPTS):
         try:
@@ -67,7 +73,10 @@ def private_workplace() -> Workplace:
             raise WorkplaceError(base, error.strerror or str(error)) from error
         # Whoever sweeps may have been quicker than our lock.
         with suppress(WorkplaceError):
-            return Workplace(path, _locked(path), is_ours=True)
+            place = Workplace(path, _locked(path), is_ours=True)
+            if keep:
+                os.close(os.open(os.path.join(path, _KEPT), os.O_WRONLY | os.O_CREAT, 0o600))
+            return place
     raise WorkplaceError(base, "new directories vanish from it")
 
 
@@ -105,7 +114,7 @@ def _swept(base: str) -> Iterator[str]:
         return
     for path in sorted(os.path.join(base, name) for name in names):
         with suppress(OSError, WorkplaceError):
-            if not _is_private(path):
+            if not _is_private(path) or os.path.lexists(os.path.join(path, _KEPT)):
                 continue
             place = Workplace(path, _locked(path), is_ours=True)
             if not place.leave(keep=False):

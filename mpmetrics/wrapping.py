@@ -108,7 +108,7 @@ def _workplace(wrap: Wrap) -> Workplace:
     sweep()
     if wrap.directory:
         return given_workplace(wrap.directory, fresh=wrap.fresh)
-    return private_workplace()
+    return private_workplace(keep=wrap.keep)
 
 
 def _leave(place: Workplace, wrap: Wrap, tell: Tell) -> None:

@@ -1,0 +1,1 @@
+"""vLLM, LMCache and Dynamo on one correct page."""

@@ -135,13 +135,26 @@ class MergedFamily(Metric):
         self.type = template.type
         self._template = template
         self._values = values
+        self._labels: Labels = ()
         self._samples: list[Sample] | None = None
+
+    def with_labels(self, labels: Labels) -> MergedFamily:
+        """Return the family with *labels* added to each sample that lacks them."""
+        family = MergedFamily(self._template, self._values)
+        family._labels = _together(labels, self._labels)
+        return family
 
     @property
     def samples(self) -> list[Sample]:
         """The samples, a list that belongs to the caller."""
         if self._samples is None:
-            self._samples = self._template.samples(self._values)
+            samples = self._template.samples(self._values)
+            added = dict(self._labels)
+            self._samples = (
+                [sample._replace(labels={**added, **sample.labels}) for sample in samples]
+                if added
+                else samples
+            )
         return self._samples
 
     @samples.setter
@@ -155,4 +168,11 @@ class MergedFamily(Metric):
 
     def text(self, form: Format) -> str:
         """Return the family's lines in the given format."""
+        if self._labels:
+            form = form._replace(labels=_together(form.labels, self._labels))
         return self._template.text(self._values, form)
+
+
+def _together(labels: Labels, stronger: Labels) -> Labels:
+    """Return both sorted by name; of two with one name the *stronger*."""
+    return tuple(sorted({**dict(labels), **dict(stronger)}.items()))

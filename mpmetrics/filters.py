@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mpmetrics.series import Labels
 
-    Prefixes = str | Iterable[str] | None
+    Prefixes = str | Iterable[str | Iterable[str]] | None
 
 _LABEL_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _RESERVED_LABELS: Final = {
@@ -49,8 +49,13 @@ class PrefixFilter(NamedTuple):
 
 
 def _prefixes(given: Prefixes) -> tuple[str, ...]:
-    """Return the prefixes as a tuple. Raises `FilterError`."""
-    prefixes = (given,) if isinstance(given, str) else tuple(given or ())
+    """Return the prefixes as a tuple; several may stand for one. Raises `FilterError`."""
+    several = (given,) if isinstance(given, str) else tuple(given or ())
+    prefixes = tuple(
+        prefix
+        for each in several
+        for prefix in (each if isinstance(each, tuple | list | set | frozenset) else (each,))
+    )
     for prefix in prefixes:
         if not isinstance(prefix, str) or not prefix:
             message = f"not a prefix to filter by: {prefix!r}"

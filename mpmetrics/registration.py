@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    Prefixes = str | Iterable[str] | None
+    Prefixes = str | Iterable[str | Iterable[str]] | None
     Mode = Literal["shared", "isolated", "in_process"]
 
 _LATCHED: Final = (

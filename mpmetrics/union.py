@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from prometheus_client.samples import Sample
 
+    from mpmetrics.series import Labels
+
 # The sample names that a family of each type occupies besides its own name.
 _SUFFIXES: Final[Mapping[str, tuple[str, ...]]] = {
     "counter": ("_total",),
@@ -43,23 +45,26 @@ class Contribution(NamedTuple):
 class Union(NamedTuple):
     """The *families* of all sources, sorted by name.
 
-    *shadowed* is how many in-process families lost to the merged view; *problems* are families
-    that could not be joined.
+    *owners* says for each family which of the contributions came first, by its number. *shadowed*
+    is how many in-process families lost to the merged view; *problems* are families that could
+    not be joined.
     """
 
     families: list[Metric]
     shadowed: int
     problems: list[Problem]
+    owners: list[int]
 
 
 def unite(contributions: Iterable[Contribution]) -> Union:
     """Join the families of all *contributions*; earlier ones win where there is a conflict."""
-    by_name: dict[str, list[tuple[Contribution, Metric]]] = defaultdict(list)
-    for contribution in contributions:
+    by_name: dict[str, list[_Candidate]] = defaultdict(list)
+    for number, contribution in enumerate(contributions):
         for family in contribution.families:
-            by_name[family.name].append((contribution, family))
+            by_name[family.name].append(_Candidate(number, contribution, family))
     problems: list[Problem] = []
     families = []
+    owners = []
     shadowed = 0
     claimed: dict[str, str] = {}
     for _, candidates in sorted(by_name.items()):
@@ -67,43 +72,46 @@ def unite(contributions: Iterable[Contribution]) -> Union:
         shadowed += len(winners) < len(candidates)
         winners = _of_one_type(winners, problems)
         if _claim(winners[0], claimed, problems):
-            families.append(_joined([family for _, family in winners]))
-    return Union(families, shadowed, problems)
+            families.append(_joined([winner.family for winner in winners]))
+            owners.append(winners[0].number)
+    return Union(families, shadowed, problems, owners)
 
 
-def _without_shadowed(
-    candidates: list[tuple[Contribution, Metric]],
-) -> list[tuple[Contribution, Metric]]:
+class _Candidate(NamedTuple):
+    """A *family* of one of several contributions, that with this *number*."""
+
+    number: int
+    contribution: Contribution
+    family: Metric
+
+
+def _without_shadowed(candidates: list[_Candidate]) -> list[_Candidate]:
     """Leave out in-process families where the merged view has the family; put that first."""
-    merged = [each for each in candidates if isinstance(each[1], MergedFamily)]
+    merged = [each for each in candidates if isinstance(each.family, MergedFamily)]
     if not merged:
         return candidates
     return merged + [
-        (contribution, family)
-        for contribution, family in candidates
-        if not contribution.in_process and not isinstance(family, MergedFamily)
+        each
+        for each in candidates
+        if not each.contribution.in_process and not isinstance(each.family, MergedFamily)
     ]
 
 
-def _of_one_type(
-    candidates: list[tuple[Contribution, Metric]], problems: list[Problem]
-) -> list[tuple[Contribution, Metric]]:
+def _of_one_type(candidates: list[_Candidate], problems: list[Problem]) -> list[_Candidate]:
     """Leave out families of another type than the first."""
-    kind = candidates[0][1].type
-    for contribution, family in candidates:
+    kind = candidates[0].family.type
+    for _, contribution, family in candidates:
         if family.type != kind:
             detail = f"family {family.name!r} is {family.type!r} here but {kind!r} elsewhere"
             problems.append(
                 Problem(contribution.source, "type_conflict", f"{detail}; left out here")
             )
-    return [each for each in candidates if each[1].type == kind]
+    return [each for each in candidates if each.family.type == kind]
 
 
-def _claim(
-    winner: tuple[Contribution, Metric], claimed: dict[str, str], problems: list[Problem]
-) -> bool:
+def _claim(winner: _Candidate, claimed: dict[str, str], problems: list[Problem]) -> bool:
     """Reserve the names that a family exposes; tell whether they were all free."""
-    contribution, family = winner
+    family = winner.family
     names = {family.name, exposed_name(family.name, family.type)}
     names |= {family.name + suffix for suffix in _SUFFIXES.get(family.type, ())}
     if not isinstance(family, MergedFamily):
@@ -112,7 +120,7 @@ def _claim(
     if taken:
         detail = f"families {family.name!r} and {claimed[taken[0]]!r} both expose {taken[0]!r}"
         problem = Problem(
-            contribution.source, "name_clash", f"{detail}; {family.name!r} is left out"
+            winner.contribution.source, "name_clash", f"{detail}; {family.name!r} is left out"
         )
         problems.append(problem)
         return False
@@ -134,6 +142,17 @@ def _joined(families: Sequence[Metric]) -> Metric:
     if len(families) == 1 and count == len(series):
         return first
     return with_samples(first, list(series.values()))
+
+
+def labelled(family: Metric, labels: Labels) -> Metric:
+    """Return *family* with *labels* added to each sample that lacks them."""
+    if not labels:
+        return family
+    if isinstance(family, MergedFamily):
+        return family.with_labels(labels)
+    added = dict(labels)
+    samples = [sample._replace(labels={**added, **sample.labels}) for sample in family.samples]
+    return with_samples(family, samples)
 
 
 def with_samples(family: Metric, samples: list[Sample]) -> Metric:

@@ -1,0 +1,102 @@
+"""Several sources that are asked together: each soundly, and in time if there is a limit.
+
+A source is anybody's code. Whatever it raises or gives, the others are not concerned.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import TYPE_CHECKING
+
+from prometheus_client.metrics_core import METRIC_TYPES
+
+from mpmetrics.collector import covered
+from mpmetrics.errors import Problem
+from mpmetrics.exposition import Format, family_text
+from mpmetrics.families import MergedFamily
+from mpmetrics.punctual import Answer, Punctual
+from mpmetrics.sources import DirectorySource, Gathered
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from prometheus_client import Metric
+
+    from mpmetrics.sources import Source
+
+
+class Gathering:
+    """The *sources* of one page, asked again and again by one caller at a time.
+
+    With a *timeout*, in seconds, all are asked at once, each in a thread of its own.
+    """
+
+    def __init__(self, sources: Sequence[Source], timeout: float | None = None) -> None:
+        """Configure only; nothing is read yet."""
+        self.sources = sources
+        self._directories = frozenset(
+            os.path.realpath(source.path)
+            for source in sources
+            if isinstance(source, DirectorySource)
+        )
+        self._punctual: list[Punctual] = []
+        if timeout is not None:
+            self._punctual = [
+                Punctual(source.name, partial(self._ask, source), timeout) for source in sources
+            ]
+
+    def ask(self) -> None:
+        """Begin to gather, where there is a time limit: it begins to run now."""
+        for each in self._punctual:
+            each.ask()
+
+    def answers(self, within: float | None = None) -> list[Answer]:
+        """Return what each source has, or had, *within* so many seconds after `ask`."""
+        if not self._punctual:
+            return [Answer(self._ask(source)) for source in self.sources]
+        return [each.answer(within) for each in self._punctual]
+
+    def give_up_waiting(self) -> None:
+        """Have whoever waits for a late source go on with what there is."""
+        for each in self._punctual:
+            each.give_up()
+
+    def _ask(self, source: Source) -> Gathered:
+        """Gather one source; an exception becomes a problem."""
+        token = covered.set(self._directories)
+        try:
+            return _sound(source.name, source.gather())
+        except Exception as error:  # noqa: BLE001 - sources are anybody's code
+            return Gathered((), [_failure(source.name, error)])
+        finally:
+            covered.reset(token)
+
+
+def _sound(source: str, answer: Gathered) -> Gathered:
+    """Leave out families without samples, and report those that nobody could write.
+
+    Only what was merged here is beyond doubt; everything else is somebody's code.
+    """
+    families = []
+    problems = list(answer.problems)
+    for family in answer.families:
+        try:
+            if isinstance(family, MergedFamily) or _is_written(family):
+                families.append(family)
+        except Exception as error:  # noqa: BLE001 - a family may be anything
+            problems.append(_failure(source, error))
+    return answer._replace(families=families, problems=problems)
+
+
+def _is_written(family: Metric) -> bool:
+    """Tell whether there is anything to write of *family*; raise whatever is wrong with it."""
+    if family.type not in METRIC_TYPES:
+        message = f"{family.name!r} is of no known type: {family.type!r}"
+        raise ValueError(message)
+    return bool(family_text(family, Format(openmetrics=True)))
+
+
+def _failure(source: str, error: Exception) -> Problem:
+    """Return the problem that *error* is, once it has cost something of a *source*."""
+    return Problem(source, "source_failed", f"{type(error).__name__}: {error}")

@@ -43,6 +43,8 @@ REASONS: Final = {
     "duplicate_series": "two processes wrote the same `pid` label; the last in file order is kept",
     "name_clash": "two families would expose the same sample name; the first by name is kept",
     "odd_sample": "a sample that its family's type does not have; the series is left out",
+    "directory_lost": "the directory of an engine was gone and has been made anew, empty",
+    "callback_failed": "a callback of an engine's page failed; what it gives is left out",
     "source_late": "a source of the page has not answered in time; what it gave last is served",
     "source_failed": "a source of the page raised an error; its families are left out",
 }

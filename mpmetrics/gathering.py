@@ -16,10 +16,10 @@ from mpmetrics.errors import Problem
 from mpmetrics.exposition import Format, family_text
 from mpmetrics.families import MergedFamily
 from mpmetrics.punctual import Answer, Punctual
-from mpmetrics.sources import DirectorySource, Gathered
+from mpmetrics.sources import Gathered
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from prometheus_client import Metric
 
@@ -35,11 +35,6 @@ class Gathering:
     def __init__(self, sources: Sequence[Source], timeout: float | None = None) -> None:
         """Configure only; nothing is read yet."""
         self.sources = sources
-        self._directories = frozenset(
-            os.path.realpath(source.path)
-            for source in sources
-            if isinstance(source, DirectorySource)
-        )
         self._punctual: list[Punctual] = []
         if timeout is not None:
             self._punctual = [
@@ -64,13 +59,20 @@ class Gathering:
 
     def _ask(self, source: Source) -> Gathered:
         """Gather one source; an exception becomes a problem."""
-        token = covered.set(self._directories)
+        token = covered.set(frozenset(self._directories()))
         try:
             return _sound(source.name, source.gather())
         except Exception as error:  # noqa: BLE001 - sources are anybody's code
             return Gathered((), [_failure(source.name, error)])
         finally:
             covered.reset(token)
+
+    def _directories(self) -> Iterator[str]:
+        """Yield the directories that sources read, now: a source may go over to another."""
+        for source in self.sources:
+            path = getattr(source, "path", None)
+            if isinstance(path, str):
+                yield os.path.realpath(path)
 
 
 def _sound(source: str, answer: Gathered) -> Gathered:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from prometheus_client import REGISTRY, CollectorRegistry, values
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from prometheus_client import Metric
+
+    from mpmetrics.sources import Source
 
     Prefixes = str | Iterable[str | Iterable[str]] | None
     Mode = Literal["shared", "isolated", "in_process"]
@@ -40,6 +43,7 @@ class Registration(NamedTuple):
     is no merged view; *registry* is the given one and has this process's values only.
 
     *path* is the directory, or None when there is none to speak of; *given* the given registry.
+    *collector* is the merged view that was put into the given registry, if it was.
     """
 
     mode: Mode
@@ -47,6 +51,12 @@ class Registration(NamedTuple):
     registry: Any
     path: str | None
     given: Any
+    collector: MultiProcessCollector | None = None
+
+    def sources(self) -> list[Source]:
+        """Return what a page needs to have every family once: the merged view comes first."""
+        registry = RegistrySource(self.given)
+        return [registry] if self.path is None else [DirectorySource(self.path), registry]
 
     def page(
         self,
@@ -58,10 +68,15 @@ class Registration(NamedTuple):
 
         That holds as well for families that the registry gets later. The arguments are `Page`'s.
         """
-        sources: list[object] = [RegistrySource(self.given)]
-        if self.path is not None:
-            sources.insert(0, DirectorySource(self.path))
-        return Page(sources, include, exclude, labels)
+        return Page(self.sources(), include, exclude, labels)
+
+    def withdraw(self) -> None:
+        """Take the merged view out of the given registry again, if it was put there."""
+        if self.collector is not None:
+            # Somebody else may have done so.
+            with suppress(KeyError):
+                self.given.unregister(self.collector)
+            _shared_with(self.given).discard(os.path.realpath(self.collector.path))
 
 
 def register(
@@ -93,10 +108,10 @@ def register(
         return Registration("shared", reason, given, directory, given)
     duplicates = _duplicates(given, families)
     if duplicates is None:
-        MultiProcessCollector(given, directory)
+        collector = MultiProcessCollector(given, directory)
         _shared_with(given).add(os.path.realpath(directory))
         reason = f"the registry accepted the merged view of {directory}{remark}"
-        return Registration("shared", reason, given, directory, given)
+        return Registration("shared", reason, given, directory, given, collector)
     isolated = _new_registry()
     MultiProcessCollector(isolated, directory)
     reason = f"the registry already has timeseries that {directory} has, too: {duplicates}{remark}"

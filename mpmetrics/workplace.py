@@ -1,7 +1,8 @@
-"""The directory of a wrapped server: found or made, locked, swept, and removed.
+"""The directory of a server: found or made, locked, swept, and removed.
 
-Its own directories are called ``mpmetrics-run-…`` and are private. One that a killed run has left
-is removed by the next, but only when the kernel says that nobody uses it any more.
+Directories that are made here are private, and their names begin with a prefix of their kind. One
+that somebody killed has left is removed by the next of that kind, but only when the kernel says
+that nobody uses it any more.
 """
 
 from __future__ import annotations
@@ -40,19 +41,23 @@ _ATTEMPTS: Final = 10
 
 
 class Workplace(NamedTuple):
-    """The directory *path* of a run, and the *lock* on it; *is_ours* if it was made for it."""
+    """The directory *path* of a server, the *lock* on it, and whether it was made for that."""
 
     path: str
     lock: FileLock
     is_ours: bool
 
-    def in_use(self) -> int:
-        """Return how many files in it are not provably of the dead."""
-        return sum(is_alive(path) is not Liveness.DEAD for path in _metric_files(self.path))
+    def in_use(self, *, besides: str = "") -> int:
+        """Return how many files are not provably of the dead, *besides* those with one id."""
+        paths = [path for path, id_ in _metric_files(self.path) if id_ != besides]
+        return sum(is_alive(path) is not Liveness.DEAD for path in paths)
 
-    def leave(self, *, keep: bool) -> bool:
-        """Give the directory up, and remove it if it is ours to remove; tell whether it stays."""
-        stays = keep or not self.is_ours or self.in_use() > 0
+    def leave(self, *, keep: bool, besides: str = "") -> bool:
+        """Give the directory up, and remove it if it is ours to remove; tell whether it stays.
+
+        It stays while somebody uses it, *besides* the process of the files with one id.
+        """
+        stays = keep or not self.is_ours or self.in_use(besides=besides) > 0
         if not stays:
             shutil.rmtree(self.path, ignore_errors=True)
         # The lock file stays with the directory: whoever removes one lets in two at once.
@@ -65,10 +70,17 @@ def private_workplace(*, keep: bool = False) -> Workplace:
 
     With *keep*, no other run removes it, whatever becomes of this one.
     """
-    base = _base()
+    return made_workplace(_base(), PREFIX, keep=keep)
+
+
+def made_workplace(base: str, prefix: str, *, keep: bool = False) -> Workplace:
+    """Make a directory below *base* whose name begins with *prefix*. Raises `WorkplaceError`.
+
+    With *keep*, nobody sweeps it.
+    """
     for _ in range(_ATTEMPTS):
         try:
-            path = tempfile.mkdtemp(prefix=PREFIX, dir=base)
+            path = tempfile.mkdtemp(prefix=prefix, dir=base)
         except OSError as error:
             raise WorkplaceError(base, error.strerror or str(error)) from error
         # Whoever sweeps may have been quicker than our lock.
@@ -103,19 +115,25 @@ def given_workplace(path: str, *, fresh: bool = False) -> Workplace:
 
 def sweep() -> list[str]:
     """Remove what earlier runs of this user have left; return the paths that were removed."""
-    return [path for base in sorted({_MEMORY, tempfile.gettempdir()}) for path in _swept(base)]
+    bases = sorted({_MEMORY, tempfile.gettempdir()})
+    return [path for base in bases for path in swept(base, PREFIX)]
 
 
-def _swept(base: str) -> Iterator[str]:
-    """Remove the directories of earlier runs below *base* that nobody uses; yield their paths."""
+def swept(base: str, prefix: str) -> Iterator[str]:
+    """Remove directories of one kind below *base* that nobody uses; yield their paths.
+
+    Their names begin with *prefix*, and they were made here: that they have a lock is the sign.
+    """
     try:
-        names = [name for name in os.listdir(base) if name.startswith(PREFIX)]
+        names = [name for name in os.listdir(base) if name.startswith(prefix)]
     except OSError:
         return
     for path in sorted(os.path.join(base, name) for name in names):
         with suppress(OSError, WorkplaceError):
             if not _is_private(path) or os.path.lexists(os.path.join(path, _KEPT)):
                 continue
+            if prefix != PREFIX and not os.path.lexists(os.path.join(path, _LOCK)):
+                continue  # somebody else's, who happens to call it so
             place = Workplace(path, _locked(path), is_ours=True)
             if not place.leave(keep=False):
                 yield path
@@ -151,9 +169,10 @@ def _locked(path: str) -> FileLock:
     return lock
 
 
-def _metric_files(path: str) -> list[str]:
-    """Return the paths of the files in the directory *path* that workers may have open."""
-    return [file.path for file in list_directory(path).files if not file.name.is_archive]
+def _metric_files(path: str) -> list[tuple[str, str]]:
+    """Return path and id of the files in the directory *path* that workers may have open."""
+    files = [file for file in list_directory(path).files if not file.name.is_archive]
+    return [(file.path, file.name.id) for file in files]
 
 
 def _empty(place: Workplace) -> None:

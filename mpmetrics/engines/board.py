@@ -1,0 +1,250 @@
+"""One page that is given out in parts: all callbacks of an endpoint together.
+
+Dynamo appends the text of its callbacks, one after the other, and looks at none of it. So the
+callbacks of one endpoint have to agree: the sources of all are gathered and joined as one page,
+and each family is given out by one callback, that of the source which has it first. Where one of
+them brings the merged view and another this process's own share, the merged view is that.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
+
+from mpmetrics.errors import Problem
+from mpmetrics.exposition import Format, write
+from mpmetrics.gathering import Gathering
+from mpmetrics.selfmetrics import AboutScrape, is_up, sources_up
+from mpmetrics.sharing import SharedCall
+from mpmetrics.troubles import Troubles
+from mpmetrics.union import Contribution, labelled, unite
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from prometheus_client import Metric
+
+    from mpmetrics.engines.endpoint import TypedFamily, TypedSample
+    from mpmetrics.filters import PrefixFilter
+    from mpmetrics.series import Labels
+    from mpmetrics.sources import Source
+
+_Given = TypeVar("_Given")
+
+DEFAULT_TIMEOUT: Final = 1.0
+"""Seconds that a scrape waits for a source: a thread of the runtime is kept so long."""
+
+_SAME_SCRAPE: Final = 0.05
+"""Seconds after one part within which another is taken to be asked for by the same scrape."""
+
+_READERS: Final = 64
+"""Threads whose scrape may be half done at once; of more, the oldest start again."""
+
+
+class Brought(NamedTuple):
+    """What a part brings: *sources*, which of their families are *chosen*, and *labels* to add.
+
+    A part that *tells* has what the page says of itself, too. Each source has *timeout* seconds.
+    """
+
+    sources: Sequence[Source]
+    chosen: PrefixFilter
+    labels: Labels = ()
+    timeout: float = DEFAULT_TIMEOUT
+    tells: bool = False
+
+
+class Part:
+    """What one callback gives: its share of the page of all parts of a `Board`."""
+
+    def __init__(self, board: Board, brought: Brought) -> None:
+        """Give what falls to this part once what all have *brought* is joined."""
+        self.gathering = Gathering(brought.sources, brought.timeout)
+        self.tells = brought.tells
+        self._board = board
+        self._brought = brought
+
+    def text(self) -> str:
+        """Return the families of this part in the text format, "" if there are none."""
+        return self._board.give(self, _Surface("text", _text, ""))
+
+    def typed(self) -> list[TypedFamily]:
+        """Return the families of this part as Dynamo's typed callback has them."""
+        return self._board.give(self, _Surface("typed", _typed, []))
+
+    def close(self) -> None:
+        """Give nothing from now on."""
+        self._board.remove(self)
+
+    def choose(self, families: Sequence[Metric]) -> list[Metric]:
+        """Return what of *families* this part brings, with its labels."""
+        accepts = self._brought.chosen.accepts
+        return [self.label(each) for each in families if accepts(each.name, each.type)]
+
+    def label(self, family: Metric) -> Metric:
+        """Return *family* with the labels of this part."""
+        return labelled(family, self._brought.labels)
+
+
+class _Surface(NamedTuple, Generic[_Given]):
+    """A way to give families: its *name*, how it *writes* them, and *nothing*."""
+
+    name: str
+    writes: Callable[[Sequence[Metric]], _Given]
+    nothing: _Given
+
+
+class _Reading:
+    """One gathering, as one reader has it: which *shares* there are, and who was *given* his."""
+
+    def __init__(self, shares: Mapping[Part, Sequence[Metric]]) -> None:
+        self.shares = shares
+        self.given: set[Part] = set()
+        self.at = 0.0
+
+    def has_for(self, part: Part) -> bool:
+        """Tell whether the share of *part* was left for it, just now."""
+        is_left = part in self.shares and part not in self.given
+        return is_left and time.monotonic() - self.at < _SAME_SCRAPE
+
+
+class Board:
+    """All parts of one page."""
+
+    def __init__(self) -> None:
+        """Begin without parts."""
+        self._parts: tuple[Part, ...] = ()
+        self._troubles = Troubles()
+        self._gather = SharedCall(self._gather_now)
+        self._readings: dict[tuple[int, str], _Reading] = {}
+
+    def add(self, brought: Brought) -> Part:
+        """Add a part. Of one series that several bring, the first counts."""
+        part = Part(self, brought)
+        self._parts = (*self._parts, part)
+        return part
+
+    def remove(self, part: Part) -> None:
+        """Remove a part, if it is there."""
+        self._parts = tuple(each for each in self._parts if each is not part)
+
+    def problems(self) -> Mapping[str, int]:
+        """Return how often each reason of a problem has come up."""
+        return self._troubles.counts()
+
+    def give(self, part: Part, surface: _Surface[_Given]) -> _Given:
+        """Give the share of *part* on one *surface*. Nothing is ever raised into the engine."""
+        if part not in self._parts:
+            return surface.nothing
+        try:
+            return self._give(part, surface)
+        except Exception as error:  # noqa: BLE001 - an engine must not suffer from its metrics
+            detail = f"{type(error).__name__}: {error}"
+            self._troubles.see([Problem(f"{surface.name} callback", "callback_failed", detail)])
+            return surface.nothing
+
+    def _give(self, part: Part, surface: _Surface[_Given]) -> _Given:
+        """Write the share of *part* in what this reader has gathered, or gathers now.
+
+        A scrape asks for all parts in a row, from one thread: they are to be of one gathering.
+        """
+        reader = (threading.get_ident(), surface.name)
+        reading = self._readings.pop(reader, None)
+        if reading is None or not reading.has_for(part):
+            reading = _Reading(self._gather())
+        reading.given.add(part)
+        written = surface.writes(reading.shares.get(part, ()))
+        reading.at = time.monotonic()
+        if len(reading.given) < len(reading.shares):
+            for oldest in list(self._readings)[: 1 - _READERS]:
+                self._readings.pop(oldest, None)
+            self._readings[reader] = reading
+        return written
+
+    def _gather_now(self) -> Mapping[Part, Sequence[Metric]]:
+        """Ask all sources of all parts, join what they give, and share it out."""
+        start = time.perf_counter()
+        parts = self._parts
+        for part in parts:
+            part.gathering.ask()
+        gathered = [
+            (part, source, answer)
+            for part in parts
+            for source, answer in zip(part.gathering.sources, part.gathering.answers(), strict=True)
+        ]
+        union = unite(
+            Contribution(source.name, source.in_process, part.choose(answer.gathered.families))
+            for part, source, answer in gathered
+        )
+        problems = [each for _, _, answer in gathered for each in answer.gathered.problems]
+        self._troubles.see(problems + union.problems)
+        answers = [(source, answer) for _, source, answer in gathered]
+        about = AboutScrape(answers, union.shadowed, self._troubles.counts())
+        teller, told = _told(parts, about, time.perf_counter() - start)
+        shares: dict[Part, list[Metric]] = {part: [] for part in parts}
+        if teller is not None:
+            shares[teller] += [teller.label(family) for family in told]
+        names = {family.name for family in told}
+        for family, owner in zip(union.families, union.owners, strict=True):
+            if family.name not in names:
+                shares[gathered[owner][0]].append(family)
+        return shares
+
+
+def _told(
+    parts: Sequence[Part], about: AboutScrape, duration: float
+) -> tuple[Part | None, Sequence[Metric]]:
+    """Return which part tells of the scrape, and what.
+
+    When nobody does, a source that is not up is told of all the same: no page is silently empty.
+    """
+    for part in parts:
+        if part.tells:
+            return part, about.families(duration)
+    if parts and not all(is_up(answer.gathered) for _, answer in about.gathered):
+        return parts[0], [sources_up(about.gathered)]
+    return None, []
+
+
+def _text(families: Sequence[Metric]) -> str:
+    return write(families, Format()).decode()
+
+
+def _typed(families: Sequence[Metric]) -> list[TypedFamily]:
+    return [
+        (
+            family.name,
+            family.documentation,
+            family.type,
+            family.unit,
+            [_typed_sample(sample) for sample in family.samples],
+        )
+        for family in families
+    ]
+
+
+def _typed_sample(sample: Any) -> TypedSample:  # noqa: ANN401 - a tuple that differs by version
+    labels = sorted((name, str(value)) for name, value in sample.labels.items())
+    timestamp = None if sample.timestamp is None else float(sample.timestamp)
+    return sample.name, labels, float(sample.value), timestamp
+
+
+_boards: dict[int, tuple[Board, object]] = {}
+
+
+def board_of(endpoint: object) -> Board:
+    """Return the board of an *endpoint*: one for each object, for as long as it lives.
+
+    An object that cannot be referred to weakly, as those of Dynamo, is kept.
+    """
+    key = id(endpoint)
+    if key not in _boards:
+        try:
+            weakref.finalize(endpoint, _boards.pop, key, None).atexit = False
+            kept = None
+        except TypeError:
+            kept = endpoint
+        _boards[key] = (Board(), kept)
+    return _boards[key][0]

@@ -1,0 +1,170 @@
+"""The multiprocess directory of an engine: taken from the environment, or made and owned.
+
+To be called before anything imports prometheus_client, which looks at the environment once, at
+that moment. So nothing here imports it, either.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import tempfile
+from contextlib import AbstractContextManager, suppress
+from typing import TYPE_CHECKING, Any
+
+from mpmetrics.environment import VARIABLE, directory_from_environment, why_unusable
+from mpmetrics.errors import WorkplaceError
+from mpmetrics.workplace import made_workplace, swept
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from mpmetrics.workplace import Workplace
+
+_log = logging.getLogger("mpmetrics")
+
+
+class MultiprocDirectory(AbstractContextManager["MultiprocDirectory"]):
+    """A multiprocess directory: its *path*, and what is to be known about it.
+
+    `owned`: it was made here, and is removed by `close`, at the latest when the interpreter ends.
+    `recreated`: it was not there any more and has been made anew, empty. `why_unusable`: a
+    sentence, "" if all is well. `latched`: prometheus_client was imported too early, and this
+    process keeps its values in memory; `lost` are the names of the metrics that are not in the
+    directory for that reason.
+
+    It can be used wherever a path can, and in a `with` statement.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        workplace: Workplace | None = None,
+        recreated: bool = False,
+    ) -> None:
+        """Take the directory *path*; with a *workplace* it is ours."""
+        self.path = path
+        self.recreated = recreated
+        self.latched = is_latched()
+        self.lost = metrics_in_memory() if self.latched else ()
+        self.why_unusable = why_unusable(path)
+        self._workplace = workplace
+        self._pid = os.getpid()
+
+    @property
+    def owned(self) -> bool:
+        """Whether it is for this process to remove."""
+        return self._workplace is not None and self._pid == os.getpid()
+
+    def close(self) -> bool:
+        """Remove the directory if it is owned and no other process uses it; tell whether it went.
+
+        One that stays is removed by the next start with the same prefix that finds it unused.
+        """
+        workplace, is_owned = self._workplace, self.owned
+        self._workplace = None
+        if workplace is None or not is_owned:
+            return False
+        atexit.unregister(self.close)
+        # Whoever is started from here on must not look for it.
+        if os.environ.get(VARIABLE) == self.path:
+            del os.environ[VARIABLE]
+        try:
+            return not workplace.leave(keep=False, besides=str(self._pid))
+        except OSError as error:
+            _log.warning("%s is left behind: %s", self.path, error)
+            return False
+
+    def __fspath__(self) -> str:
+        """Return the path."""
+        return self.path
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+
+def ensure_multiproc_dir(prefix: str = "mpmetrics-engine-") -> MultiprocDirectory:
+    """See to it that the environment names a multiprocess directory that is there.
+
+    One that the environment names already is taken as it is, and made anew if it has vanished.
+    Otherwise a private one is made whose name begins with *prefix*, the variable is set, and the
+    caller owns it. What owners that were killed have left under the same prefix is removed.
+
+    Raises nothing: a directory that is of no use is logged as an error, and metrics that are in
+    no file, because prometheus_client was imported too early, are named in a warning.
+    """
+    path = directory_from_environment()
+    directory = _taken(path) if path else _made(prefix)
+    if directory.why_unusable:
+        _log.error("%s=%r is of no use: %s", VARIABLE, directory.path, directory.why_unusable)
+    if directory.latched:
+        _log.warning(
+            "prometheus_client was imported before %s was set: this process keeps its values in "
+            "memory, and all of its metrics are missing in %s, those that are yet to be made and "
+            "these: %s",
+            VARIABLE,
+            directory.path,
+            ", ".join(directory.lost) or "none",
+        )
+    return directory
+
+
+def restored(path: str) -> bool:
+    """Make the directory *path* anew if it is missing; tell whether that was so and is no more."""
+    if os.path.lexists(path):
+        return False
+    try:
+        os.makedirs(path, exist_ok=True)
+    except (OSError, ValueError):
+        return False
+    _log.warning("%s was missing and has been made anew; what was in it is lost", path)
+    return True
+
+
+def _taken(path: str) -> MultiprocDirectory:
+    """Return the directory that the environment names."""
+    os.environ.setdefault(VARIABLE, path)  # the lower-case one is deprecated
+    recreated = restored(path)
+    return MultiprocDirectory(path, recreated=recreated)
+
+
+def _made(prefix: str) -> MultiprocDirectory:
+    """Make a directory, and have the environment name it."""
+    base = tempfile.gettempdir()
+    try:
+        for path in swept(base, prefix):
+            _log.info("%s was left behind and has been removed", path)
+        workplace = made_workplace(base, prefix)
+    except WorkplaceError as error:
+        _log.error("there is no multiprocess directory: %s", error)
+        return MultiprocDirectory("")
+    os.environ[VARIABLE] = workplace.path
+    directory = MultiprocDirectory(workplace.path, workplace=workplace)
+    atexit.register(directory.close)
+    return directory
+
+
+def is_latched() -> bool:
+    """Tell whether prometheus_client has decided to keep the values of this process in memory."""
+    values: Any = sys.modules.get("prometheus_client.values")
+    return values is not None and not getattr(values.ValueClass, "_multiprocess", False)
+
+
+def metrics_in_memory() -> tuple[str, ...]:
+    """Return the names of the metrics in the global registry that are prometheus_client's own."""
+    client: Any = sys.modules.get("prometheus_client")
+    names = []
+    with suppress(AttributeError):  # prometheus_client does not list its collectors in public
+        for collector, claimed in list(client.REGISTRY._collector_to_names.items()):  # noqa: SLF001
+            if isinstance(collector, client.metrics.MetricWrapperBase) and claimed:
+                names.append(str(min(claimed, key=len)))
+    return tuple(sorted(names))

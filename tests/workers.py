@@ -89,11 +89,21 @@ class Worker:
     Everything that `prometheus_client` exports has its name there without a prefix.
     """
 
-    def __init__(self, directory: Path, *, client: Path | None = None) -> None:
-        """Start the process; it sees *directory* in its environment."""
+    def __init__(
+        self,
+        directory: Path | None,
+        *,
+        client: Path | None = None,
+        first: str = "",
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start the process; it sees *directory*, or none, and *variables* in its environment.
+
+        It runs the statements *first* before it imports prometheus_client.
+        """
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _OBEY],
-            env=environment(directory, client=client),
+            [sys.executable, "-c", first + _OBEY],
+            env={**environment(directory, client=client), **(variables or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

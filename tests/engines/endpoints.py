@@ -1,0 +1,91 @@
+"""Endpoints that are not Dynamo's, and what is to be seen on their page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class FakeMetrics:
+    """Keeps the callbacks that are registered with an endpoint that takes text only."""
+
+    def __init__(self) -> None:
+        """Begin without callbacks."""
+        self.text: list[Callable[[], Any]] = []
+
+    def register_prometheus_expfmt_callback(self, callback: Callable[[], Any]) -> None:
+        """Keep a callback for text."""
+        self.text.append(callback)
+
+
+class FakeTypedMetrics(FakeMetrics):
+    """Keeps the callbacks that are registered with an endpoint of today."""
+
+    def __init__(self) -> None:
+        """Begin without callbacks."""
+        super().__init__()
+        self.typed: list[Callable[[], Any]] = []
+
+    def register_prometheus_typed_callback(self, callback: Callable[[], Any]) -> None:
+        """Keep a callback for families."""
+        self.typed.append(callback)
+
+
+class FakeEndpoint:
+    """An endpoint that does with the text of its callbacks what Dynamo does: it appends it."""
+
+    def __init__(self, number: Any = 0xC0FFEE, *, typed: bool = True) -> None:
+        """Have *number* as `connection_id`; an exception is raised there."""
+        self.metrics = FakeTypedMetrics() if typed else FakeMetrics()
+        self._number = number
+
+    def connection_id(self) -> Any:
+        """Return or raise what was given."""
+        if isinstance(self._number, Exception):
+            raise self._number
+        return self._number
+
+    def page(self) -> str:
+        """Return what Dynamo would show."""
+        texts = [callback() for callback in self.metrics.text]
+        assert all(isinstance(text, str) for text in texts), texts
+        return "".join(texts)
+
+    def parts(self) -> list[dict[str, float]]:
+        """Return the series that each callback gives."""
+        return [series(callback()) for callback in self.metrics.text]
+
+    def series(self) -> dict[str, float]:
+        """Return the series of the page, by how they are written."""
+        return series(self.page())
+
+
+def series(page: str, *, about: bool = False) -> dict[str, float]:
+    """Return the series of a *page* by name and labels, but not those *about* the page itself.
+
+    The page must be one that Prometheus takes as it is meant: no blank lines, each family and
+    each series once.
+    """
+    assert page == "" or page.endswith("\n")
+    assert "\n\n" not in page
+    for comment in ("# HELP ", "# TYPE "):
+        named = [line.split()[2] for line in page.splitlines() if line.startswith(comment)]
+        assert len(named) == len(set(named)), named
+    families = list(text_string_to_metric_families(page))
+    names = [family.name for family in families]
+    assert len(names) == len(set(names)), names
+    found: dict[str, float] = {}
+    for sample in (sample for family in families for sample in family.samples):
+        labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
+        written = f"{sample.name}{{{labels}}}" if labels else sample.name
+        assert written not in found, written
+        found[written] = sample.value
+    return {
+        written: value
+        for written, value in found.items()
+        if about or not (written.startswith("mpmetrics_") or "_created" in written)
+    }

@@ -1,0 +1,291 @@
+"""`setup_metrics_collection` in every situation that a worker can be in, with real processes.
+
+The engine is a process that has families of its own; other processes write to files. Whatever
+comes of it, each family and each series is on the page once, with the merged value.
+"""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.workers import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+
+PREPARE = f"""
+import logging, os, sys
+sys.path.insert(0, {str(ROOT)!r})
+from tests.engines.endpoints import FakeEndpoint, series
+from mpmetrics.engines import *
+said = []
+handler = logging.Handler()
+handler.emit = lambda record: said.append(record.getMessage())
+logging.getLogger("mpmetrics").addHandler(handler)
+endpoint = FakeEndpoint()
+components = CollectorRegistry()
+Gauge("dynamo_component_kv", "", ["dp_rank"], registry=components).labels("0").set(5)
+"""
+
+OWN = """
+req = Counter("vllm:req", "Requests.", ["m"]).labels("a"); req.inc(3)
+Gauge("vllm:only_here", "", multiprocess_mode="max").set(1)
+Gauge("dynamo_component_own", "", multiprocess_mode="max").set(2)
+Histogram("lmcache:time", "", buckets=[1]).observe(0.5)
+"""
+
+SETUP = """
+setup = setup_metrics_collection(
+    endpoint, component_registry=components, namespace_name="n", component_name="c"
+)
+"""
+
+WHO = "dynamo_component=c,dynamo_endpoint=generate,dynamo_namespace=n,"
+ME = f"{WHO}worker_id=c0ffee"
+COMPONENT = {"dynamo_component_kv{dp_rank=0}": 5.0}
+
+
+def counted(requests: float) -> dict[str, float]:
+    """Return the series of a counter with that value."""
+    return {f"vllm:req_total{{{WHO}m=a,worker_id=c0ffee}}": requests}
+
+
+def timed(count: float) -> dict[str, float]:
+    """Return the series of a histogram with that many observations of half a second."""
+    return {
+        f"lmcache:time_bucket{{{WHO}le=1.0,worker_id=c0ffee}}": count,
+        f"lmcache:time_bucket{{{WHO}le=+Inf,worker_id=c0ffee}}": count,
+        f"lmcache:time_count{{{ME}}}": count,
+        f"lmcache:time_sum{{{ME}}}": count / 2,
+    }
+
+
+def hit(count: float) -> dict[str, float]:
+    """Return the series of LMCache, which has a `worker_id` of its own."""
+    return {f"lmcache:hits_total{{{WHO}worker_id=0}}": count}
+
+
+ONLY_HERE = {f"vllm:only_here{{{ME}}}": 1.0}
+
+
+@contextmanager
+def engine(directory: Path | None) -> Iterator[Worker]:
+    """Run the process of an engine."""
+    with Worker(directory) as worker:
+        worker.do(PREPARE)
+        yield worker
+
+
+def write(directory: Path, requests: int = 4) -> None:
+    """Have another process write to files."""
+    with Worker(directory) as worker:
+        worker.do(f"Counter('vllm:req', 'Requests.', ['m']).labels('a').inc({requests})")
+        worker.do("Histogram('lmcache:time', '', buckets=[1]).observe(0.5)")
+        worker.do("Counter('lmcache:hits', '', ['worker_id']).labels('0').inc(8)")
+
+
+def shown(worker: Worker) -> list[dict[str, float]]:
+    """Return what each callback gives; the page of all is checked, too."""
+    whole: dict[str, float] = worker.ask("endpoint.series()")
+    parts: list[dict[str, float]] = worker.ask("endpoint.parts()")
+    assert whole == {name: value for part in parts for name, value in part.items()}
+    assert sum(map(len, parts)) == len(whole)
+    return parts
+
+
+def situation(worker: Worker) -> tuple[str, str]:
+    """Return what the setup says of itself."""
+    mode, reason = worker.ask("[setup.mode, setup.reason]")
+    return mode, reason
+
+
+def test_no_variable() -> None:
+    """There is this process only: one callback for the registry, and one for the components."""
+    with engine(None) as worker:
+        worker.do(OWN + SETUP)
+        assert shown(worker) == [{**counted(3), **timed(1), **ONLY_HERE}, COMPONENT]
+        mode, reason = situation(worker)
+        assert mode == "in_process"
+        assert reason.startswith("PROMETHEUS_MULTIPROC_DIR is not set")
+
+
+def test_the_registry_accepts_the_merged_view(tmp_path: Path) -> None:
+    """One callback for both; what comes later to both is there once, merged."""
+    with engine(tmp_path) as worker:
+        worker.do(SETUP)
+        assert situation(worker)[0] == "shared"
+        assert shown(worker) == [{}, COMPONENT]
+        worker.do(OWN)
+        assert shown(worker) == [{**counted(3), **timed(1), **ONLY_HERE}, COMPONENT]
+        write(tmp_path)
+        merged = {**counted(7), **timed(2), **hit(8), **ONLY_HERE}
+        assert shown(worker) == [merged, COMPONENT]
+
+
+def test_duplicate_timeseries(tmp_path: Path) -> None:
+    """The merged view has a callback of its own; the other gives what has no file behind it."""
+    write(tmp_path)
+    with engine(tmp_path) as worker:
+        worker.do(OWN)
+        worker.do("from prometheus_client.core import GaugeMetricFamily")
+        worker.do("class Late:\n def collect(self):\n  yield GaugeMetricFamily('vllm:x', '', 1)")
+        worker.do("REGISTRY.register(Late())")
+        worker.do(SETUP)
+        mode, reason = situation(worker)
+        assert mode == "isolated"
+        assert "already has timeseries" in reason
+        merged = {**counted(7), **timed(2), **hit(8), **ONLY_HERE}
+        own = {f"vllm:x{{{ME}}}": 1.0, f"dynamo_component_own{{{ME}}}": 2.0}
+        assert shown(worker) == [merged, own, COMPONENT]
+        write(tmp_path, 10)
+        worker.do("req.inc()")
+        merged = {**counted(18), **timed(3), **hit(16), **ONLY_HERE}
+        assert shown(worker) == [merged, own, COMPONENT]
+
+
+def test_one_registry_for_both(tmp_path: Path) -> None:
+    """Components that are in the registry are given once, as components."""
+    write(tmp_path)
+    with engine(tmp_path) as worker:
+        worker.do(OWN)
+        worker.do("setup = setup_metrics_collection(endpoint, component_registry=REGISTRY)")
+        assert situation(worker)[0] == "isolated"
+        merged, rest, component = shown(worker)
+        assert merged["vllm:req_total{m=a}"] == 7
+        assert rest == {}
+        assert component == {"dynamo_component_own": 2}
+
+
+def test_a_missing_directory_is_made_anew(tmp_path: Path) -> None:
+    """Nothing fails, and whoever starts later can write."""
+    missing = tmp_path / "a" / "b"
+    missing.mkdir(parents=True)
+    with engine(missing) as worker:
+        shutil.rmtree(tmp_path / "a")
+        worker.do(SETUP)
+        assert f"{missing} was missing and has been made anew" in situation(worker)[1]
+        write(missing)
+        assert shown(worker) == [{**counted(4), **timed(1), **hit(8)}, COMPONENT]
+
+
+def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    """The values of this process are what there is, and it is said that the rest is missing."""
+    obstacle = tmp_path / "file"
+    obstacle.write_text("")
+    with engine(None) as worker:
+        worker.do(OWN)
+        worker.do(f"os.environ['PROMETHEUS_MULTIPROC_DIR'] = {str(obstacle / 'x')!r}")
+        worker.do(SETUP)
+        mode, reason = situation(worker)
+        assert mode == "in_process"
+        assert "no such directory" in reason
+        assert shown(worker) == [{**counted(3), **timed(1), **ONLY_HERE}, COMPONENT]
+        about = worker.ask("series(endpoint.page(), about=True)")
+        assert about[f"mpmetrics_source_up{{{WHO}source=PROMETHEUS_MULTIPROC_DIR,{ME[-16:]}}}"] == 0
+        assert about[f"mpmetrics_source_up{{{WHO}source=registry,{ME[-16:]}}}"] == 1
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_variable_that_is_set_too_late(tmp_path: Path, when: str) -> None:
+    """Other processes are merged; what of this one is in memory only is named in a warning."""
+    with engine(None) as worker:
+        worker.do(OWN)
+        if when == "after":
+            worker.do(SETUP)
+        worker.do(f"os.environ['PROMETHEUS_MULTIPROC_DIR'] = {str(tmp_path)!r}")
+        worker.do("directory = ensure_multiproc_dir('engine-')")
+        assert worker.ask("[directory.owned, directory.latched, directory.lost]") == [
+            False,
+            True,
+            ["dynamo_component_own", "lmcache:time", "vllm:only_here", "vllm:req"],
+        ]
+        (warning,) = [line for line in worker.ask("said") if "memory, and all" in line]
+        assert warning.endswith(": dynamo_component_own, lmcache:time, vllm:only_here, vllm:req")
+        if when == "before":
+            worker.do(SETUP)
+            assert "was not set when prometheus_client was imported" in situation(worker)[1]
+        assert shown(worker) == [{**counted(3), **timed(1), **ONLY_HERE}, COMPONENT]
+        write(tmp_path)
+        assert shown(worker) == [{**counted(4), **timed(1), **hit(8), **ONLY_HERE}, COMPONENT]
+
+
+def test_a_directory_that_is_removed_while_running(tmp_path: Path) -> None:
+    """It is made anew at the next scrape; that its contents are lost is counted, and logged."""
+    directory = tmp_path / "metrics"
+    directory.mkdir()
+    write(directory)
+    with engine(directory) as worker:
+        worker.do(OWN + SETUP)
+        before = shown(worker)
+        assert before[0] == {**counted(7), **timed(2), **hit(8), **ONLY_HERE}
+        shutil.rmtree(directory)
+        own = {**ONLY_HERE, f"dynamo_component_own{{{ME}}}": 2.0}
+        assert shown(worker) == [{}, {**counted(3), **timed(1), **own}, COMPONENT]
+        assert directory.is_dir()
+        assert worker.ask("setup.problems()") == {"directory_lost": 1}
+        write(directory, 5)
+        merged = {**counted(5), **timed(1), **hit(8)}
+        assert shown(worker) == [merged, own, COMPONENT]
+
+
+def test_closing(tmp_path: Path) -> None:
+    """The callbacks stay with the endpoint, and give nothing; the registry is as it was."""
+    with engine(tmp_path) as worker:
+        worker.do(OWN)
+        worker.do("before = list(REGISTRY._collector_to_names)")
+        other = tmp_path / "other"
+        other.mkdir()
+        worker.do(f"setup = setup_metrics_collection(endpoint, path={str(other)!r})")
+        assert situation(worker)[0] == "shared"
+        assert worker.ask("list(REGISTRY._collector_to_names) == before") is False
+        worker.do("setup.close(); setup.close()")
+        assert worker.ask("list(REGISTRY._collector_to_names) == before") is True
+        assert worker.ask("[endpoint.page(), endpoint.metrics.typed[0]()]") == ["", []]
+        worker.do("with setup_metrics_collection(endpoint) as setup: pass")
+        assert shown(worker) == [{}, {}, {}]
+        worker.do("setup = setup_metrics_collection(endpoint)")
+        assert situation(worker)[0] == "isolated"
+        requests = [part.get("vllm:req_total{m=a}") for part in shown(worker)]
+        assert requests == [None, None, None, 3, None]
+
+
+def test_mistakes_cost_nothing(tmp_path: Path) -> None:
+    """Neither the registry nor the endpoint is touched."""
+    mistakes = ["prefixes=['']", "inject_custom_labels={'le': 'x'}"]
+    with engine(tmp_path) as worker:
+        worker.do("before = list(REGISTRY._collector_to_names)")
+        for mistake in mistakes:
+            code = f"setup_metrics_collection(endpoint, {mistake})"
+            worker.do(f"try:\n {code}\n failed = None\nexcept ValueError as e:\n failed = str(e)")
+            assert worker.ask("failed")
+        assert worker.ask("list(REGISTRY._collector_to_names) == before") is True
+        assert worker.ask("len(endpoint.metrics.text)") == 0
+
+
+def test_a_fork_goes_on(tmp_path: Path) -> None:
+    """A child that scrapes gets its page, whatever its parent was doing."""
+    write(tmp_path)
+    program: Any = """
+read, out = os.pipe()
+child = os.fork()
+if child == 0:
+    os.write(out, endpoint.page().encode())
+    os._exit(0)
+os.close(out)
+with open(read) as pipe: text = pipe.read()
+os.waitpid(child, 0)
+"""
+    with engine(tmp_path) as worker:
+        worker.do(SETUP + "endpoint.page()")
+        worker.do(program)
+        # The components are of another process now, and begin again.
+        zero = dict.fromkeys(COMPONENT, 0.0)
+        expected = {**counted(4), **timed(1), **hit(8), **zero}
+        assert worker.ask("series(text)") == expected

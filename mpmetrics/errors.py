@@ -44,6 +44,8 @@ REASONS: Final = {
     "name_clash": "two families would expose the same sample name; the first by name is kept",
     "odd_sample": "a sample that its family's type does not have; the series is left out",
     "directory_lost": "the directory of an engine was gone and has been made anew, empty",
+    "help_conflict": "one family with two help texts in a registry tree; the first is kept",
+    "repeated_series": "one series twice in a registry tree; the first is kept",
     "callback_failed": "a callback of an engine's page failed; what it gives is left out",
     "source_late": "a source of the page has not answered in time; what it gave last is served",
     "source_failed": "a source of the page raised an error; its families are left out",

@@ -53,19 +53,11 @@ class AboutScrape(NamedTuple):
                     "In-process families that lost to the merged view",
                     {(): float(self.shadowed)},
                 ),
-                self._problems_family(),
+                problems_family(self.problems),
                 *self._directory_families(),
             )
             if family.samples
         ]
-
-    def _problems_family(self) -> Metric:
-        family = CounterMetricFamily(
-            "mpmetrics_problems", "Things that were wrong with the input", labels=["reason"]
-        )
-        for reason, count in sorted(self.problems.items()):
-            family.add_metric([reason], count)
-        return family
 
     def _directory_families(self) -> list[Metric]:
         """Return what is known about the multiprocess directories."""
@@ -87,6 +79,16 @@ class AboutScrape(NamedTuple):
                 {(): sum(_allocated(file.path) for file in files)} if files else {},
             ),
         ]
+
+
+def problems_family(problems: Mapping[str, int]) -> Metric:
+    """Return how many *problems* there were, by reason."""
+    family = CounterMetricFamily(
+        "mpmetrics_problems", "Things that were wrong with the input", labels=["reason"]
+    )
+    for reason, count in sorted(problems.items()):
+        family.add_metric([reason], count)
+    return family
 
 
 def sources_up(gathered: Sequence[tuple[Source, Answer]]) -> Metric:

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from mpmetrics.engines.callbacks import register_engine_metrics_callback
     from mpmetrics.engines.collection import MetricsSetup, setup_metrics_collection
     from mpmetrics.engines.directory import MultiprocDirectory, ensure_multiproc_dir
-    from mpmetrics.engines.errors import TokenLedgerError
+    from mpmetrics.engines.errors import (
+        MetricConflictError,
+        NameSanitizingError,
+        TokenLedgerError,
+    )
     from mpmetrics.engines.ledger import (
         IterationTokens,
         PrefillStats,
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
         TRTLLM,
         VLLM,
     )
+    from mpmetrics.engines.registry import MetricsRegistry
 
 _HOMES = {
     "DYNAMO_COMPONENT": "presets",
@@ -38,8 +43,11 @@ _HOMES = {
     "KVBM": "presets",
     "LMCACHE": "presets",
     "LMCACHE_MP": "presets",
+    "MetricConflictError": "errors",
+    "MetricsRegistry": "registry",
     "MetricsSetup": "collection",
     "MultiprocDirectory": "directory",
+    "NameSanitizingError": "errors",
     "PrefillStats": "ledger",
     "PromptTokenStats": "ledger",
     "RAY_VLLM": "presets",
@@ -64,8 +72,11 @@ __all__ = [
     "TRTLLM",
     "VLLM",
     "IterationTokens",
+    "MetricConflictError",
+    "MetricsRegistry",
     "MetricsSetup",
     "MultiprocDirectory",
+    "NameSanitizingError",
     "PrefillStats",
     "PromptTokenStats",
     "TokenLedgerError",

@@ -23,3 +23,31 @@ class TokenLedgerError(MpmetricsError, ValueError):
         """Return one line with all the numbers."""
         listed = ", ".join(f"{name}={number!r}" for name, number in self.numbers.items())
         return f"{self.why}: {listed}"
+
+
+class NameSanitizingError(MpmetricsError, ValueError):
+    """A *name* that has no character that a name in Prometheus may have."""
+
+    def __init__(self, name: str) -> None:
+        """Remember the *name*."""
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        """Return one line for a person."""
+        return f"nothing is left of the name {self.name!r} once it is one for Prometheus"
+
+
+class MetricConflictError(MpmetricsError, ValueError):
+    """A metric that is there already, but differs: its *name*, what it is and what was *asked*."""
+
+    def __init__(self, name: str, there: str, asked: str) -> None:
+        """Remember the *name*, what is *there*, and what was *asked* for."""
+        super().__init__(name, there, asked)
+        self.name = name
+        self.there = there
+        self.asked = asked
+
+    def __str__(self) -> str:
+        """Return one line for a person."""
+        return f"metric {self.name!r} is {self.there} and cannot be {self.asked}"

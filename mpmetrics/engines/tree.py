@@ -1,0 +1,186 @@
+"""A tree of registries and callbacks, asked together and joined: each family and series once.
+
+What comes later loses: a family with another type or help than the first of its name, and a
+series that is there already. Each loss is a problem, and none costs the page.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import Metric
+from prometheus_client.samples import Sample
+
+from mpmetrics.errors import Problem
+from mpmetrics.gathering import Gathering
+from mpmetrics.sources import Gathered, RegistrySource, TextSource
+from mpmetrics.union import Contribution, unite, with_samples
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from mpmetrics.engines.endpoint import TypedFamily
+    from mpmetrics.sources import Collector, Source
+
+
+class Node:
+    """A registry, the callbacks of its level, and the *children* below."""
+
+    def __init__(self, name: str, registry: Collector, timeout: float) -> None:
+        """Begin with a *registry* alone; each source has *timeout* seconds."""
+        self.children: list[Node] = []
+        self._name = name
+        self._timeout = timeout
+        self._updates: list[Source] = []
+        self._registries: list[Source] = [RegistrySource(registry, name)]
+        self._typed: list[Source] = []
+        self._texts: list[Source] = []
+        self._arrange()
+
+    def add_child(self, child: Node) -> None:
+        """Add a *child*, once."""
+        if child not in self.children:
+            self.children.append(child)
+
+    def add_update(self, callback: Callable[[], object]) -> None:
+        """Call *callback* before anything is gathered."""
+        self._updates.append(_Update(callback, f"{self._name} update callback"))
+        self._arrange()
+
+    def add_typed(self, callback: Callable[[], Iterable[TypedFamily]]) -> None:
+        """Take families of *callback*."""
+        self._typed.append(_TypedSource(callback, f"{self._name} typed callback"))
+        self._arrange()
+
+    def add_text(self, callback: Callable[[], str | bytes]) -> None:
+        """Take the families of the text of *callback*."""
+        self._texts.append(TextSource(callback, f"{self._name} text callback"))
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Prepare to ask all sources: those of each kind together."""
+        kinds = (self._updates, self._registries, self._typed, self._texts)
+        self.gatherings = [Gathering(list(kind), self._timeout) for kind in kinds]
+
+    def walk(self) -> list[Node]:
+        """Return this node and all below it, depth first, each once."""
+        seen: dict[Node, None] = {}
+        pending = [self]
+        while pending:
+            node = pending.pop()
+            if node not in seen:
+                seen[node] = None
+                pending.extend(reversed(node.children))
+        return list(seen)
+
+    def gather(self) -> tuple[list[Metric], list[Problem]]:
+        """Call the updates, then ask all others: registries, typed families, texts."""
+        updates, *kinds = zip(*(node.gatherings for node in self.walk()), strict=True)
+        joining = _Joining()
+        for _, answer in _asked(updates):
+            joining.problems.extend(answer.problems)
+        for source, answer in _asked([gathering for kind in kinds for gathering in kind]):
+            joining.add(source.name, answer)
+        union = unite(joining.contributions)
+        return union.families, joining.problems + union.problems
+
+
+def _asked(gatherings: Sequence[Gathering]) -> Iterator[tuple[Source, Gathered]]:
+    """Ask the sources of all *gatherings* at once; yield each with its answer."""
+    for gathering in gatherings:
+        gathering.ask()
+    for gathering in gatherings:
+        for source, answer in zip(gathering.sources, gathering.answers(), strict=True):
+            yield source, answer.gathered
+
+
+class _Joining:
+    """Families as they come, without those and those series that cannot be joined."""
+
+    def __init__(self) -> None:
+        self.contributions: list[Contribution] = []
+        self.problems: list[Problem] = []
+        self._first: dict[str, Metric] = {}
+        self._series: set[tuple[str, str, tuple[tuple[str, str], ...]]] = set()
+
+    def add(self, source: str, answer: Gathered) -> None:
+        """Take what a *source* has answered."""
+        self.problems.extend(answer.problems)
+        families = [
+            self._without_repeated(source, family)
+            for family in answer.families
+            if self._is_like_the_first(source, family)
+        ]
+        self.contributions.append(Contribution(source, in_process=True, families=families))
+
+    def _is_like_the_first(self, source: str, family: Metric) -> bool:
+        """Tell whether *family* can be joined with the first of its name."""
+        first = self._first.setdefault(family.name, family)
+        if family.type != first.type:
+            self._left_out(source, "type_conflict", family, f"is {family.type!r}", first.type)
+            return False
+        helps = {family.documentation, first.documentation} - {""}  # none is as good as any
+        if len(helps) > 1:
+            detail = f"has the help {family.documentation!r}"
+            self._left_out(source, "help_conflict", family, detail, first.documentation)
+            return False
+        if not first.documentation:
+            self._first[family.name] = family
+        return True
+
+    def _left_out(self, source: str, reason: str, family: Metric, is_: str, not_: str) -> None:
+        detail = f"family {family.name!r} {is_}, not {not_!r} as elsewhere; left out here"
+        self.problems.append(Problem(source, reason, detail))
+
+    def _without_repeated(self, source: str, family: Metric) -> Metric:
+        """Return *family* without the series that are there already."""
+        samples = []
+        for sample in family.samples:
+            key = (family.name, sample.name, tuple(sorted(sample.labels.items())))
+            if key in self._series:
+                detail = f"{sample.name} {dict(sample.labels)} is there already; left out here"
+                self.problems.append(Problem(source, "repeated_series", detail))
+            else:
+                self._series.add(key)
+                samples.append(sample)
+        return with_samples(family, samples)
+
+
+class _Update:
+    """Something to do before a scrape, as a source that gives nothing."""
+
+    in_process = True
+
+    def __init__(self, callback: Callable[[], object], name: str) -> None:
+        self.name = name
+        self._callback = callback
+
+    def gather(self) -> Gathered:
+        self._callback()
+        return Gathered(())
+
+
+class _TypedSource:
+    """A callback that returns families as Dynamo's typed callback has them."""
+
+    in_process = True
+
+    def __init__(self, callback: Callable[[], Iterable[TypedFamily]], name: str) -> None:
+        self.name = name
+        self._callback = callback
+
+    def gather(self) -> Gathered:
+        return Gathered([_family(*each) for each in self._callback()])
+
+
+def _family(
+    name: str, documentation: str, kind: str, unit: str, samples: Iterable[Sequence[Any]]
+) -> Metric:
+    """Return a typed family as prometheus_client's."""
+    family = with_samples(Metric("unnamed", documentation, kind), [])
+    # Not by Metric's constructor, which adds the unit to a name that does not end with it.
+    family.name, family.unit = name, unit or ""
+    for sample, labels, value, *timestamp in samples:
+        when = timestamp[0] if timestamp else None
+        family.samples.append(Sample(sample, dict(labels), float(value), when))
+    return family

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from mpmetrics.engines.collection import MetricsSetup, setup_metrics_collection
     from mpmetrics.engines.directory import MultiprocDirectory, ensure_multiproc_dir
     from mpmetrics.engines.errors import (
+        EndpointBoundError,
         MetricConflictError,
         NameSanitizingError,
         TokenLedgerError,
     )
+    from mpmetrics.engines.gauges import ComponentGauges
     from mpmetrics.engines.ledger import (
         IterationTokens,
         PrefillStats,
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
         first_schedule,
         prefix_hit,
     )
+    from mpmetrics.engines.monitor import EngineMonitor, MonitorTiming
     from mpmetrics.engines.presets import (
         DYNAMO_COMPONENT,
         KVBM,
@@ -36,9 +39,13 @@ if TYPE_CHECKING:
         VLLM,
     )
     from mpmetrics.engines.registry import MetricsRegistry
+    from mpmetrics.engines.statlogger import StatLogger, StatLoggerFactory
 
 _HOMES = {
+    "ComponentGauges": "gauges",
     "DYNAMO_COMPONENT": "presets",
+    "EndpointBoundError": "errors",
+    "EngineMonitor": "monitor",
     "IterationTokens": "ledger",
     "KVBM": "presets",
     "LMCACHE": "presets",
@@ -46,12 +53,15 @@ _HOMES = {
     "MetricConflictError": "errors",
     "MetricsRegistry": "registry",
     "MetricsSetup": "collection",
+    "MonitorTiming": "monitor",
     "MultiprocDirectory": "directory",
     "NameSanitizingError": "errors",
     "PrefillStats": "ledger",
     "PromptTokenStats": "ledger",
     "RAY_VLLM": "presets",
     "SGLANG": "presets",
+    "StatLogger": "statlogger",
+    "StatLoggerFactory": "statlogger",
     "TRTLLM": "presets",
     "TokenLedgerError": "errors",
     "VLLM": "presets",
@@ -71,14 +81,20 @@ __all__ = [
     "SGLANG",
     "TRTLLM",
     "VLLM",
+    "ComponentGauges",
+    "EndpointBoundError",
+    "EngineMonitor",
     "IterationTokens",
     "MetricConflictError",
     "MetricsRegistry",
     "MetricsSetup",
+    "MonitorTiming",
     "MultiprocDirectory",
     "NameSanitizingError",
     "PrefillStats",
     "PromptTokenStats",
+    "StatLogger",
+    "StatLoggerFactory",
     "TokenLedgerError",
     "ensure_multiproc_dir",
     "first_schedule",

@@ -13,6 +13,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
+from mpmetrics.engines.observing import errors_family
 from mpmetrics.errors import Problem
 from mpmetrics.exposition import Format, write
 from mpmetrics.gathering import Gathering
@@ -202,7 +203,8 @@ def _told(
     """
     for part in parts:
         if part.tells:
-            return part, about.families(duration)
+            failed = errors_family()
+            return part, [*about.families(duration), *([failed] if failed.samples else [])]
     if parts and not all(is_up(answer.gathered) for _, answer in about.gathered):
         return parts[0], [sources_up(about.gathered)]
     return None, []

@@ -51,3 +51,17 @@ class MetricConflictError(MpmetricsError, ValueError):
     def __str__(self) -> str:
         """Return one line for a person."""
         return f"metric {self.name!r} is {self.there} and cannot be {self.asked}"
+
+
+class EndpointBoundError(MpmetricsError, RuntimeError):
+    """An *endpoint* where there is one already (*there*)."""
+
+    def __init__(self, there: object, endpoint: object) -> None:
+        """Remember which endpoint is *there*, and which was to be bound."""
+        super().__init__(there, endpoint)
+        self.there = there
+        self.endpoint = endpoint
+
+    def __str__(self) -> str:
+        """Return one line for a person."""
+        return f"{self.endpoint!r} cannot be bound: {self.there!r} is"

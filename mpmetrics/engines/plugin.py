@@ -1,0 +1,70 @@
+"""A stat logger that vLLM finds by itself: entry-point group `vllm.stat_logger_plugins`.
+
+It shows the gauges of a component, from the registry that vLLM's own page is made of. vLLM takes
+subclasses of its own base class only; that is imported when the plugin is loaded, which only vLLM
+does. Where vLLM is not installed the class is the same without that base.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from types import new_class
+from typing import Any, Final
+
+from mpmetrics.engines.gauges import ComponentGauges
+from mpmetrics.engines.statlogger import StatLogger
+
+DEFAULT_COMPONENT: Final = "vllm"
+
+_BASE_MODULE: Final = "vllm.v1.metrics.loggers"
+
+
+class PluginStatLogger(StatLogger):
+    """A stat logger that learns from vLLM's configuration what it needs."""
+
+    def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:  # noqa: ANN401 - vLLM's
+        """Show the load of the engine with this index, which is its data-parallel rank.
+
+        The component is what `DYN_COMPONENT` says in the environment, or "vllm".
+        """
+        self._config = vllm_config
+        component = os.environ.get("DYN_COMPONENT") or DEFAULT_COMPONENT
+        gauges = ComponentGauges(None, _model(vllm_config), component)
+        super().__init__(engine_index, component_gauges=gauges)
+
+    def log_engine_initialized(self) -> None:
+        """Take how many blocks there are, which vLLM knows by now."""
+        cache = getattr(self._config, "cache_config", None)
+        blocks = getattr(cache, "num_gpu_blocks", None)
+        if isinstance(blocks, int):
+            self.set_num_gpu_blocks(blocks)
+
+
+def _model(vllm_config: Any) -> str:  # noqa: ANN401 - vLLM's
+    """Return the name under which the model is served."""
+    model = getattr(vllm_config, "model_config", None)
+    served = getattr(model, "served_model_name", None)
+    if isinstance(served, list | tuple):
+        served = served[0] if served else None
+    return str(served or getattr(model, "model", None) or "")
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+    """Make the class that vLLM asks for."""
+    if name != "VllmStatLogger":
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    bases: tuple[type, ...] = (PluginStatLogger, *_base())
+    made = new_class(name, bases, exec_body=lambda body: body.update({"__module__": __name__}))
+    globals()[name] = made
+    return made
+
+
+def _base() -> tuple[type, ...]:
+    """Return vLLM's base class, none where vLLM is not installed or cannot be imported."""
+    try:
+        base = import_module(_BASE_MODULE).StatLoggerBase
+    except Exception:  # noqa: BLE001 - without its libraries vLLM fails in many ways
+        return ()
+    return (base,)

@@ -1,0 +1,269 @@
+"""The watch over an engine, with a clock and a check that the test moves."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mpmetrics.engines import EngineMonitor, MonitorTiming, ensure_multiproc_dir
+from mpmetrics.engines.directory import MultiprocDirectory
+from tests.workers import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+class FakeClock:
+    """Time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        """Begin at no time."""
+        self.sleepers: list[tuple[float, asyncio.Future[None]]] = []
+        self.changed = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait until `pass_` is called for as many seconds."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.sleepers.append((seconds, future))
+        self.changed.set()
+        await future
+
+    async def pass_(self, seconds: float) -> None:
+        """Wait until somebody sleeps for *seconds*, and wake him."""
+        while True:
+            for asked, future in self.sleepers:
+                if asked == seconds and not future.done():
+                    future.set_result(None)
+                    return
+            self.changed.clear()
+            await self.changed.wait()
+
+
+class Engine:
+    """An engine that answers what it is told to."""
+
+    def __init__(self) -> None:
+        """Begin alive."""
+        self.answers: list[Any] = []
+        self.asked = 0
+        self.done: list[str] = []
+
+    async def check(self) -> object:
+        """Answer; an exception is raised, an event is waited for."""
+        self.asked += 1
+        answer = self.answers.pop(0) if self.answers else None
+        if isinstance(answer, BaseException):
+            raise answer
+        if isinstance(answer, asyncio.Event):
+            await answer.wait()
+        return answer
+
+    def step(self, name: str) -> Callable[[], None]:
+        """Return a step that is remembered by its *name*."""
+        return lambda: self.done.append(name)
+
+
+TIMING = MonitorTiming(interval=2, timeout=30, grace=5)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (RuntimeError("EngineDead"), "RuntimeError: EngineDead"),
+        (False, "it says so"),
+        (asyncio.CancelledError(), "_CancelledError: the health check was cancelled"),
+    ],
+    ids=["raises", "says so", "cancelled"],
+)
+def test_a_dead_engine(answer: Any, reason: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It is asked until it is dead; then it is logged, flushed and shut down, in this order."""
+
+    async def run() -> tuple[Engine, EngineMonitor]:
+        engine, clock = Engine(), FakeClock()
+        engine.answers = [None, True, answer]
+        monitor = EngineMonitor(
+            engine.check,
+            engine.step("shutdown"),
+            flush=[engine.step("first"), engine.step("second")],
+            timing=TIMING,
+            clock=clock,
+        )
+        task = asyncio.ensure_future(monitor.run())
+        await clock.pass_(2)
+        await clock.pass_(2)
+        await task
+        return engine, monitor
+
+    engine, monitor = asyncio.run(run())
+    assert engine.asked == 3
+    assert engine.done == ["first", "second", "shutdown"]
+    assert monitor.reason == reason
+    assert caplog.messages == [f"the engine is dead: {reason}"]
+
+
+def test_an_engine_that_does_not_answer() -> None:
+    """It has its time, and then it is dead."""
+
+    async def run() -> str:
+        engine, clock, down = Engine(), FakeClock(), asyncio.Event()
+        engine.answers = [asyncio.Event()]
+        monitor = EngineMonitor(engine.check, down.set, timing=TIMING, clock=clock)
+        monitor.start()
+        await clock.pass_(30)
+        await down.wait()
+        await monitor.stop()
+        return monitor.reason
+
+    assert asyncio.run(run()) == "no answer within 30 s"
+
+
+def test_an_engine_that_is_meant_to_end_is_not_dead() -> None:
+    """Whatever it answers then."""
+
+    async def run() -> list[str]:
+        engine, stopping = Engine(), threading.Event()
+
+        async def check() -> None:
+            stopping.set()
+            message = "gone"
+            raise RuntimeError(message)
+
+        monitor = EngineMonitor(
+            check, engine.step("shutdown"), is_stopping=stopping.is_set, clock=FakeClock()
+        )
+        await monitor.run()
+        return engine.done
+
+    assert asyncio.run(run()) == []
+
+
+def test_stopping() -> None:
+    """A monitor that is stopped asks no more, and calls nothing."""
+
+    async def run() -> tuple[int, list[str]]:
+        engine, clock = Engine(), FakeClock()
+        monitor = EngineMonitor(engine.check, engine.step("x"), timing=TIMING, clock=clock)
+        monitor.start()
+        monitor.start()
+        await clock.pass_(2)
+        await monitor.stop()
+        await monitor.stop()
+        return engine.asked, engine.done
+
+    asked, done = asyncio.run(run())
+    assert asked in (1, 2)
+    assert done == []
+
+
+def test_steps_that_fail_or_hang_do_not_keep_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    """The shutdown comes in any case."""
+    let_go = threading.Event()
+
+    async def run() -> list[str]:
+        engine, clock, hangs = Engine(), FakeClock(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        engine.answers = [False]
+
+        def fails() -> None:
+            message = "broken"
+            raise RuntimeError(message)
+
+        def hang() -> None:
+            loop.call_soon_threadsafe(hangs.set)
+            let_go.wait()
+
+        async def shutdown() -> None:
+            engine.done.append("shutdown")
+
+        monitor = EngineMonitor(
+            engine.check,
+            shutdown,
+            flush=[fails, hang, engine.step("last")],
+            timing=TIMING,
+            clock=clock,
+        )
+        task = asyncio.ensure_future(monitor.run())
+        await hangs.wait()
+        for _, sleeper in clock.sleepers[:-1]:
+            assert sleeper.done()
+        await clock.pass_(5)
+        await task
+        return engine.done
+
+    try:
+        assert asyncio.run(run()) == ["last", "shutdown"]
+    finally:
+        let_go.set()
+    assert [line.split(".")[-1] for line in caplog.messages] == [
+        "the engine is dead: it says so",
+        "fails failed",
+        "hang takes more than 5 s",
+    ]
+
+
+def test_only_what_is_ours_and_of_the_dead_is_removed(tmp_path: Path) -> None:
+    """The live gauges of the dead go, those of the living stay, and the directory is not ours."""
+
+    async def run() -> None:
+        engine = Engine()
+        engine.answers = [False]
+        directory = MultiprocDirectory(str(tmp_path))
+        monitor = EngineMonitor(engine.check, engine.step("shutdown"), directory=directory)
+        await monitor.run()
+        assert engine.done == ["shutdown"]
+
+    with Worker(tmp_path) as dead, Worker(tmp_path) as living:
+        for worker in (dead, living):
+            worker.do("Gauge('busy', '', multiprocess_mode='livesum').set(1)")
+            worker.do("Counter('work', '').inc()")
+        dead.kill()
+        asyncio.run(run())
+        assert sorted(path.name for path in tmp_path.glob("*.db")) == sorted(
+            [
+                f"counter_{dead.pid}.db",
+                f"counter_{living.pid}.db",
+                f"gauge_livesum_{living.pid}.db",
+            ]
+        )
+
+
+def test_an_owned_directory_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the engine."""
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+
+    async def run() -> None:
+        engine = Engine()
+        engine.answers = [False]
+        directory = ensure_multiproc_dir("engine-")
+        assert directory.owned
+        await EngineMonitor(engine.check, engine.step("x"), directory=directory).run()
+
+    asyncio.run(run())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("interval", "timeout", "expected"),
+    [
+        ("", "", (2, 30)),
+        ("0.5", "7", (0.5, 7)),
+        ("-1", "0", (2, 30)),
+        ("nan", "inf", (2, 30)),
+        ("often", "1e400", (2, 30)),
+    ],
+)
+def test_variables(interval: str, timeout: str, expected: tuple[float, float]) -> None:
+    """What makes no sense is passed over."""
+    timing = MonitorTiming.from_environment(
+        {
+            "DYN_ENGINE_HEALTH_CHECK_INTERVAL": interval,
+            "DYN_ENGINE_HEALTH_CHECK_TIMEOUT": timeout,
+        }
+    )
+    assert timing == (*expected, 5)

@@ -13,13 +13,16 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo dev test soak bench recycling load lint types docs wheel clean
+.PHONY: help demo demo-engines dev test soak bench recycling load lint types docs wheel clean
 
 help: ## Say what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/with-demo ## Run the demo: a server of several processes, and its page
 	$(BIN)/python examples/demo.py $(ARGS)
+
+demo-engines: $(VENV)/with-dynamo ## Run the demo of LLM engines: the page of a real Dynamo runtime
+	$(BIN)/python examples/dynamo_page.py $(ARGS)
 
 dev: $(VENV)/with-dev ## Install everything that the targets below need
 
@@ -67,7 +70,7 @@ $(VENV)/with-%: pyproject.toml $(VENV)/made
 
 $(VENV)/with-dev: pyproject.toml $(VENV)/made
 	$(BIN)/pip install --quiet --editable '.[dev]'
-	@touch $@ $(VENV)/with-demo $(VENV)/with-test $(VENV)/with-docs
+	@touch $@ $(VENV)/with-demo $(VENV)/with-dynamo $(VENV)/with-test $(VENV)/with-docs
 
 $(VENV)/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=...")'

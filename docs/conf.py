@@ -34,4 +34,4 @@ autodoc_typehints = "signature"
 
 # Only public names are documented. Those of other projects and of our inner modules stay plain
 # text where they stand in a signature: no foreign inventory is fetched for a build.
-nitpick_ignore_regex = [("py:.*", r"(?!mpmetrics\.\w+$).*")]
+nitpick_ignore_regex = [("py:.*", r"(?!mpmetrics\.(engines\.)?\w+$).*")]

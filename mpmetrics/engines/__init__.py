@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     )
     from mpmetrics.engines.registry import MetricsRegistry
     from mpmetrics.engines.statlogger import StatLogger, StatLoggerFactory
+    from mpmetrics.engines.tokens import TokenMetrics
 
 _HOMES = {
     "ComponentGauges": "gauges",
@@ -64,6 +65,7 @@ _HOMES = {
     "StatLoggerFactory": "statlogger",
     "TRTLLM": "presets",
     "TokenLedgerError": "errors",
+    "TokenMetrics": "tokens",
     "VLLM": "presets",
     "ensure_multiproc_dir": "directory",
     "first_schedule": "ledger",
@@ -96,6 +98,7 @@ __all__ = [
     "StatLogger",
     "StatLoggerFactory",
     "TokenLedgerError",
+    "TokenMetrics",
     "ensure_multiproc_dir",
     "first_schedule",
     "prefix_hit",

@@ -150,6 +150,23 @@ class IterationTokens:
         self.num_generation_tokens += generated
 
 
+def checked(tokens: IterationTokens) -> IterationTokens:
+    """Return *tokens*, the sources of which sum. Raises `TokenLedgerError`."""
+    prompt = tokens.prompt
+    counts = _counts(
+        total=prompt.total,
+        computed=prompt.computed,
+        local_cache_hit=prompt.local_cache_hit,
+        external_kv_transfer=prompt.external_kv_transfer,
+        cached_tokens=prompt.cached_tokens,
+        num_generation_tokens=tokens.num_generation_tokens,
+    )
+    total, computed, local, external, cached, _ = counts.values()
+    if local + external != cached or computed + cached != total:
+        raise TokenLedgerError(counts, "the sources do not sum to the prompts")
+    return tokens
+
+
 def prefix_hit(num_prompt_tokens: int, num_cached_tokens: int, block_size: int) -> int:
     """Return how many of the cached tokens of a prompt a local prefix cache can give.
 

@@ -121,7 +121,7 @@ def test_every_metric_of_a_wrapped_server_is_listed() -> None:
         page = wrapped.until(lambda page: "mpmetrics_worker_last_exit_status" in page)
         assert page["mpmetrics_worker_last_exit_status"] == 3
         wrapped.end(signal.SIGTERM)
-    everywhere, serving, wrapping, _ = self_metrics()
+    everywhere, serving, wrapping, *_ = self_metrics()
     names = {series.partition(" ")[0] for series in page}
     assert serving | wrapping == names - everywhere
 

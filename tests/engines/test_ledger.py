@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
 
 from mpmetrics.engines.errors import TokenLedgerError
 from mpmetrics.engines.ledger import (
@@ -17,7 +18,9 @@ from mpmetrics.engines.ledger import (
     first_schedule,
     prefix_hit,
 )
+from mpmetrics.engines.tokens import TokenMetrics
 from mpmetrics.errors import MpmetricsError
+from tests.engines.endpoints import series
 
 
 def prefill(prompt: int, local: int = 0, external: int = 0) -> PrefillStats:
@@ -211,3 +214,59 @@ def test_a_cache_without_blocks_is_an_error() -> None:
     """Rather than a division by zero."""
     with pytest.raises(TokenLedgerError, match="block_size=0"):
         prefix_hit(10, 10, 0)
+
+
+def recorded(registry: CollectorRegistry) -> dict[str, float]:
+    """Return what the metrics say, without buckets and without the labels of the engine."""
+    page = series(generate_latest(registry).decode())
+    return {
+        name.replace("engine=1,model_name=m", "").replace("{,", "{").replace("{}", ""): value
+        for name, value in page.items()
+        if "_bucket" not in name
+    }
+
+
+def test_the_metrics_of_tokens() -> None:
+    """They are there from the start; the prompt counter has all sources, the histogram not."""
+    registry = CollectorRegistry()
+    metrics = TokenMetrics(registry, "m", 1)
+    assert set(recorded(registry).values()) == {0}
+    for prompt, generated in [((1000, 0, 1000), 1), ((1000, 300, 0), 5)]:
+        tokens = IterationTokens()
+        tokens.update_from_output(generated, prefill(*prompt))
+        metrics.record(tokens)
+    assert recorded(registry) == {
+        "vllm:prompt_tokens_total": 2000,
+        "vllm:prompt_tokens_cached_total": 1300,
+        "vllm:prompt_tokens_by_source_total{source=local_compute}": 700,
+        "vllm:prompt_tokens_by_source_total{source=local_cache_hit}": 300,
+        "vllm:prompt_tokens_by_source_total{source=external_kv_transfer}": 1000,
+        "vllm:generation_tokens_total": 6,
+        "vllm:iteration_tokens_total_count": 2,
+        "vllm:iteration_tokens_total_sum": 706,
+    }
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"local_cache_hit": -1, "computed": 11}, {"total": 11}, {"cached_tokens": 3}, {"total": 1.5}],
+    ids=str,
+)
+def test_tokens_that_do_not_add_up_are_not_recorded(wrong: dict[str, Any]) -> None:
+    """No counter is asked to go down, and none goes up alone."""
+    registry = CollectorRegistry()
+    metrics = TokenMetrics(registry)
+    prompt = replace(PromptTokenStats(computed=10, total=10), **wrong)
+    with pytest.raises(TokenLedgerError):
+        metrics.record(IterationTokens(prompt, 5))
+    assert set(recorded(registry).values()) == {0}
+
+
+def test_two_engines_share_a_registry() -> None:
+    """The metrics are made once."""
+    registry = CollectorRegistry()
+    for engine in range(2):
+        TokenMetrics(registry, "m", engine).record(IterationTokens(num_generation_tokens=engine))
+    page = series(generate_latest(registry).decode())
+    assert page["vllm:generation_tokens_total{engine=0,model_name=m}"] == 0
+    assert page["vllm:generation_tokens_total{engine=1,model_name=m}"] == 1

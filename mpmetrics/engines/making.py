@@ -1,0 +1,48 @@
+"""Making prometheus_client's metrics from families of the catalogue, once for each registry."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, Final
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from mpmetrics.engines.catalogue import Family
+
+_CLASSES: Final[Mapping[str, type[Counter | Gauge | Histogram]]] = {
+    "counter": Counter,
+    "gauge": Gauge,
+    "histogram": Histogram,
+}
+
+_made: weakref.WeakKeyDictionary[Any, dict[Family, Any]] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def metrics_of(families: Iterable[Family], registry: Any = None) -> dict[str, Any]:  # noqa: ANN401 - registries are duck-typed
+    """Return a metric for each of the *families*, by name, in *registry* (None: the global one).
+
+    They are made when they are first asked for, and are the same from then on. Raises
+    `ValueError`, as prometheus_client does, when something else in the registry has the name.
+    """
+    given = REGISTRY if registry is None else registry
+    with _lock:
+        made = _made.setdefault(given, {})
+        for family in families:
+            if family not in made:
+                made[family] = _metric(family, given)
+        return {family.name: made[family] for family in families}
+
+
+def _metric(family: Family, registry: Any) -> Any:  # noqa: ANN401 - one of three classes
+    options: dict[str, Any] = {}
+    if family.mode:
+        options["multiprocess_mode"] = family.mode
+    if family.buckets:
+        options["buckets"] = family.buckets
+    make: Any = _CLASSES[family.type]
+    return make(family.name, family.help, family.labels, registry=registry, **options)

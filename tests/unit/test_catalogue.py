@@ -64,7 +64,7 @@ def test_only_files_of_workers_are_rolled_up(family: Family) -> None:
 def test_the_client_takes_it(family: Family) -> None:
     """Each can be made as the engine makes it, and has the name that it shall have."""
     kinds: dict[str, Any] = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
-    options = {
+    options: dict[str, dict[str, Any]] = {
         "gauge": {"multiprocess_mode": family.mode},
         "histogram": {"buckets": family.buckets},
     }

@@ -1,0 +1,167 @@
+"""A worker of `vllm_simulation.py`: the families `lmcache:`, counted as LMCache counts them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from examples.simulated_metrics import MODEL, SERVED_AS, make_metric
+from examples.simulated_requests import CHUNK
+from mpmetrics.engines.catalogue import LMCACHE_FAMILIES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from examples.simulated_requests import Request, Trace
+    from examples.simulated_scheduler import Step
+
+TOKEN_BYTES = 131_072
+"""Size of the KV cache of one token, all ranks together."""
+
+SLOW_SECONDS = 0.1
+SLOW_SPEED = 20_000.0
+"""A retrieval that takes longer, or gets fewer tokens in a second, is counted as slow."""
+
+
+def load_speed(request: Request) -> float:
+    """Return how many tokens LMCache has brought in a second."""
+    return request.cached.loaded / request.cached.load_seconds
+
+
+COUNTED: Mapping[str, Callable[[Request], float]] = {
+    "num_retrieve_requests": lambda it: bool(it.cached.loaded),
+    "num_store_requests": lambda it: bool(it.cached.stored),
+    "num_lookup_requests": lambda _: 1,
+    "num_requested_tokens": lambda it: it.cached.loaded,
+    "num_hit_tokens": lambda it: it.cached.loaded,
+    "num_stored_tokens": lambda it: it.cached.stored,
+    "num_lookup_tokens": lambda it: it.prompt.tokens,
+    "num_lookup_hits": lambda it: it.cached.found,
+    "num_vllm_hit_tokens": lambda it: it.cached.local,
+    "num_prompt_tokens": lambda it: it.prompt.tokens,
+    "num_remote_read_requests": lambda it: it.cached.loaded // CHUNK,
+    "num_remote_write_requests": lambda it: it.cached.stored // CHUNK,
+    "local_cpu_evict_count": lambda it: bool(it.cached.evicted),
+    "local_cpu_evict_keys_count": lambda it: it.cached.evicted,
+    "lookup_0_hit_requests": lambda it: not it.cached.found,
+    "num_slow_retrieval_by_time": lambda it: (
+        it.cached.loaded > 0 and it.cached.load_seconds > SLOW_SECONDS
+    ),
+    "num_slow_retrieval_by_speed": lambda it: 0 < load_speed(it) < SLOW_SPEED,
+}
+"""What every rank counts of a request. Each counter of LMCache is there, most of them with 0."""
+
+SHARED: Mapping[str, Callable[[Request], int]] = {
+    "num_remote_read_bytes": lambda it: it.cached.loaded,
+    "num_remote_write_bytes": lambda it: it.cached.stored,
+}
+"""The tokens of which each rank counts the bytes that are its own."""
+
+LOOKED_UP: Mapping[str, Callable[[Request], float]] = {
+    "time_to_lookup": lambda it: it.cached.lookup_seconds,
+}
+FOUND: Mapping[str, Callable[[Request], float]] = {
+    "request_cache_hit_rate": lambda it: it.cached.found / it.prompt.tokens,
+}
+LOADED: Mapping[str, Callable[[Request], float]] = {
+    "time_to_retrieve": lambda it: it.cached.load_seconds,
+    "retrieve_process_tokens_time": lambda it: it.cached.load_seconds / 8,
+    "retrieve_broadcast_time": lambda it: it.cached.load_seconds / 16,
+    "retrieve_to_gpu_time": lambda it: it.cached.load_seconds / 2,
+    "remote_backend_batched_get_blocking_time": lambda it: it.cached.load_seconds / 4,
+    "instrumented_connector_batched_get_time": lambda it: it.cached.load_seconds / 32,
+    "retrieve_speed": load_speed,
+    "remote_time_to_get": lambda it: it.cached.load_seconds * 1000 / 4,
+    "remote_time_to_get_sync": lambda it: it.cached.load_seconds * 1000 / 2,
+}
+STORED: Mapping[str, Callable[[Request], float]] = {
+    "time_to_store": lambda it: it.cached.store_seconds,
+    "store_process_tokens_time": lambda it: it.cached.store_seconds / 8,
+    "store_from_gpu_time": lambda it: it.cached.store_seconds / 2,
+    "store_put_time": lambda it: it.cached.store_seconds / 4,
+    "store_speed": lambda it: it.cached.stored / it.cached.store_seconds,
+    "remote_time_to_put": lambda it: it.cached.store_seconds * 1000 / 4,
+}
+"""What histograms observe of a request that was looked up, found, loaded, or stored."""
+
+
+class Lmcache:
+    """LMCache's metrics in one process, of which its *owned* callbacks never get into files."""
+
+    def __init__(self, role: str, rank: int, owned: Callable[[str], bool]) -> None:
+        """Make all families; there is no series before it is needed, but for callbacks."""
+        self._labels = (MODEL, str(rank), role, SERVED_AS)
+        self._metrics = {family.name: make_metric(family) for family in LMCACHE_FAMILIES}
+        for family in LMCACHE_FAMILIES:
+            if not family.in_files and owned(family.name):
+                self.of(family.name).set_function(float)
+
+    def of(self, name: str) -> Any:  # noqa: ANN401 - a metric of any type
+        """Return the series of this process."""
+        return self._metrics[name].labels(*self._labels)
+
+
+def is_of_scheduler(name: str) -> bool:
+    """Tell whether the scheduler asks for the gauge of this name, and no worker."""
+    return name.startswith(("lmcache:scheduler_", "lmcache:connector_"))
+
+
+class Worker:
+    """Records what LMCache does in a worker, after each step as its thread does from time to time.
+
+    Every rank looks up, loads and stores the same tokens, but only its own part of their bytes.
+    """
+
+    def __init__(self, trace: Trace, rank: int, ranks: int) -> None:
+        """Begin with nothing stored."""
+        self._trace = trace
+        self._lmcache = Lmcache("worker", rank, lambda name: not is_of_scheduler(name))
+        self._token_bytes = TOKEN_BYTES // ranks
+        self._held = 0
+
+    def __call__(self, step: Step) -> None:
+        """Record the requests that were admitted in a step; without any, that it is idle."""
+        requests = [self._trace.requests[number] for number in step.requests]
+        for family in LMCACHE_FAMILIES:
+            if family.type == "counter":
+                self._lmcache.of(family.name).inc(self._count(family.name, requests))
+        self._held += sum(it.cached.stored // CHUNK - it.cached.evicted for it in requests)
+        self._set_gauges(requests)
+        for request in requests:
+            self._observe(request)
+
+    def _count(self, name: str, requests: Sequence[Request]) -> float:
+        name = name.removeprefix("lmcache:")
+        if name == "remote_ping_successes":
+            return 1
+        if name in SHARED:
+            return self._token_bytes * sum(map(SHARED[name], requests))
+        return sum(map(COUNTED.get(name, lambda _: 0), requests))
+
+    def _set_gauges(self, requests: Sequence[Request]) -> None:
+        prompts = sum(request.prompt.tokens for request in requests)
+        found = sum(request.cached.found for request in requests)
+        values = {
+            "retrieve_hit_rate": 1,
+            "lookup_hit_rate": found / prompts if prompts else 0,
+            "local_cache_usage": self._held * CHUNK * self._token_bytes,
+            "remote_cache_usage": 0,
+            "local_storage_usage": 0,
+            "active_memory_objs_count": self._held,
+            "pinned_memory_objs_count": 0,
+            "remote_ping_latency": 0,
+            "remote_ping_error_code": 0,
+        }
+        for name, value in values.items():
+            self._lmcache.of(f"lmcache:{name}").set(value)
+
+    def _observe(self, request: Request) -> None:
+        cached = request.cached
+        observed = dict(LOOKED_UP)
+        for amount, more in (
+            (cached.found, FOUND),
+            (cached.loaded, LOADED),
+            (cached.stored, STORED),
+        ):
+            observed.update(more if amount else {})
+        for name, value in observed.items():
+            self._lmcache.of(f"lmcache:{name}").observe(value(request))

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sysconfig
+from importlib.util import find_spec
 from typing import Protocol
 
 import pytest
@@ -44,6 +45,15 @@ def find_program(name: str, *, package: str) -> str:
             pytest.fail(reason)
         pytest.skip(reason)
     return found
+
+
+def require_package(name: str, *, extra: str) -> None:
+    """Skip, or fail if so told, when the package *name* of an *extra* cannot be imported."""
+    if find_spec(name) is None:
+        reason = f"needs the package {name} (extra {extra})"
+        if os.environ.get(FAIL_ON_SKIP):
+            pytest.fail(reason)
+        pytest.skip(reason, allow_module_level=True)
 
 
 @pytest.fixture(scope="session")

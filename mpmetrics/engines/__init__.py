@@ -1,7 +1,8 @@
 """vLLM, LMCache and Dynamo on one correct page. No engine is ever imported.
 
-As in `mpmetrics`, names are loaded when they are first used: `ensure_multiproc_dir` is to be
-called before anything imports prometheus_client.
+`ensure_multiproc_dir` is to be called before anything imports prometheus_client, and it is imported
+together with the other names here. So none of them imports it, or a module that does, before it is
+called.
 """
 
 from __future__ import annotations

@@ -13,7 +13,10 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
-from mpmetrics.engines.observing import errors_family
+from prometheus_client.core import CounterMetricFamily
+
+from mpmetrics.engines.endpoint import DEFAULT_TIMEOUT
+from mpmetrics.engines.observing import ERRORS
 from mpmetrics.errors import Problem
 from mpmetrics.exposition import Format, write
 from mpmetrics.gathering import Gathering
@@ -33,9 +36,6 @@ if TYPE_CHECKING:
     from mpmetrics.sources import Source
 
 _Given = TypeVar("_Given")
-
-DEFAULT_TIMEOUT: Final = 1.0
-"""Seconds that a scrape waits for a source: a thread of the runtime is kept so long."""
 
 _SAME_SCRAPE: Final = 0.05
 """Seconds after one part within which another is taken to be asked for by the same scrape."""
@@ -203,11 +203,23 @@ def _told(
     """
     for part in parts:
         if part.tells:
-            failed = errors_family()
+            failed = _observe_errors()
             return part, [*about.families(duration), *([failed] if failed.samples else [])]
     if parts and not all(is_up(answer.gathered) for _, answer in about.gathered):
         return parts[0], [sources_up(about.gathered)]
     return None, []
+
+
+def _observe_errors() -> Metric:
+    """Return how often observers have failed in this process."""
+    family = CounterMetricFamily(
+        "mpmetrics_observe_errors",
+        "Calls of observers of an engine that failed",
+        labels=["source", "reason"],
+    )
+    for (source, reason), count in sorted(ERRORS.counts().items()):
+        family.add_metric([source, reason], count)
+    return family
 
 
 def _text(families: Sequence[Metric]) -> str:

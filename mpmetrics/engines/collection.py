@@ -7,22 +7,18 @@ import os
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final
 
-from mpmetrics.engines.board import DEFAULT_TIMEOUT, Brought, board_of
 from mpmetrics.engines.directory import restored
-from mpmetrics.engines.endpoint import register_callbacks
+from mpmetrics.engines.endpoint import DEFAULT_TIMEOUT, register_callbacks
 from mpmetrics.engines.identity import Place, identity_labels
 from mpmetrics.engines.presets import DYNAMO_COMPONENT, LMCACHE, VLLM
-from mpmetrics.environment import VARIABLE, directory_from_environment
-from mpmetrics.errors import Problem
+from mpmetrics.environment import directory_from_environment
 from mpmetrics.filters import PrefixFilter
-from mpmetrics.registration import register
-from mpmetrics.sources import DirectorySource, Gathered, RegistrySource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import TracebackType
 
-    from mpmetrics.engines.board import Board, Part
+    from mpmetrics.engines.board import Board, Brought, Part
     from mpmetrics.engines.endpoint import Endpoint
     from mpmetrics.registration import Mode, Registration
     from mpmetrics.series import Labels
@@ -114,6 +110,11 @@ def setup_metrics_collection(  # noqa: PLR0913 - the labels are Dynamo's
     Labels and *timeout* are those of `register_engine_metrics_callback`. Raises `FilterError` or
     `LabelError`, before anything is registered.
     """
+    from mpmetrics.engines.board import Brought, board_of  # noqa: PLC0415 - see the package
+    from mpmetrics.engines.sources import EngineDirectorySource  # noqa: PLC0415
+    from mpmetrics.registration import register  # noqa: PLC0415
+    from mpmetrics.sources import RegistrySource  # noqa: PLC0415
+
     chosen = PrefixFilter.of(prefixes, exclude_prefixes)
     place = Place(namespace_name, component_name, endpoint_name, model_name)
     labels = identity_labels(endpoint, place, inject_custom_labels)
@@ -136,38 +137,3 @@ def setup_metrics_collection(  # noqa: PLR0913 - the labels are Dynamo's
         setup.add(endpoint, Brought([source], component, (), timeout))
     _log.info("engine metrics: %s: %s", setup.mode, setup.reason)
     return setup
-
-
-class EngineDirectorySource:
-    """The merged view of the directory that an engine's processes write to, wherever that is.
-
-    The environment may come to name one later, and one that vanishes is made anew, so that
-    processes that are still to be started can write.
-    """
-
-    in_process = False
-
-    def __init__(self, path: str | None) -> None:
-        """Read *path*, or if that is None whatever directory the environment names."""
-        self.name = path or VARIABLE
-        self._path = path
-        self._source: DirectorySource | None = None
-
-    @property
-    def path(self) -> str | None:
-        """The directory as of now, None if there is none."""
-        return self._path or directory_from_environment()
-
-    def gather(self) -> Gathered:
-        """Merge the directory; without one there is nothing. Raises `DirectoryError`."""
-        path = self.path
-        if not path:
-            return Gathered(())
-        if self._source is None or self._source.path != path:
-            self._source = DirectorySource(path)
-        lost = restored(path)
-        gathered = self._source.gather()
-        if not lost:
-            return gathered
-        problem = Problem(path, "directory_lost", "it was gone and has been made anew")
-        return gathered._replace(problems=[*gathered.problems, problem])

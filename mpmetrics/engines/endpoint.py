@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     TypedSample = tuple[str, list[tuple[str, str]], float, float | None]
     TypedFamily = tuple[str, str, str, str, list[TypedSample]]
     """Name, help, type, unit, and for each sample its name, labels, value and timestamp."""
+
+DEFAULT_TIMEOUT: Final = 1.0
+"""Seconds that a scrape waits for a source: a thread of the runtime is kept so long."""
 
 
 class EndpointMetrics(Protocol):

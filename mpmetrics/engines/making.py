@@ -6,18 +6,12 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from mpmetrics.engines.catalogue import Family
 
-_CLASSES: Final[Mapping[str, type[Counter | Gauge | Histogram]]] = {
-    "counter": Counter,
-    "gauge": Gauge,
-    "histogram": Histogram,
-}
+_CLASSES: Final = {"counter": "Counter", "gauge": "Gauge", "histogram": "Histogram"}
 
 _made: weakref.WeakKeyDictionary[Any, dict[Family, Any]] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
@@ -29,7 +23,9 @@ def metrics_of(families: Iterable[Family], registry: Any = None) -> dict[str, An
     They are made when they are first asked for, and are the same from then on. Raises
     `ValueError`, as prometheus_client does, when something else in the registry has the name.
     """
-    given = REGISTRY if registry is None else registry
+    import prometheus_client  # noqa: PLC0415 - see the package
+
+    given = prometheus_client.REGISTRY if registry is None else registry
     with _lock:
         made = _made.setdefault(given, {})
         for family in families:
@@ -39,10 +35,12 @@ def metrics_of(families: Iterable[Family], registry: Any = None) -> dict[str, An
 
 
 def _metric(family: Family, registry: Any) -> Any:  # noqa: ANN401 - one of three classes
+    import prometheus_client  # noqa: PLC0415 - see the package
+
     options: dict[str, Any] = {}
     if family.mode:
         options["multiprocess_mode"] = family.mode
     if family.buckets:
         options["buckets"] = family.buckets
-    make: Any = _CLASSES[family.type]
+    make = getattr(prometheus_client, _CLASSES[family.type])
     return make(family.name, family.help, family.labels, registry=registry, **options)

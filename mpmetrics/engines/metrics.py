@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-
 from mpmetrics.engines.errors import MetricConflictError
 from mpmetrics.engines.names import sanitized_label, sanitized_name
 from mpmetrics.errors import LabelError
@@ -21,11 +19,7 @@ if TYPE_CHECKING:
 RESERVED: Final = ("dynamo_namespace", "dynamo_component", "dynamo_endpoint", "worker_id")
 """Labels that say where a metric is; nobody may give them."""
 
-_CLASSES: Final[Mapping[str, type[Counter | Gauge | Histogram]]] = {
-    "counter": Counter,
-    "gauge": Gauge,
-    "histogram": Histogram,
-}
+_CLASSES: Final = {"counter": "Counter", "gauge": "Gauge", "histogram": "Histogram"}
 
 
 class Definition(NamedTuple):
@@ -71,7 +65,9 @@ class MetricShelf:
 
     def __init__(self, prefix: str, automatic: Mapping[str, str]) -> None:
         """Begin without metrics; names are going to begin with *prefix*."""
-        self.registry = CollectorRegistry()
+        import prometheus_client  # noqa: PLC0415 - see the package
+
+        self.registry = prometheus_client.CollectorRegistry()
         self._prefix = prefix
         self._automatic = automatic
         self._made: dict[str, tuple[Definition, Any]] = {}
@@ -95,9 +91,11 @@ class MetricShelf:
 
     def _new(self, full: str, definition: Definition) -> Any:  # noqa: ANN401 - as prometheus_client
         """Make and bind the metric with the name *full*."""
+        import prometheus_client  # noqa: PLC0415 - see the package
+
         constant = {**self._automatic, **dict(definition.constant)}
         options: dict[str, Any] = dict(definition.options)
-        make: Any = _CLASSES[definition.kind]
+        make = getattr(prometheus_client, _CLASSES[definition.kind])
         try:
             metric = make(
                 full,

@@ -14,14 +14,10 @@ from collections import Counter
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
-from prometheus_client.core import CounterMetricFamily
-
 from mpmetrics.forks import forget_in_children
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from prometheus_client import Metric
 
 PATIENCE: Final = 0.05
 """Seconds that a caller waits for an observer, once; one that is still busy is passed over."""
@@ -64,18 +60,6 @@ class ObserverErrors:
 
 ERRORS: Final = ObserverErrors()
 """Those of this process."""
-
-
-def errors_family(errors: ObserverErrors = ERRORS) -> Metric:
-    """Return how often observers have failed."""
-    family = CounterMetricFamily(
-        "mpmetrics_observe_errors",
-        "Calls of observers of an engine that failed",
-        labels=["source", "reason"],
-    )
-    for (source, reason), count in sorted(errors.counts().items()):
-        family.add_metric([source, reason], count)
-    return family
 
 
 class Observer:

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from mpmetrics.engines.board import DEFAULT_TIMEOUT
+from mpmetrics.engines.endpoint import DEFAULT_TIMEOUT
 from mpmetrics.engines.metrics import MetricShelf, definition
-from mpmetrics.engines.tree import Node
 from mpmetrics.exposition import Format, write
-from mpmetrics.selfmetrics import problems_family
 from mpmetrics.sharing import SharedCall
-from mpmetrics.sources import Gathered
 from mpmetrics.troubles import Troubles
 
 if TYPE_CHECKING:
@@ -23,6 +20,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from mpmetrics.engines.endpoint import TypedFamily
+    from mpmetrics.sources import Gathered
 
 PREFIX: Final = "dynamo_component_"
 
@@ -53,6 +51,8 @@ class MetricsRegistry:
         A *worker_id* becomes a label, a number in hexadecimal. The *name* is for messages.
         Callbacks have *timeout* seconds for a scrape.
         """
+        from mpmetrics.engines.tree import Node  # noqa: PLC0415 - see the package
+
         self.name = name or "registry"
         self._prefix = prefix
         self._timeout = timeout
@@ -168,10 +168,14 @@ class MetricsRegistry:
 
     def gather(self) -> Gathered:
         """Return the families, and what was wrong: what a page calls a source's."""
+        from mpmetrics.sources import Gathered  # noqa: PLC0415 - see the package
+
         return Gathered(*self._gather())
 
     def render(self, openmetrics: bool = False) -> bytes:  # noqa: FBT001, FBT002 - as Page has it
         """Return the page of the tree; what had to be left out of it is counted there."""
+        from mpmetrics.selfmetrics import problems_family  # noqa: PLC0415 - see the package
+
         families, problems = self._gather()
         self._troubles.see(problems)
         counted = [problems_family(self.problems())] if self.problems() else []

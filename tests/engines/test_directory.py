@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mpmetrics import engines
 from tests.workers import PATIENCE, Worker, environment, run_python
 
 ENSURE = """
@@ -196,3 +197,18 @@ def test_closing_removes(tmp_path: Path, how: str) -> None:
     seen = told(ENSURE + f"{how}\ntell(again=directory.close())", None, tmp_path)
     expected = (False, False, None, False)
     assert (seen["there"], seen["owned"], seen["variable"], seen["again"]) == expected
+
+
+@pytest.mark.parametrize("name", engines.__all__)
+def test_no_name_imports_prometheus_client(name: str) -> None:
+    """Whoever imports it together with `ensure_multiproc_dir` would be too late with that."""
+    program = f"import sys; from mpmetrics.engines import {name}; print(*sys.modules)"
+    loaded = run_python(program, env=environment(None)).split()
+    assert not {"prometheus_client", "vllm", "dynamo", "lmcache"} & set(loaded)
+
+
+def test_names_are_listed() -> None:
+    """Before they are loaded, and an unknown one is no name."""
+    assert set(engines.__all__) <= set(dir(engines))
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        engines.nothing  # noqa: B018 - it is the access that fails

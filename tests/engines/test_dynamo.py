@@ -6,8 +6,6 @@ the same names: on the page each is once, merged, and labelled.
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,18 +15,14 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.conftest import FAIL_ON_SKIP
+from tests.conftest import require_package
 from tests.engines.endpoints import series
 from tests.workers import PATIENCE, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-if importlib.util.find_spec("dynamo") is None:
-    reason = "needs the package ai-dynamo-runtime (extra dynamo)"
-    if os.environ.get(FAIL_ON_SKIP):
-        pytest.fail(reason)
-    pytest.skip(reason, allow_module_level=True)
+require_package("dynamo", extra="dynamo")
 
 RUNTIME = """
 import asyncio, logging, os, re, threading

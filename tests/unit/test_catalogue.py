@@ -68,7 +68,7 @@ def test_the_client_takes_it(family: Family) -> None:
         "gauge": {"multiprocess_mode": family.mode},
         "histogram": {"buckets": family.buckets},
     }
-    more = options.get(family.type, {})
+    more: dict[str, Any] = options.get(family.type, {})
     registry = CollectorRegistry()
     kinds[family.type](family.name, family.help, family.labels, registry=registry, **more)
 

@@ -1,0 +1,194 @@
+"""The page of a Dynamo worker: a real runtime, a simulated vLLM with LMCache, each metric once.
+
+    make demo-engines
+
+This process is the worker: it has the runtime, and counts some requests itself. The processes of
+`vllm_simulation.py` are the engine behind it, with families of the same names. The page is fetched
+from the runtime's own HTTP server, and compared with what the files say and with the text that
+appending one registry after the other gives. Exits with status 1 if anything is there twice or has
+another value. Nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.request import urlopen
+
+from mpmetrics.engines import LMCACHE, VLLM, ensure_multiproc_dir, setup_metrics_collection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PATIENCE = 30
+"""Seconds after which a process that does not answer is given up."""
+
+OWN_REQUESTS = 3
+SHOWN = (
+    "vllm:request_success_total",
+    "vllm:prompt_tokens_by_source_total",
+    "vllm:iteration_tokens_total_count",
+    "lmcache:num_hit_tokens_total",
+    "dynamo_component_total_blocks",
+    "mpmetrics_source_up",
+    "mpmetrics_files",
+)
+
+
+def main() -> int:
+    """Run the demo; return its exit status."""
+    # Before prometheus_client is imported, here or by anybody.
+    with ensure_multiproc_dir("mpmetrics-demo-") as directory, engine():
+        registry = count_own_requests()
+        page = asyncio.run(scrape(registry))
+        show(page)
+        return compare(page, directory.path)
+
+
+@contextmanager
+def engine() -> Iterator[None]:
+    """Run the simulated engine until the end of the block, from when all is replayed."""
+    program = Path(__file__).with_name("vllm_simulation.py")
+    process = subprocess.Popen(  # noqa: S603 - our own program
+        [sys.executable, program], stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        try:
+            print((process.stdout or sys.stdin).readline(), end="", flush=True)
+            yield
+        finally:
+            process.terminate()
+
+
+def count_own_requests() -> Any:  # noqa: ANN401 - prometheus_client is not to be imported yet
+    """Count requests in this process, too; return a registry for the worker's own gauges."""
+    from prometheus_client import CollectorRegistry  # noqa: PLC0415 - see above
+    from prometheus_client import Counter as PrometheusCounter  # noqa: PLC0415
+
+    from mpmetrics.engines import ComponentGauges  # noqa: PLC0415
+
+    labels = ("model_name", "engine", "finished_reason")
+    requests = PrometheusCounter("vllm:request_success", "Requests that are over", labels)
+    requests.labels("simulated", "0", "stop").inc(OWN_REQUESTS)
+    registry = CollectorRegistry()
+    gauges = ComponentGauges(registry, model_name="simulated", component_name="backend")
+    gauges.set_total_blocks(0, 32_768)
+    return registry
+
+
+async def scrape(component_registry: Any) -> str:  # noqa: ANN401 - as above
+    """Start a runtime, have its endpoint show everything, and return its page."""
+    os.environ |= {"DYN_SYSTEM_PORT": "0", "DYN_SYSTEM_HOST": "127.0.0.1", "DYN_LOG": "off"}
+    from dynamo.runtime import DistributedRuntime  # noqa: PLC0415 - it looks at the environment
+
+    runtime = DistributedRuntime(asyncio.get_running_loop(), "mem", "tcp")
+    try:
+        endpoint = runtime.endpoint("demo.backend.generate")
+        with setup_metrics_collection(
+            endpoint,
+            component_registry=component_registry,
+            namespace_name="demo",
+            component_name="backend",
+            model_name="simulated",
+        ) as setup:
+            print(f"{setup.mode}: {setup.reason.partition(':')[0]}\n")
+            return await asyncio.to_thread(read, f"http://127.0.0.1:{port()}/metrics")
+    finally:
+        runtime.shutdown()
+
+
+def port() -> int:
+    """Return the port on which this process listens: the kernel has chosen it."""
+    links = list(Path("/proc/self/fd").iterdir())
+    sockets = {str(link.readlink()) for link in links if link.is_symlink()}
+    for line in Path("/proc/self/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
+        _, local, _, state, *_, inode = line.split()[:10]
+        if state == "0A" and f"socket:[{inode}]" in sockets:
+            return int(local.rpartition(":")[2], 16)
+    message = "the runtime does not listen"
+    raise OSError(message)
+
+
+def read(url: str) -> str:
+    """Return the page at *url*."""
+    with urlopen(url, timeout=PATIENCE) as response:  # noqa: S310 - our own server
+        return str(response.read().decode())
+
+
+def show(page: str) -> None:
+    """Print some lines of the *page*."""
+    for line in page.splitlines():
+        if line.startswith(SHOWN):
+            print(line)
+    print("…\n")
+
+
+def compare(page: str, directory: str) -> int:
+    """Print what is there twice, here and as it is done today; return 0 if all is well, else 1."""
+    from prometheus_client import REGISTRY, CollectorRegistry, generate_latest  # noqa: PLC0415
+    from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
+
+    merged = CollectorRegistry()
+    MultiProcessCollector(merged, directory)
+    texts = [generate_latest(registry).decode() for registry in (REGISTRY, merged)]
+    appended = "".join(texts).splitlines()
+    right = successes(texts[1].splitlines())
+    print("                       families  twice  without series  requests answered")
+    for title, lines in [("today, texts appended", appended), ("this page", page.splitlines())]:
+        families = counted(lines)
+        empty = sum(f"# TYPE {name} " in line for name in families for line in headers_only(lines))
+        figures = f"{len(families):8}  {twice(families):5}  {empty:14}  {successes(lines):17}"
+        print(f"{title:21}  {figures}")
+    print()
+    here = counted(page.splitlines())
+    if twice(here) or successes(page.splitlines()) != right:
+        print("demo: something is there twice, or has another value", file=sys.stderr)
+        return 1
+    print(f"Each family is there once, and all {right} requests are counted.")
+    return 0
+
+
+def counted(lines: list[str]) -> Counter[str]:
+    """Return how often each family of the engine has a TYPE."""
+    names = [line.split()[2] for line in lines if line.startswith("# TYPE ")]
+    # `_created` is only known to the process itself.
+    return Counter(
+        name for name in names if name.startswith((VLLM, LMCACHE)) and "_created" not in name
+    )
+
+
+def headers_only(lines: list[str]) -> list[str]:
+    """Return the TYPE lines that no series follows."""
+    following = [*lines[1:], "#"]
+    pairs = zip(lines, following, strict=True)
+    return [line for line, after in pairs if line.startswith("# TYPE ") and after.startswith("#")]
+
+
+def twice(families: Counter[str]) -> int:
+    """Return how many of the *families* are there more than once."""
+    return sum(count > 1 for count in families.values())
+
+
+def successes(lines: list[str]) -> int:
+    """Return how many requests were answered, by what a server takes: the first of each series."""
+    first: dict[str, float] = {}
+    for line in lines:
+        series, _, value = line.rpartition(" ")
+        if series.startswith("vllm:request_success_total{"):
+            first.setdefault(reason(series), float(value))
+    return int(sum(first.values()))
+
+
+def reason(series: str) -> str:
+    """Return the label that tells these series apart."""
+    return next(part for part in series.split(",") if "finished_reason" in part).strip("}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -40,9 +40,6 @@ _Given = TypeVar("_Given")
 _SAME_SCRAPE: Final = 0.05
 """Seconds after one part within which another is taken to be asked for by the same scrape."""
 
-_READERS: Final = 64
-"""Threads whose scrape may be half done at once; of more, the oldest start again."""
-
 
 class Brought(NamedTuple):
     """What a part brings: *sources*, which of their families are *chosen*, and *labels* to add.
@@ -105,10 +102,14 @@ class _Reading:
         self.given: set[Part] = set()
         self.at = 0.0
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the scrape that this is of has certainly ended."""
+        return time.monotonic() - self.at > _SAME_SCRAPE
+
     def has_for(self, part: Part) -> bool:
         """Tell whether the share of *part* was left for it, just now."""
-        is_left = part in self.shares and part not in self.given
-        return is_left and time.monotonic() - self.at < _SAME_SCRAPE
+        return part in self.shares and part not in self.given and not self.is_over
 
 
 class Board:
@@ -159,9 +160,10 @@ class Board:
         written = surface.writes(reading.shares.get(part, ()))
         reading.at = time.monotonic()
         if len(reading.given) < len(reading.shares):
-            for oldest in list(self._readings)[: 1 - _READERS]:
-                self._readings.pop(oldest, None)
             self._readings[reader] = reading
+        for other, left in list(self._readings.items()):
+            if left.is_over:
+                self._readings.pop(other, None)
         return written
 
     def _gather_now(self) -> Mapping[Part, Sequence[Metric]]:

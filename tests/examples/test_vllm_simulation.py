@@ -1,0 +1,319 @@
+"""The simulated vLLM: each value on the page is the one that follows from the trace."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.parser import text_string_to_metric_families
+
+from examples.simulated_requests import BLOCK, CHUNK, make_trace
+from mpmetrics import supervision
+from mpmetrics.engines.catalogue import KV_CONSUMER, LMCACHE_FAMILIES, VLLM_FAMILIES
+from mpmetrics.processes import descendants
+from tests.command.processes import Ending, invoke, run
+from tests.examples.programs import EXAMPLES
+from tests.examples.vllm_answers import (
+    NEVER_OBSERVED,
+    lmcache_samples,
+    sample,
+    vllm_samples,
+)
+from tests.servers import fetch
+from tests.workers import PATIENCE, VARIABLE, environment
+from tests.wrapped import Wrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from prometheus_client import Metric
+
+    from mpmetrics.engines.catalogue import Family
+    from tests.examples.vllm_answers import Samples
+
+SIMULATION: Final = (sys.executable, os.fspath(EXAMPLES / "vllm_simulation.py"))
+PREFIXES: Final = ("vllm:", "lmcache:")
+
+needs_linux = pytest.mark.skipif(not supervision.IS_SUPPORTED, reason="looks at processes")
+
+
+class Size(NamedTuple):
+    """What is simulated."""
+
+    seed: int
+    requests: int
+    api_servers: int
+    ranks: int
+
+    @property
+    def options(self) -> list[str]:
+        """Return what asks for it."""
+        names = ("--seed", "--requests", "--api-servers", "--tensor-parallel")
+        return [word for pair in zip(names, map(str, self), strict=True) for word in pair]
+
+    def right_answers(self) -> Samples:
+        """Return every sample that the page has to have of both engines."""
+        trace = make_trace(self.seed, self.requests, self.api_servers)
+        return vllm_samples(trace) | lmcache_samples(trace, self.ranks)
+
+
+USUAL: Final = Size(0, 64, 2, 2)
+
+every_size = pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param(USUAL, id="usual"),
+        pytest.param(Size(1, 100, 3, 1), id="more-servers"),
+        pytest.param(Size(2, 40, 1, 4), id="more-ranks"),
+        pytest.param(Size(3, 1, 1, 1), id="one-of-each"),
+    ],
+)
+
+
+def replayed(size: Size, directory: Path) -> Path:
+    """Have a simulation write to the directory; return that when all processes have ended."""
+    done = run([*SIMULATION, "--once", *size.options], env={VARIABLE: os.fspath(directory)})
+    said = f"vllm_simulation: {size.requests} requests are replayed, ready\n"
+    assert done == Ending(0, said)
+    return directory
+
+
+def read(families: Iterable[Metric]) -> Samples:
+    """Return all samples of both engines, each of which is there once."""
+    samples: Samples = {}
+    for family in families:
+        for name, labels, value, *_ in family.samples if family.name.startswith(PREFIXES) else ():
+            # The same bound can be spelt in several ways.
+            bound = {"le": str(float(labels["le"]))} if "le" in labels else {}
+            key = sample(name, **{**labels, **bound})
+            assert key not in samples
+            samples[key] = value
+    return samples
+
+
+def read_page(page: str) -> Samples:
+    """Return all samples of a page, each family of which is there once."""
+    names = re.findall(r"^# TYPE (\S+)", page, re.MULTILINE)
+    assert sorted(set(names)) == sorted(names)
+    return read(text_string_to_metric_families(page))
+
+
+def dump(directory: Path) -> str:
+    """Return what the command says of the directory."""
+    options = [word for prefix in PREFIXES for word in ("--prefix", prefix)]
+    done = invoke("dump", *options, directory)
+    assert (done.status, done.stderr) == (0, "")
+    return done.stdout
+
+
+@every_size
+def test_every_value_of_a_dump_is_right(size: Size, directory: Path) -> None:
+    """Afterwards a dump has every sample that follows from the trace, and no other."""
+    assert read_page(dump(replayed(size, directory))) == size.right_answers()
+
+
+@needs_linux
+@every_size
+def test_every_value_of_the_page_is_right(size: Size) -> None:
+    """The page of the wrapped server has the same, while all of its processes live."""
+    line = [*SIMULATION, *size.options]
+    with Wrapped(*line, stdout=subprocess.PIPE) as wrapped:
+        assert wrapped.process.stdout is not None
+        assert wrapped.process.stdout.readline().endswith(b", ready\n")
+        page = fetch(wrapped.url).body.decode()
+        writers = {int(pid) for pid in pids(wrapped.directory)}
+        living = set(wrapped.children())
+        assert wrapped.end(signal.SIGTERM) == 0, wrapped.said.decode()
+    assert read_page(page) == size.right_answers()
+    assert len(writers) == size.api_servers + 1 + size.ranks
+    assert writers < living
+
+
+def test_the_client_itself_says_the_same(directory: Path) -> None:
+    """prometheus_client's own collector finds the same samples in the files."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, os.fspath(replayed(USUAL, directory)))
+    assert read(registry.collect()) == USUAL.right_answers()
+
+
+def test_several_processes_have_written(directory: Path) -> None:
+    """Each API server and each worker has counters of its own; the engine core has none."""
+    replayed(USUAL, directory)
+    assert len(pids(directory, "counter_*.db")) == USUAL.api_servers + USUAL.ranks
+    assert len(pids(directory, "gauge_mostrecent_*.db")) == USUAL.api_servers
+    assert len(pids(directory, "gauge_sum_*.db")) == USUAL.ranks
+    assert len(pids(directory)) == USUAL.api_servers + 1 + USUAL.ranks
+
+
+def pids(directory: Path, pattern: str = "*.db") -> set[str]:
+    """Return who has written the files in a directory."""
+    return {file.stem.rpartition("_")[2] for file in directory.glob(pattern)}
+
+
+def test_families_are_those_of_the_catalogue(directory: Path) -> None:
+    """Each has its type, its help, its labels and its buckets, and no family is missing."""
+    found = {
+        family.name: family
+        for family in text_string_to_metric_families(dump(replayed(USUAL, directory)))
+    }
+    expected = {
+        family.name.removesuffix("_total") if family.type == "counter" else family.name: family
+        for family in (*VLLM_FAMILIES, *LMCACHE_FAMILIES)
+        if is_simulated(family)
+    }
+    assert found.keys() == expected.keys()
+    for name, family in expected.items():
+        assert (found[name].type, found[name].documentation) == (family.type, family.help)
+        labels = {*family.labels, *more_labels(name)}
+        for one in found[name].samples:
+            assert one.labels.keys() - {"le"} == labels
+        edges = {float(one.labels["le"]) for one in found[name].samples if "le" in one.labels}
+        assert sorted(edges - {float("inf")}) == list(family.buckets)
+
+
+def is_simulated(family: Family) -> bool:
+    """Tell whether a family gets onto the page.
+
+    A callback does not, but for those that are added up: each process starts with a 0.
+    """
+    has_samples = family.in_files or family.mode == "sum"
+    return (
+        family.condition in {"", KV_CONSUMER} and has_samples and family.name not in NEVER_OBSERVED
+    )
+
+
+def more_labels(name: str) -> set[str]:
+    """Return the labels that a family has beside those of the catalogue."""
+    return {"block_size", "num_gpu_blocks"} if name == "vllm:cache_config_info" else set()
+
+
+def test_there_is_something_to_count(directory: Path) -> None:
+    """In the usual trace no counter stays at 0 that a request can move."""
+    samples = read_page(dump(replayed(USUAL, directory)))
+    unmoved = {name for (name, _), value in samples.items() if not value and "_bucket" not in name}
+    assert {name for name in unmoved if name.endswith("_total")} == {
+        "lmcache:forced_unpin_count_total",
+        "lmcache:local_cpu_evict_failed_count_total",
+        "lmcache:remote_ping_errors_total",
+        "vllm:admission_rejections_total",
+        "vllm:estimated_flops_per_gpu_total",
+        "vllm:estimated_read_bytes_per_gpu_total",
+        "vllm:estimated_write_bytes_per_gpu_total",
+        "vllm:mm_cache_hits_total",
+        "vllm:mm_cache_queries_total",
+        "vllm:prompt_tokens_cached_by_source_total",
+    }
+    assert {name for name in unmoved if name.endswith(("_sum", "_count"))} == {
+        "lmcache:pinned_memory_objs_count",
+        "lmcache:storage_events_done_count",
+        "lmcache:storage_events_not_found_count",
+        "lmcache:storage_events_ongoing_count",
+    }
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_trace_is_one_that_can_be(seed: int) -> None:
+    """What is cached is whole blocks and chunks, and one thing comes after the other."""
+    trace = make_trace(seed, 50, 3)
+    held = 0
+    for prompt, cached, fetching, admitted, steps, reason in trace.requests:
+        assert prompt.api_server in range(3)
+        assert cached.local % BLOCK == cached.found % CHUNK == cached.stored % CHUNK == 0
+        assert max(cached.local, cached.found) < prompt.tokens
+        assert 0 <= cached.stored <= prompt.tokens - cached.found
+        assert prompt.arrived < fetching <= admitted <= steps[0]
+        assert (fetching < admitted) == (cached.found > cached.local)
+        assert list(steps) == sorted(set(steps))
+        assert steps[-1] < len(trace.clock) - 1
+        assert (reason == "length") == (len(steps) == prompt.max_tokens)
+        held += cached.stored // CHUNK - cached.evicted
+        assert held >= 0
+
+
+def test_a_seed_stands_for_one_trace() -> None:
+    """The same arguments give the same trace, others give another."""
+    assert make_trace(5, 20) == make_trace(5, 20, 2)
+    assert len({str(make_trace(seed, 20)) for seed in range(10)}) == 10
+    assert make_trace(5, 20).requests != make_trace(5, 20, 3).requests
+
+
+@pytest.mark.parametrize("env", [{}, {VARIABLE: ""}], ids=["unset", "empty"])
+def test_it_needs_a_directory(env: dict[str, str]) -> None:
+    """Without the variable there is one line that says so, and status 2."""
+    message = f"vllm_simulation: {VARIABLE} is not set\n"
+    assert run(SIMULATION, env=env) == Ending(2, "", message)
+
+
+def test_it_needs_a_request(directory: Path) -> None:
+    """Nothing can be simulated with none of something."""
+    done = run([*SIMULATION, "--requests", "0"], env={VARIABLE: os.fspath(directory)})
+    assert done.status == 2
+    assert "argument --requests: invalid positive value: '0'" in done.stderr
+
+
+class Simulation:
+    """A simulation that has replayed its trace, and stays; it ends with the `with` block."""
+
+    def __init__(self, directory: Path) -> None:
+        """Start it in a group of its own."""
+        self.process = subprocess.Popen(
+            [*SIMULATION, "--requests", "4"],
+            env=environment(directory),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            text=True,
+        )
+
+    def __enter__(self) -> Simulation:  # noqa: PYI034 - nobody derives from it
+        """Wait until it is ready."""
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline().endswith(", ready\n")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Kill what is left."""
+        with self.process:
+            self.process.kill()
+
+    def ending(self) -> Ending:
+        """Wait until no process is left that could write to the pipes; return how it ended."""
+        stdout, stderr = self.process.communicate(timeout=PATIENCE)
+        return Ending(self.process.returncode, stdout, stderr)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["to-one", "to-all"])
+def test_told_to_end_it_ends(number: signal.Signals, send: Any, directory: Path) -> None:
+    """A signal ends all processes, and that is no failure, whoever gets it beside the first."""
+    with Simulation(directory) as simulation:
+        send(simulation.process.pid, number)
+        assert simulation.ending() == Ending(0)
+
+
+def test_killed_it_leaves_nobody(directory: Path) -> None:
+    """The others see that the first process is gone, and end without a word."""
+    with Simulation(directory) as simulation:
+        simulation.process.kill()
+        assert simulation.ending() == Ending(-signal.SIGKILL)
+
+
+@needs_linux
+def test_it_ends_with_any_of_its_processes(directory: Path) -> None:
+    """As with vLLM, a dead process ends the server, which says so."""
+    with Simulation(directory) as simulation:
+        writers = pids(directory)
+        victim, *_ = [
+            each.pid for each in descendants(simulation.process.pid) if str(each.pid) in writers
+        ]
+        os.kill(victim, signal.SIGKILL)
+        message = "vllm_simulation: one of the processes has ended\n"
+        assert simulation.ending() == Ending(1, "", message)

@@ -310,3 +310,25 @@ class Hanging:
             pages = list(clients.map(lambda _: dynamo.series(), range(24)))
         assert pages == [in_process(dynamo)] * 24
         dynamo.do("Hanging.let_go.set()")
+
+
+def test_dynamos_own_publisher(tmp_path: Path) -> None:
+    """It is made for each rank, given its endpoint, and takes what is published."""
+    with runtime(None, tmp=tmp_path) as dynamo:
+        dynamo.do("""
+from types import SimpleNamespace
+from dynamo.llm import WorkerMetricsPublisher
+loggers = StatLoggerFactory(endpoint, None, WorkerMetricsPublisher)
+async def log():
+    for rank in range(2):
+        loggers(None, rank)
+    await asyncio.gather(*loggers._connecting)
+asyncio.run_coroutine_threadsafe(log(), loop).result()
+loggers.set_num_gpu_blocks_all(100)
+loggers.init_publish()
+for logger in loggers.created_loggers.values():
+    logger.record(SimpleNamespace(kv_cache_usage=0.5, prefix_cache_stats=None))
+""")
+        kinds = "[type(each.publisher).__name__ for each in loggers.created_loggers.values()]"
+        assert dynamo.ask(kinds) == ["WorkerMetricsPublisher"] * 2
+        assert dynamo.ask("len(loggers.errors())") == 0

@@ -1,24 +1,27 @@
 """Directives for tables that the code itself goes by, so that what is read is what is done.
 
 `{merge-rules}` stands for `mpmetrics.merging.RULES`, `{problem-reasons}` for
-`mpmetrics.errors.REASONS`, `{dead-gauges}` for `mpmetrics.compaction.DEAD_GAUGES`.
+`mpmetrics.errors.REASONS`, `{dead-gauges}` for `mpmetrics.compaction.DEAD_GAUGES`, and
+`{engine-families} vllm` or `lmcache` for what that engine emits by `mpmetrics.engines.catalogue`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sphinx.util.docutils import SphinxDirective
 
 from mpmetrics import compaction, errors, merging
+from mpmetrics.engines import catalogue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from docutils.nodes import Node
     from sphinx.application import Sphinx
     from sphinx.util.typing import ExtensionMetadata
 
+    from mpmetrics.engines.catalogue import Family
     from mpmetrics.merging import Rule
 
 
@@ -37,6 +40,40 @@ def reason_lines(reasons: Mapping[str, str]) -> Iterator[str]:
     yield "|---|---|"
     for reason, meaning in reasons.items():
         yield f"| `{reason}` | {meaning} |"
+
+
+FAMILY_COLUMNS: Final[Mapping[str, Callable[[Family], str]]] = {
+    "Name": lambda family: f"`{family.name}`",
+    "Type": lambda family: family.type,
+    "Labels": lambda family: ", ".join(f"`{label}`" for label in family.labels),
+    "Mode or buckets": lambda family: (
+        f"`{family.mode}`" if family.mode else " ".join(f"{edge:g}" for edge in family.buckets)
+    ),
+    "Meaning": lambda family: family.help,
+}
+
+VLLM_COLUMNS: Final = {**FAMILY_COLUMNS, "Only with": lambda family: family.condition}
+
+LMCACHE_COLUMNS: Final = {
+    **FAMILY_COLUMNS,
+    "Over `worker_id`": lambda family: family.rollup,
+    "In files": lambda family: "yes" if family.in_files else "no",
+}
+
+ENGINES: Final = {
+    "vllm": (catalogue.VLLM_FAMILIES, VLLM_COLUMNS),
+    "lmcache": (catalogue.LMCACHE_FAMILIES, LMCACHE_COLUMNS),
+}
+
+
+def family_lines(
+    families: Sequence[Family], columns: Mapping[str, Callable[[Family], str]]
+) -> Iterator[str]:
+    """Write *families* as the lines of a Markdown table of *columns*, in their own order."""
+    yield f"| {' | '.join(columns)} |"
+    yield f"|{'---|' * len(columns)}"
+    for family in families:
+        yield f"| {' | '.join(cell(family) for cell in columns.values())} |"
 
 
 class MergeRules(SphinxDirective):
@@ -68,9 +105,25 @@ class DeadGauges(SphinxDirective):
         return self.parse_text_to_nodes("\n".join(lines))
 
 
+class EngineFamilies(SphinxDirective):
+    """The table of the families that an engine emits; its argument is the name of the engine."""
+
+    required_arguments = 1
+
+    def run(self) -> list[Node]:
+        """Return the table as nodes of the document."""
+        (engine,) = self.arguments
+        if engine not in ENGINES:
+            message = f"no engine {engine!r}: it is one of {', '.join(ENGINES)}"
+            raise self.error(message)
+        self.env.note_dependency(catalogue.__file__)
+        return self.parse_text_to_nodes("\n".join(family_lines(*ENGINES[engine])))
+
+
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Tell Sphinx of the directives."""
     app.add_directive("merge-rules", MergeRules)
     app.add_directive("problem-reasons", ProblemReasons)
     app.add_directive("dead-gauges", DeadGauges)
+    app.add_directive("engine-families", EngineFamilies)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

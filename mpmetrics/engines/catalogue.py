@@ -74,9 +74,9 @@ _ENGINE: Final = ("model_name", "engine")
 
 KV_CONSUMER: Final = "a KV connector that loads"
 _LORA: Final = "LoRA"
-_NANS: Final = "VLLM_COMPUTE_NANS_IN_LOGITS"
+_NANS: Final = "`VLLM_COMPUTE_NANS_IN_LOGITS`"
 _WATERMARKS: Final = "watermarks"
-_KV_CACHE_METRICS: Final = "--kv-cache-metrics"
+_KV_CACHE_METRICS: Final = "`--kv-cache-metrics`"
 _SPECULATION: Final = "speculative decoding"
 _DIFFUSION: Final = "a diffusion model"
 _SLEEP_MODE: Final = "sleep mode, once it is used"

@@ -1,0 +1,113 @@
+"""The tables of the documentation that are written from what the code goes by."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from html import unescape
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from mpmetrics.engines.catalogue import LMCACHE_FAMILIES, VLLM_FAMILIES
+from tests.conftest import FAIL_ON_SKIP
+from tests.workers import PATIENCE
+
+EXTENSIONS: Final = Path(__file__).parents[2] / "docs" / "_ext"
+
+_NEEDED: Final = ("sphinx", "myst_parser")
+
+
+@pytest.fixture(autouse=True)
+def _sphinx() -> None:
+    """Skip where Sphinx is missing, or fail if so told."""
+    missing = [package for package in _NEEDED if find_spec(package) is None]
+    if missing:
+        reason = f"needs {', '.join(missing)}: the extra `docs` of this project"
+        if os.environ.get(FAIL_ON_SKIP):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+def build(place: Path, page: str) -> tuple[int, str]:
+    """Build documentation that is one *page*; return the status, and the page or what was said."""
+    (place / "conf.py").write_text(
+        f"import sys\nsys.path.append({str(EXTENSIONS)!r})\n"
+        "extensions = ['myst_parser', 'tables']\nhtml_theme = 'basic'\n",
+        encoding="utf-8",
+    )
+    (place / "index.md").write_text(page, encoding="utf-8")
+    line = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--quiet", str(place)]
+    done = subprocess.run(
+        [*line, str(place / "html")], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    if done.returncode:
+        return done.returncode, done.stderr
+    return 0, (place / "html" / "index.html").read_text(encoding="utf-8")
+
+
+def rows(html: str) -> list[list[str]]:
+    """Return the cells of each row, without markup."""
+    found = re.findall(r"<tr.*?</tr>", html, re.DOTALL)
+    cells = [re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row, re.DOTALL) for row in found]
+    return [[unescape(re.sub(r"<.*?>", "", cell)) for cell in row] for row in cells]
+
+
+COLUMNS: Final = ["Name", "Type", "Labels", "Mode or buckets", "Meaning"]
+
+
+def test_the_families_of_vllm(tmp_path: Path) -> None:
+    """Each has its row, which says when it is there."""
+    status, page = build(tmp_path, "# Page\n\n```{engine-families} vllm\n```\n")
+    assert status == 0, page
+    head, *body = rows(page)
+    assert head == [*COLUMNS, "Only with"]
+    assert [row[0] for row in body] == [family.name for family in VLLM_FAMILIES]
+    by_name = {row[0]: row[1:] for row in body}
+    assert by_name["vllm:num_requests_running"] == [
+        "gauge",
+        "model_name, engine",
+        "mostrecent",
+        "Requests that are being worked on",
+        "",
+    ]
+    # Not with a dash that Sphinx has made of two.
+    assert by_name["vllm:kv_block_lifetime_seconds"][-1] == "--kv-cache-metrics"
+
+
+def test_the_families_of_lmcache(tmp_path: Path) -> None:
+    """Each has its row, which says what to do over workers, and whether it gets into files."""
+    status, page = build(tmp_path, "# Page\n\n```{engine-families} lmcache\n```\n")
+    assert status == 0, page
+    head, *body = rows(page)
+    assert head == [*COLUMNS, "Over worker_id", "In files"]
+    assert [row[0] for row in body] == [family.name for family in LMCACHE_FAMILIES]
+    by_name = {row[0]: row[1:] for row in body}
+    labels = "model_name, worker_id, role, served_model_name"
+    assert by_name["lmcache:request_cache_hit_rate"] == [
+        "histogram",
+        labels,
+        "0.1 0.2 0.3 0.4 0.5 0.6 0.7 0.8 0.9 1",
+        "Share of a prompt that was found, if any",
+        "merge",
+        "yes",
+    ]
+    assert by_name["lmcache:put_failed_count"] == [
+        "gauge",
+        labels,
+        "livemostrecent",
+        "Writes that have failed",
+        "",
+        "no",
+    ]
+
+
+def test_an_engine_that_there_is_not(tmp_path: Path) -> None:
+    """Another name is an error of the page, which says what there is."""
+    status, said = build(tmp_path, "# Page\n\n```{engine-families} vlm\n```\n")
+    assert status != 0
+    assert "no engine 'vlm': it is one of vllm, lmcache" in said

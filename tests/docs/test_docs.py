@@ -17,7 +17,7 @@ import click
 import pytest
 
 import mpmetrics
-from mpmetrics import supervision
+from mpmetrics import engines, supervision
 from mpmetrics_cli.__main__ import main
 from tests.conftest import FAIL_ON_SKIP
 from tests.workers import PATIENCE, environment, run_python
@@ -170,9 +170,13 @@ def described(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def test_every_public_name_is_documented(inventory: Mapping[str, str]) -> None:
-    """The page of the library describes every name of `mpmetrics.__all__`."""
+    """The page of the library describes every public name, and lists the presets."""
     for name in mpmetrics.__all__:
         assert inventory[f"mpmetrics.{name}"].startswith("reference/api.html#")
+    page = (DOCS / "reference" / "api.md").read_text(encoding="utf-8")
+    for name in engines.__all__:
+        described = inventory.get(f"mpmetrics.engines.{name}", "")
+        assert described.startswith("reference/api.html#") or f"`{name}`" in page, name
 
 
 def test_every_command_and_option_is_documented(inventory: Mapping[str, str]) -> None:

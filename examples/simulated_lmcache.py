@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from examples.simulated_metrics import MODEL, SERVED_AS, make_metric
-from examples.simulated_requests import CHUNK
+from examples.simulated_requests import CHUNK, MODEL, SERVED_AS
 from mpmetrics.engines.catalogue import LMCACHE_FAMILIES
+from mpmetrics.engines.making import metrics_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -90,7 +90,7 @@ class Lmcache:
     def __init__(self, role: str, rank: int, owned: Callable[[str], bool]) -> None:
         """Make all families; there is no series before it is needed, but for callbacks."""
         self._labels = (MODEL, str(rank), role, SERVED_AS)
-        self._metrics = {family.name: make_metric(family) for family in LMCACHE_FAMILIES}
+        self._metrics = metrics_of(LMCACHE_FAMILIES)
         for family in LMCACHE_FAMILIES:
             if not family.in_files and owned(family.name):
                 self.of(family.name).set_function(float)

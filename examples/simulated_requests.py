@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+MODEL = "example/simulated-8b"
+SERVED_AS = "simulated"
+"""The model, and the name by which clients ask for it."""
+
 BLOCK = 16
 """Tokens in a block of vLLM's cache."""
 

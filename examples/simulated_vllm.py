@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from examples.simulated_metrics import SERVED_AS, make_metric
-from examples.simulated_requests import BLOCK
+from examples.simulated_requests import BLOCK, SERVED_AS
 from examples.simulated_scheduler import NUM_BLOCKS
 from mpmetrics.engines.catalogue import KV_CONSUMER, VLLM_FAMILIES
 from mpmetrics.engines.ledger import IterationTokens, PrefillStats, PromptTokenStats
+from mpmetrics.engines.making import metrics_of
+from mpmetrics.engines.tokens import TokenMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -88,11 +89,8 @@ class ApiServer:
     def __init__(self, trace: Trace) -> None:
         """Make all series, so that they are there before anything happens."""
         self._trace = trace
-        self._children = {
-            (family.name, value): child
-            for family in simulated_vllm_families()
-            for value, child in _children(family)
-        }
+        self._children = _make_children()
+        self._tokens = TokenMetrics(model_name=SERVED_AS)
         for state in VALUES["vllm:engine_sleep_state"]:
             self._of("engine_sleep_state", state).set(state == "awake")
         self._of("cache_config_info").set(1)
@@ -135,12 +133,7 @@ class ApiServer:
             prefill = prefill_of(request) if step == request.steps[0] else None
             tokens.update_from_output(1, prefill)
         self._of("num_preemptions").inc(sum(request.is_resumed(step) for request in requests))
-        self._of("prompt_tokens").inc(tokens.num_prompt_tokens)
-        for source in tokens.prompt.ALL_SOURCES:
-            self._of("prompt_tokens_by_source", source).inc(tokens.prompt.get_by_source(source))
-        self._of("prompt_tokens_cached").inc(tokens.prompt.cached_tokens)
-        self._of("generation_tokens").inc(tokens.num_generation_tokens)
-        self._of("iteration_tokens_total").observe(tokens.iteration_tokens)
+        self._tokens.record(tokens)
 
     def _record_latency(self, step: int, request: Request) -> None:
         """Record how long was waited for the token of this *step*, which may be the first."""
@@ -186,11 +179,14 @@ def simulated_vllm_families() -> Iterator[Family]:
             yield family
 
 
-def _children(family: Family) -> Iterator[tuple[str, Any]]:
-    """Make a metric with all series that it will have; yield these by what tells them apart."""
-    metric = make_metric(family)
-    for value in VALUES.get(family.name, [""]):
-        yield value, metric.labels(*(KNOWN.get(label, value) for label in family.labels))
+def _make_children() -> dict[tuple[str, str], Any]:
+    """Make all series that there will be; return them by name, and what tells them apart."""
+    families = {family.name: family for family in simulated_vllm_families()}
+    return {
+        (name, value): metric.labels(*(KNOWN.get(label, value) for label in families[name].labels))
+        for name, metric in metrics_of(families.values()).items()
+        for value in VALUES.get(name, [""])
+    }
 
 
 def prefill_of(request: Request) -> PrefillStats:

@@ -2,7 +2,7 @@
 
 `{merge-rules}` stands for `mpmetrics.merging.RULES`, `{problem-reasons}` for
 `mpmetrics.errors.REASONS`, `{dead-gauges}` for `mpmetrics.compaction.DEAD_GAUGES`, and
-`{engine-families} vllm` or `lmcache` for what that engine emits by `mpmetrics.engines.catalogue`.
+`{engine-families}`, with vllm, lmcache or dynamo, for the table of `mpmetrics.engines.catalogue`.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ LMCACHE_COLUMNS: Final = {
 ENGINES: Final = {
     "vllm": (catalogue.VLLM_FAMILIES, VLLM_COLUMNS),
     "lmcache": (catalogue.LMCACHE_FAMILIES, LMCACHE_COLUMNS),
+    "dynamo": (catalogue.DYNAMO_FAMILIES, FAMILY_COLUMNS),
 }
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from mpmetrics.engines.catalogue import LMCACHE_FAMILIES, VLLM_FAMILIES
+from mpmetrics.engines.catalogue import DYNAMO_FAMILIES, LMCACHE_FAMILIES, VLLM_FAMILIES
 from tests.conftest import FAIL_ON_SKIP
 from tests.workers import PATIENCE
 
@@ -106,8 +106,17 @@ def test_the_families_of_lmcache(tmp_path: Path) -> None:
     ]
 
 
+def test_the_families_of_dynamo(tmp_path: Path) -> None:
+    """Each has its row, and the columns are those that all engines have."""
+    status, page = build(tmp_path, "# Page\n\n```{engine-families} dynamo\n```\n")
+    assert status == 0, page
+    head, *body = rows(page)
+    assert head == COLUMNS
+    assert [row[0] for row in body] == [family.name for family in DYNAMO_FAMILIES]
+
+
 def test_an_engine_that_there_is_not(tmp_path: Path) -> None:
     """Another name is an error of the page, which says what there is."""
     status, said = build(tmp_path, "# Page\n\n```{engine-families} vlm\n```\n")
     assert status != 0
-    assert "no engine 'vlm': it is one of vllm, lmcache" in said
+    assert "no engine 'vlm': it is one of vllm, lmcache, dynamo" in said

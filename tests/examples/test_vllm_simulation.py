@@ -15,6 +15,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
 from examples.simulated_requests import BLOCK, CHUNK, make_trace
+from examples.simulated_scheduler import outputs, take_snapshot
 from mpmetrics import supervision
 from mpmetrics.engines.catalogue import KV_CONSUMER, LMCACHE_FAMILIES, VLLM_FAMILIES
 from mpmetrics.processes import descendants
@@ -236,6 +237,36 @@ def test_a_trace_is_one_that_can_be(seed: int) -> None:
         assert (reason == "length") == (len(steps) == prompt.max_tokens)
         held += cached.stored // CHUNK - cached.evicted
         assert held >= 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_scheduler_knows_where_everybody_is(seed: int) -> None:
+    """After each step a request that has arrived and is not over is told of once."""
+    trace = make_trace(seed, 50)
+    for number in range(1, len(trace.clock)):
+        told = take_snapshot(trace, number)
+        there = [each for each in trace.requests if each.prompt.arrived <= number < each.steps[-1]]
+        working = sum(each.admitted <= number for each in there)
+        loading = sum(each.fetching <= number < each.admitted for each in there)
+        assert (told.running, told.deferred) == (working, loading)
+        assert told.capacity == len(there) - working - loading
+        assert (told.kv_cache_usage > 0) == (working > 0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_each_step_is_told_to_those_whom_it_concerns(seed: int) -> None:
+    """Each token goes to the server that waits for it, the scheduler's word to one of these."""
+    trace = make_trace(seed, 50, 3)
+    tokens: list[list[int]] = [[] for _ in trace.requests]
+    for number in range(1, len(trace.clock)):
+        steps = outputs(trace, number)
+        first, *_ = [server for server, step in steps.items() if step.requests] or [0]
+        assert [server for server, step in steps.items() if step.snapshot] == [first]
+        for server, step in steps.items():
+            for request in step.requests:
+                assert trace.requests[request].prompt.api_server == server
+                tokens[request].append(number)
+    assert tokens == [list(each.steps) for each in trace.requests]
 
 
 def test_a_seed_stands_for_one_trace() -> None:

@@ -45,11 +45,11 @@ class Punctual:
     """A source that is asked in the background, by at most one thread at a time.
 
     One caller at a time: it calls `ask`, and then `answer`, which waits *timeout* seconds at
-    the most.
+    the most. A source may even end its thread: it is asked again the next time.
     """
 
     def __init__(self, name: str, gather: Callable[[], Gathered], timeout: float) -> None:
-        """Ask by calling *gather*, which raises nothing; *name* is that of the source."""
+        """Ask by calling *gather*; *name* is that of the source."""
         self._name = name
         self._gather = gather
         self._timeout = timeout
@@ -66,17 +66,30 @@ class Punctual:
         """Begin to gather, unless it is still going on since the last time."""
         self._asked = time.monotonic()
         if self._asking is None or self._asking.gathered is not None:
-            self._asking = _Asking()
+            self._asking = asking = _Asking()
             # It may hang for ever: that must not keep the process from ending.
-            threading.Thread(
-                target=self._run, args=[self._asking], name="mpmetrics-source", daemon=True
-            ).start()
+            thread = threading.Thread(
+                target=self._run, args=[asking], name="mpmetrics-source", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError as error:  # no thread to be had, or the interpreter ends
+                self._failed(asking, error)
 
     def _run(self, asking: _Asking) -> None:
-        asking.gathered = self._gather()
+        try:
+            asking.gathered = self._gather()
+        except BaseException as error:  # noqa: BLE001 - with no answer, nobody would ask again
+            self._failed(asking, error)
         asking.over.set()
         if asking.was_good:
             self._last = asking
+
+    def _failed(self, asking: _Asking, error: BaseException) -> None:
+        """Answer that there is nothing to be had."""
+        problem = Problem(self._name, "source_failed", f"{type(error).__name__}: {error}")
+        asking.gathered = Gathered((), [problem])
+        asking.over.set()
 
     def give_up(self) -> None:
         """Have whoever waits for the source wait no longer; it is late."""

@@ -57,6 +57,40 @@ def values(page: Page) -> dict[str, float]:
     }
 
 
+class Ending(BaseException):
+    """What no `except Exception` sees, as `SystemExit` or a panic in Rust."""
+
+
+def test_a_source_that_ends_its_thread_is_asked_again() -> None:
+    """It is down at once, not late for ever."""
+    answers = iter([Ending("over"), None])
+
+    def ending() -> str:
+        if error := next(answers):
+            raise error
+        return "back 1\n"
+
+    page = Page([ending], timeout=PATIENCE)
+    assert values(page)["mpmetrics_source_up ending"] == 0
+    assert values(page)["back"] == 1
+
+
+def test_without_a_thread_a_source_is_down_until_there_is_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A process may have as many threads as it is allowed to have."""
+
+    def refuse(_: threading.Thread) -> None:
+        message = "can't start new thread"
+        raise RuntimeError(message)
+
+    page = Page([lambda: "x 1\n"], timeout=PATIENCE)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert values(page)["mpmetrics_source_up <lambda>"] == 0
+    assert values(page)["x"] == 1
+
+
 def test_a_late_source_is_served_as_it_was(slow: Slow) -> None:
     """With its age, and not as up; when it comes back, it is fresh again."""
     page = Page([TextSource(slow, "slow"), TextSource(lambda: "quick 1\n", "quick")], timeout=0.05)

@@ -1,9 +1,10 @@
-"""One page that is given out in parts: all callbacks of an endpoint together.
+"""One page that is given out in parts: all callbacks of a runtime together.
 
-Dynamo appends the text of its callbacks, one after the other, and looks at none of it. So the
-callbacks of one endpoint have to agree: the sources of all are gathered and joined as one page,
-and each family is given out by one callback, that of the source which has it first. Where one of
-them brings the merged view and another this process's own share, the merged view is that.
+Dynamo appends the text of its callbacks, one after the other, and looks at none of it; those of
+all endpoints of a runtime are on one page. So they have to agree: the sources of all are gathered
+and joined as one page, and each family is given out by one callback, that of the source which has
+it first. Where one of them brings the merged view and another this process's own share, the
+merged view is that.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import threading
 import time
 import weakref
+from contextlib import suppress
+from types import MethodDescriptorType
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from prometheus_client.core import CounterMetricFamily
@@ -247,20 +250,35 @@ def _typed_sample(sample: Any) -> TypedSample:  # noqa: ANN401 - a tuple that di
     return sample.name, labels, float(sample.value), timestamp
 
 
-_boards: dict[int, tuple[Board, object]] = {}
+_boards: dict[object, tuple[Board, object]] = {}
 
 
 def board_of(endpoint: object) -> Board:
-    """Return the board of an *endpoint*: one for each object, for as long as it lives.
+    """Return the board of the page that an *endpoint* is on.
 
-    An object that cannot be referred to weakly, as those of Dynamo, is kept.
+    That of a Dynamo runtime is of all its endpoints. Any other object has a page of its own, for
+    as long as it lives; one that cannot be referred to weakly is kept.
     """
-    key = id(endpoint)
+    key = _runtime_of(endpoint) or id(endpoint)
     if key not in _boards:
-        try:
-            weakref.finalize(endpoint, _boards.pop, key, None).atexit = False
-            kept = None
-        except TypeError:
-            kept = endpoint
+        kept = None
+        if key == id(endpoint):
+            try:
+                weakref.finalize(endpoint, _boards.pop, key, None).atexit = False
+            except TypeError:
+                kept = endpoint
         _boards[key] = (Board(), kept)
     return _boards[key][0]
+
+
+def _runtime_of(endpoint: Any) -> tuple[type, object] | None:  # noqa: ANN401 - duck-typed
+    """Return what the endpoints of one Dynamo runtime have in common, None for all others.
+
+    It gives out a new object each time that it is asked for an endpoint, and does not say which
+    runtime it is; but the number of the connection is the runtime's.
+    """
+    kind = type(endpoint)
+    if isinstance(getattr(kind, "connection_id", None), MethodDescriptorType):  # not Python code
+        with suppress(Exception):
+            return kind, endpoint.connection_id()
+    return None

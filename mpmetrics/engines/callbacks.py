@@ -37,10 +37,11 @@ def register_engine_metrics_callback(  # noqa: PLR0913, PLR0917 - Dynamo's signa
     a multiprocess directory, or whatever else `Page` takes as a source. Filters go by the name of
     the family; exclude beats include. The labels are those of `identity_labels`.
 
-    However often and with whatever this is called for one endpoint, each family is shown once,
-    and with its merged value if there is one. The callback waits *timeout* seconds for a source
-    at the most, and raises nothing; of a source that is not up, `mpmetrics_source_up` says so,
-    whatever the filter. Raises `SourceError`, `FilterError` or `LabelError`, all of them at once.
+    However often and with whatever this is called for the endpoints of a runtime, each family is
+    shown once, and with its merged value if there is one. The callback waits *timeout* seconds
+    for a source at the most, and raises nothing; of a source that is not up,
+    `mpmetrics_source_up` says so, whatever the filter. Raises `SourceError`, `FilterError` or
+    `LabelError`, all of them at once.
     """
     from mpmetrics.engines.board import Brought, board_of  # noqa: PLC0415 - see the package
     from mpmetrics.engines.sources import sources_of  # noqa: PLC0415

@@ -289,6 +289,24 @@ register_engine_metrics_callback(endpoint, fresh, ["vllm:requests", "lmcache:"])
         assert not any("only_here" in name for name in page)
 
 
+def test_several_endpoints(tmp_path: Path) -> None:
+    """They are on one page, and so is an endpoint that is asked for twice."""
+    with runtime(tmp_path, tmp=tmp_path) as dynamo:
+        dynamo.do(OWN + SETUP)
+        write(tmp_path)
+        expected = merged(dynamo)
+        assert dynamo.series() == expected
+        dynamo.do("endpoint = runtime.endpoint('my-ns.backend.generate')" + SETUP)
+        assert dynamo.series() == expected
+        dynamo.do("endpoint = runtime.endpoint('my-ns.backend.clear')")
+        dynamo.do(SETUP.replace("model_name=", "endpoint_name='clear', model_name="))
+        other = {
+            name.replace("dynamo_endpoint=generate", "dynamo_endpoint=clear"): value
+            for name, value in expected.items()
+        }
+        assert dynamo.series() == {**expected, **other}
+
+
 def test_sources_that_raise_and_hang(tmp_path: Path) -> None:
     """The runtime answers all the same, and all of its scrapers at once."""
     with runtime(tmp_path, tmp=tmp_path) as dynamo:

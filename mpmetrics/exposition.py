@@ -142,10 +142,10 @@ def write(families: Iterable[Metric], form: Format) -> bytes:
 
 
 def family_text(family: Metric, form: Format) -> str:
-    """Return the lines of one *family*, "" for a family without samples."""
+    """Return the lines of one *family*, "" for a family without samples to write."""
     if isinstance(family, Writable):
         return family.text(form)
-    if not family.samples:
+    if all(map(is_native, family.samples)):
         return ""
     lines = [header(family.name, family.type, family.documentation, form, family.unit)]
     aside: dict[str, list[str]] = defaultdict(list)
@@ -272,9 +272,14 @@ class Prefixes:
         return text
 
 
+def is_native(sample: Sample) -> bool:
+    """Tell whether a *sample* is a native histogram, which the formats here lack."""
+    return bool(getattr(sample, "native_histogram", None))
+
+
 def _sample_line(family: Metric, sample: Sample, prefixes: Prefixes) -> str:
-    """Return the line of one *sample*, "" for a native histogram, which these formats lack."""
-    if getattr(sample, "native_histogram", None):
+    """Return the line of one *sample*, "" for a native histogram."""
+    if is_native(sample):
         return ""
     name = sample.name
     if family.type == "counter" and name == family.name:

@@ -17,11 +17,13 @@ from mpmetrics.exposition import Format, family_text
 from mpmetrics.families import MergedFamily
 from mpmetrics.punctual import Answer, Punctual
 from mpmetrics.sources import Gathered
+from mpmetrics.union import with_samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from prometheus_client import Metric
+    from prometheus_client.samples import Sample
 
     from mpmetrics.sources import Source
 
@@ -80,23 +82,46 @@ def _sound(source: str, answer: Gathered) -> Gathered:
 
     Only what was merged here is beyond doubt; everything else is somebody's code.
     """
-    families = []
+    families: list[Metric] = []
     problems = list(answer.problems)
     for family in answer.families:
         try:
-            if isinstance(family, MergedFamily) or _is_written(family):
-                families.append(family)
+            families.extend([family] if isinstance(family, MergedFamily) else _written(family))
         except Exception as error:  # noqa: BLE001 - a family may be anything
             problems.append(_failure(source, error))
     return answer._replace(families=families, problems=problems)
 
 
-def _is_written(family: Metric) -> bool:
-    """Tell whether there is anything to write of *family*; raise whatever is wrong with it."""
+def _written(family: Metric) -> list[Metric]:
+    """Return *family*, with text for label values as it is written; nothing if it is empty.
+
+    Raises whatever is wrong with it.
+    """
     if family.type not in METRIC_TYPES:
         message = f"{family.name!r} is of no known type: {family.type!r}"
         raise ValueError(message)
-    return bool(family_text(family, Format(openmetrics=True)))
+    samples = [_with_text(sample) for sample in family.samples]
+    if not samples:
+        return []
+    if not family.name:
+        message = "a family without a name"
+        raise ValueError(message)
+    sound = with_samples(family, samples)
+    family_text(sound, Format(openmetrics=True))
+    return [sound]
+
+
+def _with_text(sample: Sample) -> Sample:
+    """Return *sample* with text for label values. Raises `ValueError` for names it cannot have."""
+    text = True
+    for name, value in sample.labels.items():
+        if not name or name.startswith("__"):
+            message = f"{sample.name!r} has a label with the name {name!r}"
+            raise ValueError(message)
+        text = text and isinstance(value, str)
+    if text:
+        return sample
+    return sample._replace(labels={name: str(value) for name, value in sample.labels.items()})
 
 
 def _failure(source: str, error: Exception) -> Problem:

@@ -21,7 +21,7 @@ from prometheus_client.core import CounterMetricFamily
 from mpmetrics.engines.endpoint import DEFAULT_TIMEOUT
 from mpmetrics.engines.observing import ERRORS
 from mpmetrics.errors import Problem
-from mpmetrics.exposition import Format, write
+from mpmetrics.exposition import Format, is_native, write
 from mpmetrics.gathering import Gathering
 from mpmetrics.selfmetrics import AboutScrape, is_up, sources_up
 from mpmetrics.sharing import SharedCall
@@ -232,16 +232,12 @@ def _text(families: Sequence[Metric]) -> str:
 
 
 def _typed(families: Sequence[Metric]) -> list[TypedFamily]:
-    return [
-        (
-            family.name,
-            family.documentation,
-            family.type,
-            family.unit,
-            [_typed_sample(sample) for sample in family.samples],
-        )
-        for family in families
-    ]
+    typed: list[TypedFamily] = []
+    for family in families:
+        samples = [_typed_sample(sample) for sample in family.samples if not is_native(sample)]
+        if samples:
+            typed.append((family.name, family.documentation, family.type, family.unit, samples))
+    return typed
 
 
 def _typed_sample(sample: Any) -> TypedSample:  # noqa: ANN401 - a tuple that differs by version

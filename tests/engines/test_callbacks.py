@@ -7,8 +7,9 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, multiprocess
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.samples import Sample
 
 import mpmetrics
 from mpmetrics.engines import (
@@ -336,6 +337,14 @@ def halfway(family: GaugeMetricFamily) -> Iterator[GaugeMetricFamily]:
     raise RuntimeError(message)
 
 
+def gauge(labels: Any, name: str = "vllm:x", value: Any = 1, **more: Any) -> Metric:
+    """Return a gauge with one sample, unchecked."""
+    family = GaugeMetricFamily("unnamed", "")
+    family.name = name
+    family.samples = [Sample(name, labels, value, **more)]
+    return family
+
+
 NONSENSE: dict[str, Any] = {
     "raises": Fixed(ValueError("bad")),
     "key error": Fixed(KeyError(7)),
@@ -344,6 +353,9 @@ NONSENSE: dict[str, Any] = {
     "none": Fixed(None),
     "no families": Fixed([None, 7, "x", object()]),
     "an odd value": Fixed([GaugeMetricFamily("vllm:x", "", value="seven")]),  # type: ignore[arg-type]
+    "label names of no use": Fixed([gauge({"": "x"}), gauge({"__name__": "x"}), gauge({1: "x"})]),
+    "no labels": Fixed([gauge(None)]),
+    "no name": Fixed([gauge({}, "")]),
     "callback of bytes": lambda: b"\xff\xfe",
     "callback of none": lambda: None,
     "callback of nonsense": lambda: "no page at all\n",
@@ -366,6 +378,33 @@ def test_a_source_that_fails_costs_its_own_families_only(
     up = {k: v for k, v in series(page, about=True).items() if k.startswith("mpmetrics_source_up")}
     assert min(up.values()) == 0
     assert isinstance(endpoint.metrics.typed[0](), list)  # type: ignore[attr-defined]
+
+
+def test_label_values_that_are_no_text_are_made_text() -> None:
+    """What is written alike is one series, and what cannot be compared costs nothing."""
+    families = [
+        gauge({"a": 1}),
+        gauge({"a": "1"}, value=2),
+        gauge({"a": ["x"]}),
+        gauge({"a": None}),
+    ]
+    endpoint = registered(Fixed(families))
+    expected = {"vllm:x{a=1}": 1, "vllm:x{a=['x']}": 1, "vllm:x{a=None}": 1}
+    assert endpoint.series() == expected
+    ((*_, samples),) = endpoint.metrics.typed[0]()  # type: ignore[attr-defined]
+    assert len(samples) == len(expected)
+
+
+@pytest.mark.skipif("native_histogram" not in Sample._fields, reason="prometheus_client is older")
+def test_native_histograms_are_left_out() -> None:
+    """Neither surface has them; families with nothing else are not there at all."""
+    native = gauge({}, "vllm:native", None, native_histogram=object())
+    both = gauge({}, "vllm:both", None, native_histogram=object())
+    both.samples.append(Sample("vllm:both", {"a": "x"}, 1))
+    endpoint = registered(Fixed([native, both]))
+    assert endpoint.page() == ('# HELP vllm:both \n# TYPE vllm:both gauge\nvllm:both{a="x"} 1.0\n')
+    ((name, *_, samples),) = endpoint.metrics.typed[0]()  # type: ignore[attr-defined]
+    assert (name, samples) == ("vllm:both", [("vllm:both", [("a", "x")], 1.0, None)])
 
 
 def test_what_came_before_a_failure_is_kept() -> None:

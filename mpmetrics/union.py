@@ -63,17 +63,21 @@ def unite(contributions: Iterable[Contribution]) -> Union:
         for family in contribution.families:
             by_name[family.name].append(_Candidate(number, contribution, family))
     problems: list[Problem] = []
-    families = []
-    owners = []
     shadowed = 0
-    claimed: dict[str, str] = {}
+    all_winners = []
     for _, candidates in sorted(by_name.items()):
         winners = _without_shadowed(candidates)
         shadowed += len(winners) < len(candidates)
-        winners = _of_one_type(winners, problems)
+        all_winners.append(_of_one_type(winners, problems))
+    claimed: dict[str, str] = {}
+    joined = []
+    # In the order of the sources, so that the first has the names that two families expose.
+    for winners in sorted(all_winners, key=lambda winners: winners[0].number):
         if _claim(winners[0], claimed, problems):
-            families.append(_joined([winner.family for winner in winners]))
-            owners.append(winners[0].number)
+            family = _joined([winner.family for winner in winners])
+            joined.append((family, winners[0].number))
+    joined.sort(key=lambda each: each[0].name)
+    families, owners = [each for each, _ in joined], [number for _, number in joined]
     return Union(families, shadowed, problems, owners)
 
 

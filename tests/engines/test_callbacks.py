@@ -162,6 +162,18 @@ def test_the_same_twice_is_there_once(registry: CollectorRegistry) -> None:
     assert endpoint.parts() == [{"vllm:own": 1}, {}]
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_first_has_a_name_that_two_families_expose(order: int) -> None:
+    """Whatever a later source calls its samples, it takes none away from an earlier one."""
+    stealing = gauge({}, "vllm:a", 2)
+    stealing.samples.append(Sample("vllm:b", {}, 99))
+    endpoint = FakeEndpoint()
+    for family in [gauge({}, "vllm:b"), stealing][::order]:
+        register_engine_metrics_callback(endpoint, Fixed([family]))
+    expected = {"vllm:b": 1} if order == 1 else {"vllm:a": 2, "vllm:b": 99}
+    assert endpoint.series() == expected
+
+
 def test_every_scrape_is_new(written: Path, registry: CollectorRegistry) -> None:
     """What one callback has left for another is for the same scrape only."""
     endpoint = FakeEndpoint()

@@ -31,11 +31,11 @@ class Node:
         self.children: list[Node] = []
         self._name = name
         self._timeout = timeout
-        self._updates: list[Source] = []
-        self._registries: list[Source] = [RegistrySource(registry, name)]
-        self._typed: list[Source] = []
-        self._texts: list[Source] = []
-        self._arrange()
+        # A gathering for each source: one that hangs is not asked anew because another is added.
+        self.updates: list[Gathering] = []
+        self.registries = [self._asking(RegistrySource(registry, name))]
+        self.typed: list[Gathering] = []
+        self.texts: list[Gathering] = []
 
     def add_child(self, child: Node) -> None:
         """Add a *child*, once."""
@@ -44,23 +44,18 @@ class Node:
 
     def add_update(self, callback: Callable[[], object]) -> None:
         """Call *callback* before anything is gathered."""
-        self._updates.append(_Update(callback, f"{self._name} update callback"))
-        self._arrange()
+        self.updates.append(self._asking(_Update(callback, f"{self._name} update callback")))
 
     def add_typed(self, callback: Callable[[], Iterable[TypedFamily]]) -> None:
         """Take families of *callback*."""
-        self._typed.append(_TypedSource(callback, f"{self._name} typed callback"))
-        self._arrange()
+        self.typed.append(self._asking(_TypedSource(callback, f"{self._name} typed callback")))
 
     def add_text(self, callback: Callable[[], str | bytes]) -> None:
         """Take the families of the text of *callback*."""
-        self._texts.append(TextSource(callback, f"{self._name} text callback"))
-        self._arrange()
+        self.texts.append(self._asking(TextSource(callback, f"{self._name} text callback")))
 
-    def _arrange(self) -> None:
-        """Prepare to ask all sources: those of each kind together."""
-        kinds = (self._updates, self._registries, self._typed, self._texts)
-        self.gatherings = [Gathering(list(kind), self._timeout) for kind in kinds]
+    def _asking(self, source: Source) -> Gathering:
+        return Gathering([source], self._timeout)
 
     def walk(self) -> list[Node]:
         """Return this node and all below it, depth first, each once."""
@@ -75,11 +70,14 @@ class Node:
 
     def gather(self) -> tuple[list[Metric], list[Problem]]:
         """Call the updates, then ask all others: registries, typed families, texts."""
-        updates, *kinds = zip(*(node.gatherings for node in self.walk()), strict=True)
         joining = _Joining()
-        for _, answer in _asked(updates):
+        for _, answer in _asked([each for node in self.walk() for each in node.updates]):
             joining.problems.extend(answer.problems)
-        for source, answer in _asked([gathering for kind in kinds for gathering in kind]):
+        nodes = self.walk()  # an update may add to the tree
+        sources = [each for node in nodes for each in node.registries]
+        sources += [each for node in nodes for each in node.typed]
+        sources += [each for node in nodes for each in node.texts]
+        for source, answer in _asked(sources):
             joining.add(source.name, answer)
         union = unite(joining.contributions)
         return union.families, joining.problems + union.problems

@@ -228,6 +228,39 @@ def test_callbacks_that_hang(kind: str) -> None:
         let_go.set()
 
 
+def test_one_that_hangs_is_not_asked_anew() -> None:
+    """However many callbacks are added meanwhile."""
+    registry = MetricsRegistry(timeout=0.05)
+    let_go = threading.Event()
+    calls: list[None] = []
+
+    def hang() -> str:
+        calls.append(None)
+        let_go.wait()
+        return ""
+
+    registry.add_expfmt_callback(hang)
+    try:
+        for number in range(3):
+            registry.add_expfmt_callback(lambda number=number: f"a{number} 1\n")  # type: ignore[misc]
+            assert len(rendered(registry)) == number + 1
+        assert len(calls) == 1
+    finally:
+        let_go.set()
+
+
+def test_what_an_update_adds_is_on_the_same_page() -> None:
+    """Callbacks, metrics and levels."""
+    registry = MetricsRegistry()
+
+    def update() -> None:
+        registry.namespace("n").create_gauge("x", "").set(1)
+        registry.add_expfmt_callback(lambda: "y 2\n")
+
+    registry.add_update_callback(update)
+    assert rendered(registry) == {"dynamo_component_x{dynamo_namespace=n}": 1, "y": 2}
+
+
 def test_the_same_metric_twice_is_one() -> None:
     """By its name after sanitising; anything that differs is an error that says what."""
     registry = MetricsRegistry()

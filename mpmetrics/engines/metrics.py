@@ -6,12 +6,14 @@ files of the multiprocess mode, too, and a metric is bound to them when it is ma
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mpmetrics.engines.errors import MetricConflictError
 from mpmetrics.engines.names import sanitized_label, sanitized_name
 from mpmetrics.errors import LabelError
 from mpmetrics.filters import checked_labels
+from mpmetrics.forks import forget_in_children
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -71,6 +73,12 @@ class MetricShelf:
         self._prefix = prefix
         self._automatic = automatic
         self._made: dict[str, tuple[Definition, Any]] = {}
+        self.forget()
+        forget_in_children(self)
+
+    def forget(self) -> None:
+        """Go on in a forked child with a lock that nobody holds."""
+        self._lock = threading.Lock()
 
     def make(self, name: str, definition: Definition) -> Any:  # noqa: ANN401 - as prometheus_client
         """Return a metric, bound as far as its labels are known; the same one if it is there.
@@ -82,9 +90,10 @@ class MetricShelf:
         full = clean if clean.startswith(self._prefix) else self._prefix + clean
         names, constant = self._checked(definition)
         definition = definition._replace(labels=names, constant=tuple(sorted(constant.items())))
-        if full not in self._made:
-            self._made[full] = (definition, self._new(full, definition))
-        there, metric = self._made[full]
+        with self._lock:
+            if full not in self._made:
+                self._made[full] = (definition, self._new(full, definition))
+            there, metric = self._made[full]
         if there != definition:
             raise MetricConflictError(full, str(there), str(definition))
         return metric

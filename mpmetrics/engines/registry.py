@@ -82,8 +82,8 @@ class MetricsRegistry:
         if key not in self._levels:
             labels = {**self._labels, label: name}
             level = MetricsRegistry(name, prefix=self._prefix, labels=labels, timeout=self._timeout)
-            self._levels[key] = level
-            self.add_child_registry(level)
+            # Another thread may have made it meanwhile.
+            self.add_child_registry(self._levels.setdefault(key, level))
         return self._levels[key]
 
     def create_counter(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +23,7 @@ from tests.engines.endpoints import FakeEndpoint, series
 from tests.workers import Worker
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -259,6 +262,32 @@ def test_what_an_update_adds_is_on_the_same_page() -> None:
 
     registry.add_update_callback(update)
     assert rendered(registry) == {"dynamo_component_x{dynamo_namespace=n}": 1, "y": 2}
+
+
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Have the interpreter switch between threads as often as it can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("restless")
+def test_many_threads_make_the_same_metric() -> None:
+    """They get one, on one level."""
+    for _ in range(100):
+        registry = MetricsRegistry()
+        together = threading.Barrier(4)
+
+        def count(registry: MetricsRegistry = registry, together: Any = together) -> None:
+            together.wait()
+            registry.namespace("n").create_counter("x", "").inc()
+
+        with ThreadPoolExecutor(4) as pool:
+            for done in [pool.submit(count) for _ in range(4)]:
+                done.result()
+        assert rendered(registry) == {"dynamo_component_x_total{dynamo_namespace=n}": 4}
 
 
 def test_the_same_metric_twice_is_one() -> None:

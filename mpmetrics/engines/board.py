@@ -21,7 +21,7 @@ from prometheus_client.core import CounterMetricFamily
 from mpmetrics.engines.endpoint import DEFAULT_TIMEOUT
 from mpmetrics.engines.observing import ERRORS
 from mpmetrics.errors import Problem
-from mpmetrics.exposition import Format, is_native, write
+from mpmetrics.exposition import Format, exposed_name, is_native, write
 from mpmetrics.gathering import Gathering
 from mpmetrics.selfmetrics import AboutScrape, is_up, sources_up
 from mpmetrics.sharing import SharedCall
@@ -192,9 +192,11 @@ class Board:
         shares: dict[Part, list[Metric]] = {part: [] for part in parts}
         if teller is not None:
             shares[teller] += [teller.label(family) for family in told]
-        names = {family.name for family in told}
+        names = {_written_name(family) for family in told}
         for family, owner in zip(union.families, union.owners, strict=True):
-            if family.name not in names:
+            name = _written_name(family)
+            if name not in names:
+                names.add(name)
                 shares[gathered[owner][0]].append(family)
         return shares
 
@@ -225,6 +227,11 @@ def _observe_errors() -> Metric:
     for (source, reason), count in sorted(ERRORS.counts().items()):
         family.add_metric([source, reason], count)
     return family
+
+
+def _written_name(family: Metric) -> str:
+    """Return the name of *family* as the page has it: characters that it lacks are replaced."""
+    return Format().name(exposed_name(family.name, family.type))
 
 
 def _text(families: Sequence[Metric]) -> str:

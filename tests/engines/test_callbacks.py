@@ -174,6 +174,17 @@ def test_the_first_has_a_name_that_two_families_expose(order: int) -> None:
     assert endpoint.series() == expected
 
 
+def test_names_that_are_written_alike_are_one() -> None:
+    """The page has no names beyond the classic ones, whoever brings them."""
+    endpoint = FakeEndpoint()
+    for value, name in enumerate(["vllm:a.b", "vllm:a_b", "mpmetrics_source.up"]):
+        register_engine_metrics_callback(endpoint, Fixed([gauge({}, name, value)]))
+    register_engine_metrics_callback(endpoint, Fixed(OSError("down")))
+    page = endpoint.series()
+    assert page["vllm:a_b"] == 0
+    assert series(endpoint.page(), about=True)["mpmetrics_source_up{source=registry}"] == 0
+
+
 def test_every_scrape_is_new(written: Path, registry: CollectorRegistry) -> None:
     """What one callback has left for another is for the same scrape only."""
     endpoint = FakeEndpoint()

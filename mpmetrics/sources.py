@@ -34,6 +34,9 @@ DEFAULT_TIMEOUT: Final = 5.0
 LARGEST_PAGE: Final = 64 << 20
 """Bytes of another exporter's page, uncompressed, that are read at the most."""
 
+MOST_FAMILIES: Final = 50_000
+"""Families of a registry; one that never ends must not take all memory."""
+
 _CHUNK: Final = 1 << 16
 _GZIP: Final = ("gzip", "x-gzip")
 _ACCEPT: Final = (
@@ -120,18 +123,25 @@ class RegistrySource:
         self._registry = registry
 
     def gather(self) -> Gathered:
-        """Collect; when one of the collectors raises, keep what came before it."""
-        families = []
+        """Collect; when one of the collectors raises, keep what came before it.
+
+        Raises `SourceError` when there is no end of families.
+        """
+        families: list[Metric] = []
         problems = []
         try:
             # Not `list`: what was yielded before an exception is to be kept.
             for family in self._registry.collect():
-                families.append(family)  # noqa: PERF402
+                families.append(family)
+                if len(families) > MOST_FAMILIES:
+                    break
         except Exception as error:
             if not families:
                 raise
             detail = f"a collector raised {type(error).__name__}: {error}; the rest is missing"
             problems.append(Problem(self.name, "source_failed", detail))
+        if len(families) > MOST_FAMILIES:
+            raise SourceError(self.name, f"it has more than {MOST_FAMILIES} families")
         return Gathered(families, problems)
 
 

@@ -48,7 +48,8 @@ class Node:
 
     def add_typed(self, callback: Callable[[], Iterable[TypedFamily]]) -> None:
         """Take families of *callback*."""
-        self.typed.append(self._asking(_TypedSource(callback, f"{self._name} typed callback")))
+        source = RegistrySource(_Typed(callback), f"{self._name} typed callback")
+        self.typed.append(self._asking(source))
 
     def add_text(self, callback: Callable[[], str | bytes]) -> None:
         """Take the families of the text of *callback*."""
@@ -158,17 +159,15 @@ class _Update:
         return Gathered(())
 
 
-class _TypedSource:
-    """A callback that returns families as Dynamo's typed callback has them."""
+class _Typed:
+    """A callback that returns families as Dynamo's typed callback has them, as a collector."""
 
-    in_process = True
-
-    def __init__(self, callback: Callable[[], Iterable[TypedFamily]], name: str) -> None:
-        self.name = name
+    def __init__(self, callback: Callable[[], Iterable[TypedFamily]]) -> None:
         self._callback = callback
 
-    def gather(self) -> Gathered:
-        return Gathered([_family(*each) for each in self._callback()])
+    def collect(self) -> Iterator[Metric]:
+        for each in self._callback():
+            yield _family(*each)
 
 
 def _family(

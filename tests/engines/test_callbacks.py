@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -379,6 +380,7 @@ NONSENSE: dict[str, Any] = {
     "label names of no use": Fixed([gauge({"": "x"}), gauge({"__name__": "x"}), gauge({1: "x"})]),
     "no labels": Fixed([gauge(None)]),
     "no name": Fixed([gauge({}, "")]),
+    "families without end": Fixed(repeat(GaugeMetricFamily("vllm:x", "", value=1))),
     "callback of bytes": lambda: b"\xff\xfe",
     "callback of none": lambda: None,
     "callback of nonsense": lambda: "no page at all\n",

@@ -217,6 +217,15 @@ def test_callbacks_that_fail(kind: str, nonsense: Any) -> None:
     assert problems(registry) == ({"source_failed": 1} if fails else {})
 
 
+def test_typed_families_before_a_failure_are_kept() -> None:
+    """As those of a registry are."""
+    registry = MetricsRegistry()
+    good: Any = ("a", "", "gauge", "", [("a", [], 1.0, None)])
+    registry.add_typed_callback(lambda: [good, ("b",), good])
+    assert rendered(registry) == {"a": 1}
+    assert problems(registry) == {"source_failed": 1}
+
+
 @pytest.mark.parametrize("kind", ["update", "expfmt", "typed"])
 def test_callbacks_that_hang(kind: str) -> None:
     """They are not waited for."""

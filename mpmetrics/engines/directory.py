@@ -6,12 +6,12 @@ that moment. So nothing here imports it, either.
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import sys
 import tempfile
 from contextlib import AbstractContextManager, suppress
+from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any
 
 from mpmetrics.environment import VARIABLE, directory_from_environment, why_unusable
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from mpmetrics.workplace import Workplace
 
 _log = logging.getLogger("mpmetrics")
+
+_LAST = -100
+"""The priority at which multiprocessing lets us go: below 0, after it has waited for children."""
 
 
 class MultiprocDirectory(AbstractContextManager["MultiprocDirectory"]):
@@ -53,6 +56,9 @@ class MultiprocDirectory(AbstractContextManager["MultiprocDirectory"]):
         self.why_unusable = why_unusable(path)
         self._workplace = workplace
         self._pid = os.getpid()
+        # Not by atexit, which may come before multiprocessing ends the children that still use
+        # the directory, and which does not come at all in a child that has one of its own.
+        self._at_exit = Finalize(None, self.close, exitpriority=_LAST) if workplace else None
 
     @property
     def owned(self) -> bool:
@@ -68,7 +74,8 @@ class MultiprocDirectory(AbstractContextManager["MultiprocDirectory"]):
         self._workplace = None
         if workplace is None or not is_owned:
             return False
-        atexit.unregister(self.close)
+        if self._at_exit is not None:
+            self._at_exit.cancel()
         # Whoever is started from here on must not look for it.
         if os.environ.get(VARIABLE) == self.path:
             del os.environ[VARIABLE]
@@ -148,9 +155,7 @@ def _made(prefix: str) -> MultiprocDirectory:
         _log.error("there is no multiprocess directory: %s", error)
         return MultiprocDirectory("")
     os.environ[VARIABLE] = workplace.path
-    directory = MultiprocDirectory(workplace.path, workplace=workplace)
-    atexit.register(directory.close)
-    return directory
+    return MultiprocDirectory(workplace.path, workplace=workplace)
 
 
 def is_latched() -> bool:

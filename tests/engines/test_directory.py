@@ -152,6 +152,56 @@ Counter("vllm:requests", "", ["a"]), Gauge("lmcache:usage", ""), Histogram("vllm
     )
 
 
+CHILDREN = """
+import multiprocessing.util
+import time
+
+def use(at_work):
+    from prometheus_client import Counter
+    Counter("a", "").inc()
+    at_work.set()
+    time.sleep(0.2)
+
+def own(at_work):
+    assert ensure_multiproc_dir("engine-").owned
+    use(at_work)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    at_work = context.Event()
+    target = own if sys.argv[3:] else use
+    if target is use:
+        directory = ensure_multiproc_dir("engine-")
+    child = context.Process(target=target, args=[at_work], daemon=sys.argv[2] == "daemon")
+    child.start()
+    assert at_work.wait(30)
+    if target is own:
+        child.join()
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("child", [["daemon"], ["child"], ["child", "owner"]], ids="-".join)
+def test_children_of_multiprocessing_leave_nothing(
+    tmp_path: Path, method: str, child: list[str]
+) -> None:
+    """They end before the directory is given up, whatever was imported first."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"import sys\nfrom mpmetrics.engines import ensure_multiproc_dir\n{CHILDREN}"
+    )
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    done = subprocess.run(
+        [sys.executable, str(program), method, *child],
+        env=environment(None, TMPDIR=str(scratch)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr, names(scratch)) == (0, "", [])
+
+
 def test_a_directory_in_use_stays(tmp_path: Path) -> None:
     """A process of the engine may outlive its parent; the next start removes what it leaves."""
     use = "import sys\ntell()\nsys.stdout.flush()\nsys.stdin.read()"

@@ -146,12 +146,12 @@ def _taken(path: str) -> MultiprocDirectory:
 
 def _made(prefix: str) -> MultiprocDirectory:
     """Make a directory, and have the environment name it."""
-    base = tempfile.gettempdir()
     try:
+        base = tempfile.gettempdir()
         for path in swept(base, prefix):
             _log.info("%s was left behind and has been removed", path)
         workplace = made_workplace(base, prefix)
-    except WorkplaceError as error:
+    except (WorkplaceError, OSError) as error:  # there may be no room for a file anywhere
         _log.error("there is no multiprocess directory: %s", error)
         return MultiprocDirectory("")
     os.environ[VARIABLE] = workplace.path

@@ -202,6 +202,21 @@ def test_children_of_multiprocessing_leave_nothing(
     assert (done.returncode, done.stderr, names(scratch)) == (0, "", [])
 
 
+def test_no_room_for_a_directory_is_an_error_in_the_log(tmp_path: Path) -> None:
+    """Not an exception: nothing can be written to any temporary directory."""
+    full = "import tempfile\ntempfile._candidate_tempdir_list = lambda: []\n"
+    done = subprocess.run(
+        [sys.executable, "-c", full + ENSURE + "tell()"],
+        env=environment(None, TMPDIR=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    seen = json.loads(done.stdout)
+    assert (seen["path"], seen["owned"], seen["why"]) == ("", False, "the path is empty")
+    assert done.stderr.startswith("there is no multiprocess directory: ")
+
+
 def test_a_directory_in_use_stays(tmp_path: Path) -> None:
     """A process of the engine may outlive its parent; the next start removes what it leaves."""
     use = "import sys\ntell()\nsys.stdout.flush()\nsys.stdin.read()"

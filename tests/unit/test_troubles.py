@@ -27,3 +27,17 @@ def test_a_problem_is_logged_and_counted_once_for_as_long_as_it_lasts(
         "backup.db: stranger: no name\\nof ours",
         "counter_1.db: damaged: cut",
     ]
+
+
+def test_numbers_in_the_message_of_an_exception_are_no_other_cause(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A message that says when, or where in memory, would be news at every scrape."""
+    troubles = Troubles()
+    for text in ("<a at 0x7f12> at 12:01", "<a at 0x7f99> at 12:06", "<b at 0x7f99> at 12:06"):
+        troubles.see([Problem("registry", "source_failed", f"ValueError: {text}")])
+    assert troubles.counts() == {"source_failed": 2}
+    assert caplog.messages == [
+        "registry: source_failed: ValueError: <a at 0x7f12> at 12:01",
+        "registry: source_failed: ValueError: <b at 0x7f99> at 12:06",
+    ]

@@ -93,7 +93,7 @@ def _sound(source: str, answer: Gathered) -> Gathered:
 
 
 def _written(family: Metric) -> list[Metric]:
-    """Return *family*, with text for label values as it is written; nothing if it is empty.
+    """Return *family* with names and label values as they are written; nothing if it is empty.
 
     Raises whatever is wrong with it.
     """
@@ -101,6 +101,13 @@ def _written(family: Metric) -> list[Metric]:
         message = f"{family.name!r} is of no known type: {family.type!r}"
         raise ValueError(message)
     samples = [_with_text(sample) for sample in family.samples]
+    if family.type == "counter":
+        # They are written with it, so without it the same series could be there twice.
+        total = f"{family.name}_total"
+        samples = [
+            sample._replace(name=total) if sample.name == family.name else sample
+            for sample in samples
+        ]
     if not samples:
         return []
     if not family.name:

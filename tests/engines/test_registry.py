@@ -226,6 +226,16 @@ def test_typed_families_before_a_failure_are_kept() -> None:
     assert problems(registry) == {"source_failed": 1}
 
 
+def test_counters_may_lack_their_suffix() -> None:
+    """With or without it, it is the same series."""
+    registry = MetricsRegistry()
+    for value, name in enumerate(["a", "a_total"]):
+        family: Any = ("a", "", "counter", "", [(name, [], value, None)])
+        registry.add_typed_callback(lambda family=family: [family])  # type: ignore[misc]
+    assert rendered(registry) == {"a_total": 0}
+    assert problems(registry) == {"repeated_series": 1}
+
+
 @pytest.mark.parametrize("kind", ["update", "expfmt", "typed"])
 def test_callbacks_that_hang(kind: str) -> None:
     """They are not waited for."""

@@ -7,13 +7,14 @@ of a counter may be given with or without its `_total`.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mpmetrics.errors import FilterError, LabelError
 from mpmetrics.exposition import exposed_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from mpmetrics.series import Labels
 
@@ -50,7 +51,9 @@ class PrefixFilter(NamedTuple):
 
 def _prefixes(given: Prefixes) -> tuple[str, ...]:
     """Return the prefixes as a tuple; several may stand for one. Raises `FilterError`."""
-    several = (given,) if isinstance(given, str) else tuple(given or ())
+    several: tuple[object, ...] = (given,)
+    if given is None or (isinstance(given, Iterable) and not isinstance(given, str)):
+        several = tuple(given or ())
     prefixes = tuple(
         prefix
         for each in several

@@ -23,7 +23,7 @@ from mpmetrics.engines.observing import ERRORS
 from mpmetrics.errors import Problem
 from mpmetrics.exposition import Format, exposed_name, is_native, write
 from mpmetrics.gathering import Gathering
-from mpmetrics.selfmetrics import AboutScrape, is_up, sources_up
+from mpmetrics.selfmetrics import AboutScrape, is_up, problems_family, sources_up
 from mpmetrics.sharing import SharedCall
 from mpmetrics.troubles import Troubles
 from mpmetrics.union import Contribution, labelled, unite
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from mpmetrics.engines.endpoint import TypedFamily, TypedSample
     from mpmetrics.filters import PrefixFilter
+    from mpmetrics.punctual import Answer
     from mpmetrics.series import Labels
     from mpmetrics.sources import Source
 
@@ -47,7 +48,9 @@ _SAME_SCRAPE: Final = 0.05
 class Brought(NamedTuple):
     """What a part brings: *sources*, which of their families are *chosen*, and *labels* to add.
 
-    A part that *tells* has what the page says of itself, too. Each source has *timeout* seconds.
+    A part that *tells* has what the page says of itself, too. Families of a part that is *alone*
+    are shown as they are: what others bring under the same names is left out. Each source has
+    *timeout* seconds.
     """
 
     sources: Sequence[Source]
@@ -55,6 +58,7 @@ class Brought(NamedTuple):
     labels: Labels = ()
     timeout: float = DEFAULT_TIMEOUT
     tells: bool = False
+    alone: bool = False
 
 
 class Part:
@@ -64,6 +68,7 @@ class Part:
         """Give what falls to this part once what all have *brought* is joined."""
         self.gathering = Gathering(brought.sources, brought.timeout)
         self.tells = brought.tells
+        self.alone = brought.alone
         self._board = board
         self._brought = brought
 
@@ -173,17 +178,8 @@ class Board:
         """Ask all sources of all parts, join what they give, and share it out."""
         start = time.perf_counter()
         parts = self._parts
-        for part in parts:
-            part.gathering.ask()
-        gathered = [
-            (part, source, answer)
-            for part in parts
-            for source, answer in zip(part.gathering.sources, part.gathering.answers(), strict=True)
-        ]
-        union = unite(
-            Contribution(source.name, source.in_process, part.choose(answer.gathered.families))
-            for part, source, answer in gathered
-        )
+        gathered = _asked(parts)
+        union = unite(_contributions(gathered))
         problems = [each for _, _, answer in gathered for each in answer.gathered.problems]
         self._troubles.see(problems + union.problems)
         answers = [(source, answer) for _, source, answer in gathered]
@@ -197,8 +193,41 @@ class Board:
             name = _written_name(family)
             if name not in names:
                 names.add(name)
-                shares[gathered[owner][0]].append(family)
+                shares[gathered[owner].part].append(family)
         return shares
+
+
+class _Gathered(NamedTuple):
+    """What a *source* of a *part* has answered."""
+
+    part: Part
+    source: Source
+    answer: Answer
+
+
+def _asked(parts: Sequence[Part]) -> list[_Gathered]:
+    """Ask the sources of all *parts* at once."""
+    for part in parts:
+        part.gathering.ask()
+    return [
+        _Gathered(part, source, answer)
+        for part in parts
+        for source, answer in zip(part.gathering.sources, part.gathering.answers(), strict=True)
+    ]
+
+
+def _contributions(gathered: Sequence[_Gathered]) -> list[Contribution]:
+    """Return what each source brings, without what others want to show alone."""
+    brought = [(each, each.part.choose(each.answer.gathered.families)) for each in gathered]
+    alone = {family.name for each, families in brought if each.part.alone for family in families}
+    return [
+        Contribution(
+            each.source.name,
+            each.source.in_process,
+            [family for family in families if each.part.alone or family.name not in alone],
+        )
+        for each, families in brought
+    ]
 
 
 def _told(
@@ -206,15 +235,19 @@ def _told(
 ) -> tuple[Part | None, Sequence[Metric]]:
     """Return which part tells of the scrape, and what.
 
-    When nobody does, a source that is not up is told of all the same: no page is silently empty.
+    When nobody does, it is still told which sources are up if one is not, and how many problems
+    there were if there were any: no page is silently empty.
     """
     for part in parts:
         if part.tells:
             failed = _observe_errors()
             return part, [*about.families(duration), *([failed] if failed.samples else [])]
-    if parts and not all(is_up(answer.gathered) for _, answer in about.gathered):
-        return parts[0], [sources_up(about.gathered)]
-    return None, []
+    told = []
+    if not all(is_up(answer.gathered) for _, answer in about.gathered):
+        told.append(sources_up(about.gathered))
+    if about.problems:
+        told.append(problems_family(about.problems))
+    return (parts[0] if told else None), told
 
 
 def _observe_errors() -> Metric:

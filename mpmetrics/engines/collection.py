@@ -105,7 +105,8 @@ def setup_metrics_collection(  # noqa: PLR0913 - the labels are Dynamo's
     They come from the multiprocess directory *path* (None: that of the environment, even if it
     is set later) and from the *registry* (None: prometheus_client's global one); of a family that
     both have, the merged one counts. A directory that is missing, now or later, is made anew if
-    that is possible. The *component_registry* is shown as it is, without added labels.
+    that is possible. The *component_registry* is shown as it is, without added labels, and what it
+    has is shown from there alone.
 
     Labels and *timeout* are those of `register_engine_metrics_callback`. Raises `FilterError` or
     `LabelError`, before anything is registered.
@@ -134,6 +135,6 @@ def setup_metrics_collection(  # noqa: PLR0913 - the labels are Dynamo's
         setup.add(endpoint, Brought([merged, own], chosen, labels, timeout))
     if component_registry is not None:
         source = RegistrySource(component_registry, "component_registry")
-        setup.add(endpoint, Brought([source], component, (), timeout))
+        setup.add(endpoint, Brought([source], component, (), timeout, alone=True))
     _log.info("engine metrics: %s: %s", setup.mode, setup.reason)
     return setup

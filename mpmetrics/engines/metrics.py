@@ -114,6 +114,8 @@ class MetricShelf:
                 **options,
             )
         except ValueError as error:
+            if "Duplicated timeseries" not in str(error):
+                raise  # buckets or a mode that cannot be
             # Another metric exposes one of its names.
             raise MetricConflictError(full, str(error), str(definition)) from error
         if definition.labels:

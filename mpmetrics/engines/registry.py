@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mpmetrics.engines.endpoint import DEFAULT_TIMEOUT
 from mpmetrics.engines.metrics import MetricShelf, definition
 from mpmetrics.exposition import Format, write
+from mpmetrics.filters import checked_labels
 from mpmetrics.sharing import SharedCall
 from mpmetrics.troubles import Troubles
 
@@ -49,7 +50,7 @@ class MetricsRegistry:
         """Begin without metrics: their names begin with *prefix*, and they have these *labels*.
 
         A *worker_id* becomes a label, a number in hexadecimal. The *name* is for messages.
-        Callbacks have *timeout* seconds for a scrape.
+        Callbacks have *timeout* seconds for a scrape. Raises `LabelError`.
         """
         from mpmetrics.engines.tree import Node  # noqa: PLC0415 - see the package
 
@@ -57,7 +58,8 @@ class MetricsRegistry:
         self._prefix = prefix
         self._timeout = timeout
         worker = format(worker_id, "x") if isinstance(worker_id, int) else worker_id
-        self._labels = {**(labels or {}), **({"worker_id": worker} if worker else {})}
+        given = {**(labels or {}), **({"worker_id": worker} if worker else {})}
+        self._labels = dict(checked_labels(given))
         self._shelf = MetricShelf(prefix, self._labels)
         self._node = Node(self.name, self._shelf.registry, timeout)
         self._levels: dict[tuple[str, str], MetricsRegistry] = {}
@@ -99,7 +101,8 @@ class MetricsRegistry:
         stay as they are. What is made twice is the same object.
 
         Raises `LabelError` for labels that are reserved or there twice, `NameSanitizingError`,
-        and `MetricConflictError` if there is another metric of that name.
+        `MetricConflictError` if there is another metric of that name, and what prometheus_client
+        raises.
         """
         return self._shelf.make(
             name, definition("counter", documentation, labelnames, const_labels)

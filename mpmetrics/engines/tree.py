@@ -15,6 +15,7 @@ from mpmetrics.errors import Problem
 from mpmetrics.gathering import Gathering
 from mpmetrics.sources import Gathered, RegistrySource, TextSource
 from mpmetrics.union import Contribution, unite, with_samples
+from mpmetrics.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -133,15 +134,16 @@ class _Joining:
 
     def _without_repeated(self, source: str, family: Metric) -> Metric:
         """Return *family* without the series that are there already."""
-        samples = []
+        samples: list[Sample] = []
+        repeated: list[Sample] = []
         for sample in family.samples:
             key = (family.name, sample.name, tuple(sorted(sample.labels.items())))
-            if key in self._series:
-                detail = f"{sample.name} {dict(sample.labels)} is there already; left out here"
-                self.problems.append(Problem(source, "repeated_series", detail))
-            else:
-                self._series.add(key)
-                samples.append(sample)
+            (repeated if key in self._series else samples).append(sample)
+            self._series.add(key)
+        if repeated:
+            first = f"{repeated[0].name} {dict(repeated[0].labels)}"
+            detail = f"{plural(len(repeated), 'series')} there already, such as {first}"
+            self.problems.append(Problem(source, "repeated_series", f"{detail}; left out here"))
         return with_samples(family, samples)
 
 

@@ -293,6 +293,7 @@ def test_a_worker_without_a_number_has_no_such_label(number: Any) -> None:
         ({"inject_custom_labels": {"a": 1}}, LabelError),
         ({"metric_prefix_filters": ["vllm:", ""]}, FilterError),
         ({"exclude_prefixes": [1]}, FilterError),
+        ({"metric_prefix_filters": 5}, FilterError),
         ({"registry": 42}, SourceError),
         ({"registry": "ftp://x"}, SourceError),
     ],
@@ -438,6 +439,7 @@ def test_what_came_before_a_failure_is_kept() -> None:
     assert series(endpoint.page(), about=True) == {
         "vllm:x": 1,
         "mpmetrics_source_up{source=registry}": 0,
+        "mpmetrics_problems_total{reason=source_failed}": 1,
     }
 
 

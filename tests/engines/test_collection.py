@@ -163,6 +163,26 @@ def test_one_registry_for_both(tmp_path: Path) -> None:
         assert component == {"dynamo_component_own": 2}
 
 
+def test_components_are_shown_from_their_registry_alone(tmp_path: Path) -> None:
+    """Although they are in the files, too, and are asked for."""
+    with Worker(tmp_path) as other:
+        other.do("Gauge('dynamo_component_kv', '', ['dp_rank'], multiprocess_mode='max')")
+        other.do("gauge = Gauge('dynamo_component_theirs', '', multiprocess_mode='max').set(3)")
+        write(tmp_path)
+        with engine(tmp_path) as worker:
+            worker.do(OWN)
+            worker.do(
+                SETUP.replace(
+                    "component_registry=components",
+                    "component_registry=components, prefixes=[VLLM, DYNAMO_COMPONENT]",
+                )
+            )
+            merged, own, component = shown(worker)
+            assert component == COMPONENT
+            assert merged[f"dynamo_component_theirs{{{ME}}}"] == 3
+            assert not any("_kv" in name for name in {**merged, **own})
+
+
 def test_a_missing_directory_is_made_anew(tmp_path: Path) -> None:
     """Nothing fails, and whoever starts later can write."""
     missing = tmp_path / "a" / "b"

@@ -329,6 +329,10 @@ def test_the_same_metric_twice_is_one() -> None:
         registry.create_histogram("h", "", buckets=[2])
     with pytest.raises(MetricConflictError, match="'dynamo_component_a_b_total'"):
         registry.create_gauge("a_b_total", "")
+    with pytest.raises(ValueError, match="sorted"):
+        registry.create_histogram("other", "", buckets=[2, 1])
+    with pytest.raises(LabelError):
+        MetricsRegistry(labels={"le": "x"})
 
 
 @pytest.mark.parametrize(

@@ -55,14 +55,12 @@ class StatLogger:
     def set_num_gpu_blocks(self, num_gpu_blocks: int) -> None:
         """Take how many blocks of KV cache the engine has, once it says so."""
         self.num_gpu_blocks = num_gpu_blocks
-        if self._gauges is not None:
-            self._showing.tell(self._gauges.set_total_blocks, self.dp_rank, num_gpu_blocks)
+        self._show(None, None)
 
     def init_publish(self) -> None:
         """Publish zeros, so that a router sees the worker before there is traffic."""
         self._publish(0)
-        if self._gauges is not None:
-            self._showing.tell(self._show, 0.0, None)
+        self._show(0.0, None)
 
     def record(
         self,
@@ -86,8 +84,7 @@ class StatLogger:
             return
         if active is not None:
             self._publish(active)
-        if self._gauges is not None:
-            self._showing.tell(self._show, usage, hit_rate)
+        self._show(usage, hit_rate)
 
     def log(self) -> None:
         """Log nothing: there are others for that."""
@@ -100,13 +97,37 @@ class StatLogger:
 
     def _publish(self, active: int) -> None:
         if self.publisher is not None:
-            self._publishing.tell(self.publisher.publish, self.dp_rank, kv_used_blocks=active)
+            self._publishing.tell(_published, self.publisher, self.dp_rank, active)
 
-    def _show(self, usage: float, hit_rate: float | None) -> None:
+    def _show(self, usage: float | None, hit_rate: float | None) -> None:
         if self._gauges is not None:
-            self._gauges.set_total_blocks(self.dp_rank, self.num_gpu_blocks)
-            self._gauges.set_gpu_cache_usage(self.dp_rank, usage)
-            self._gauges.set_kv_cache_hit_rate(self.dp_rank, hit_rate)
+            self._showing.tell(
+                _shown, self._gauges, self.dp_rank, self.num_gpu_blocks, usage, hit_rate
+            )
+
+
+# Functions, and not methods: a logger that is dropped goes at once, and its threads with it. What
+# an observer lacks is missed here, where it cannot hurt, and not where the engine calls.
+
+
+def _published(publisher: Any, dp_rank: int, active: int) -> object:  # noqa: ANN401 - any at all
+    return publisher.publish(dp_rank, kv_used_blocks=active)
+
+
+def _shown(
+    gauges: ComponentGauges,
+    dp_rank: int,
+    blocks: int | None,
+    usage: float | None,
+    hit_rate: float | None,
+) -> None:
+    """Set what is known; Dynamo's own gauges do not take what is not."""
+    if blocks is not None:
+        gauges.set_total_blocks(dp_rank, blocks)
+    if usage is not None:
+        gauges.set_gpu_cache_usage(dp_rank, usage)
+    if hit_rate is not None:
+        gauges.set_kv_cache_hit_rate(dp_rank, hit_rate)
 
 
 def _hit_rate(scheduler_stats: Any) -> float | None:  # noqa: ANN401 - vLLM's SchedulerStats

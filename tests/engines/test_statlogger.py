@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import subprocess
@@ -20,7 +21,7 @@ import mpmetrics
 from mpmetrics.engines import ComponentGauges, EndpointBoundError, StatLogger, StatLoggerFactory
 from mpmetrics.engines.observing import Observer, ObserverErrors
 from tests.engines.endpoints import FakeEndpoint, series
-from tests.workers import Worker, environment
+from tests.workers import PATIENCE, Worker, environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -278,6 +279,82 @@ def test_a_publisher_that_cannot_be_made(caplog: pytest.LogCaptureFixture) -> No
         loggers(object(), 0).record(stats(0.5))
         loggers.init_publish()
     assert loggers.errors()["publisher_factory", "raised"] >= 1
+
+
+class Unpublishable:
+    """A publisher that cannot even be looked at."""
+
+    @property
+    def publish(self) -> None:
+        """Fail."""
+        message = "broken"
+        raise RuntimeError(message)
+
+
+@pytest.mark.parametrize("nonsense", [object(), "text", Unpublishable()], ids=type)
+def test_observers_that_are_none(nonsense: Any) -> None:
+    """What they lack does not hurt the engine; it is counted."""
+    before = StatLoggerFactory().errors()
+    loggers = StatLoggerFactory(FakeEndpoint(), nonsense, lambda: nonsense)
+    logger = loggers(object(), 0)
+    loggers.set_num_gpu_blocks_all(10)
+    loggers.init_publish()
+    logger.record(stats(0.5))
+    after = loggers.errors()
+    for source in ("publisher", "component_gauges"):
+        assert after[source, "raised"] > before.get((source, "raised"), 0)
+
+
+class UpstreamGauges:
+    """Gauges as Dynamo has them, which take numbers only."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.values: dict[str, float] = {}
+
+    def set_total_blocks(self, dp_rank: str, value: float) -> None:
+        """Set it."""
+        self.values[f"blocks of {dp_rank}"] = float(value)
+
+    def set_gpu_cache_usage(self, dp_rank: str, value: float) -> None:
+        """Set it."""
+        self.values[f"usage of {dp_rank}"] = float(value)
+
+    def set_kv_cache_hit_rate(self, dp_rank: str, value: float) -> None:
+        """Set it."""
+        self.values[f"hits of {dp_rank}"] = float(value)
+
+
+def test_gauges_of_dynamo_are_told_what_is_known_only() -> None:
+    """They would raise for the rest, and show nothing of what is known."""
+    gauges: Any = UpstreamGauges()
+    logger = StatLogger(1, component_gauges=gauges)
+    logger.record(stats(0.5))
+    assert gauges.values == {"usage of 1": 0.5}
+    logger.set_num_gpu_blocks(10)
+    logger.record(stats(0.25, 4, 1))
+    assert gauges.values == {"blocks of 1": 10, "usage of 1": 0.25, "hits of 1": 0.25}
+
+
+def test_a_logger_that_is_dropped_leaves_no_threads() -> None:
+    """At once, as engines may keep the garbage collector from looking."""
+    gc.disable()
+    try:
+        logger = StatLogger(
+            component_gauges=UpstreamGauges(),  # type: ignore[arg-type]
+            publisher=FakePublisher(),
+            num_gpu_blocks=10,
+        )
+        before = set(threading.enumerate())
+        logger.record(stats(0.5, 4, 1))
+        started = set(threading.enumerate()) - before
+        assert started
+        del logger
+        for thread in started:
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+    finally:
+        gc.enable()
 
 
 def test_errors_are_on_the_page(tmp_path: Path) -> None:

@@ -172,8 +172,9 @@ class StatLoggerFactory:
             logger = StatLogger(
                 dp_rank, component_gauges=self._gauges, num_gpu_blocks=self._num_gpu_blocks
             )
-            self._connect(logger)
-            self.created_loggers[dp_rank] = logger
+            # Another thread may have been quicker.
+            if self.created_loggers.setdefault(dp_rank, logger) is logger:
+                self._connect(logger)
         return self.created_loggers[dp_rank]
 
     def set_num_gpu_blocks_all(self, num_gpu_blocks: int) -> None:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
@@ -355,6 +356,33 @@ def test_a_logger_that_is_dropped_leaves_no_threads() -> None:
             assert not thread.is_alive()
     finally:
         gc.enable()
+
+
+def test_threads_that_ask_for_the_same_rank_get_the_same_logger() -> None:
+    """With one publisher, however long it takes to make that."""
+    publishers: list[FakePublisher] = []
+    at_once = threading.Barrier(4)
+    made: list[StatLogger] = []
+
+    def factory() -> FakePublisher:
+        publishers.append(FakePublisher())
+        time.sleep(0.02)
+        return publishers[-1]
+
+    loggers = StatLoggerFactory(FakeEndpoint(), None, factory)
+
+    def ask() -> None:
+        at_once.wait()
+        made.append(loggers(object(), 0))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(publishers) == 1
+    assert len(made) == 4
+    assert set(made) == {loggers.created_loggers[0]}
 
 
 def test_errors_are_on_the_page(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mpmetrics.engines.errors import EndpointBoundError
@@ -75,13 +76,17 @@ class StatLogger:
         if scheduler_stats is None:
             return
         try:
-            usage = float(scheduler_stats.kv_cache_usage)
-            hit_rate = _hit_rate(scheduler_stats)
+            usage = _finite(scheduler_stats.kv_cache_usage)
             blocks = self.num_gpu_blocks
             active = None if blocks is None else int(blocks * usage)
         except Exception as error:  # noqa: BLE001 - an engine must not suffer from its metrics
             ERRORS.count("scheduler_stats", "raised", error)
             return
+        try:
+            hit_rate = _hit_rate(scheduler_stats)
+        except Exception as error:  # noqa: BLE001 - the load is known all the same
+            ERRORS.count("prefix_cache_stats", "raised", error)
+            hit_rate = None
         if active is not None:
             self._publish(active)
         self._show(usage, hit_rate)
@@ -135,7 +140,16 @@ def _hit_rate(scheduler_stats: Any) -> float | None:  # noqa: ANN401 - vLLM's Sc
     looked_up = getattr(scheduler_stats, "prefix_cache_stats", None)
     if looked_up is None or not looked_up.queries:
         return None
-    return float(looked_up.hits) / float(looked_up.queries)
+    return _finite(looked_up.hits) / _finite(looked_up.queries)
+
+
+def _finite(value: Any) -> float:  # noqa: ANN401 - whatever the engine says
+    """Return *value* as a number to be shown. Raises if it is none."""
+    number = float(value)
+    if not math.isfinite(number):
+        message = f"{number} is not known"
+        raise ValueError(message)
+    return number
 
 
 class StatLoggerFactory:

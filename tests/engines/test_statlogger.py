@@ -260,17 +260,40 @@ def test_an_observer_that_hangs_is_passed_over() -> None:
         stats(float("nan")),
         stats(float("inf")),
         stats("full"),
+    ],
+    ids=["object", "bytes", "number", "none", "nan", "inf", "text"],
+)
+@pytest.mark.parametrize("blocks", [None, 10], ids=["unknown", "known"])
+def test_statistics_that_make_no_sense(
+    nonsense: Any, blocks: int | None, registry: CollectorRegistry, gauges: ComponentGauges
+) -> None:
+    """Nothing is published or shown, and nothing is raised."""
+    publisher = FakePublisher()
+    logger = StatLogger(0, component_gauges=gauges, publisher=publisher, num_gpu_blocks=blocks)
+    logger.record(nonsense, None)
+    assert publisher.published == []
+    assert shown(registry) == {}
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
         stats(0.5, "many"),
         stats(0.5, 10, None),
+        stats(0.5, 10, float("nan")),
+        SimpleNamespace(kv_cache_usage=0.5, prefix_cache_stats=SimpleNamespace(requests=1)),
     ],
-    ids=["object", "bytes", "number", "none", "nan", "inf", "text", "queries", "hits"],
+    ids=["queries", "hits", "nan", "others"],
 )
-def test_statistics_that_make_no_sense(nonsense: Any, gauges: ComponentGauges) -> None:
-    """Nothing is published or shown, and nothing is raised."""
+def test_a_hit_rate_that_makes_no_sense(
+    nonsense: Any, registry: CollectorRegistry, gauges: ComponentGauges
+) -> None:
+    """The load is published and shown all the same: requests are routed by it."""
     publisher = FakePublisher()
     logger = StatLogger(0, component_gauges=gauges, publisher=publisher, num_gpu_blocks=10)
     logger.record(nonsense, None)
-    assert publisher.published == []
+    assert publisher.published == [(0, 5)]
+    assert shown(registry) == {**gauge("total_blocks", 10), **gauge("gpu_cache_usage_percent", 0.5)}
 
 
 def test_a_publisher_that_cannot_be_made(caplog: pytest.LogCaptureFixture) -> None:

@@ -97,7 +97,7 @@ class StatLogger:
     def log_engine_initialized(self) -> None:
         """Log nothing when the engine is ready, either."""
 
-    def record_sleep_state(self, sleep: int = 0, level: int = 0) -> None:
+    def record_sleep_state(self, *args: object, **kwargs: object) -> None:
         """Take no notice of whether the engine sleeps."""
 
     def _publish(self, active: int) -> None:

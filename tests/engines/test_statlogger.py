@@ -408,6 +408,15 @@ def test_threads_that_ask_for_the_same_rank_get_the_same_logger() -> None:
     assert set(made) == {loggers.created_loggers[0]}
 
 
+def test_whether_the_engine_sleeps_may_be_said_in_any_way() -> None:
+    """The first parameter has one name in vLLM's base class, another in its own loggers."""
+    logger = StatLogger()
+    logger.record_sleep_state()
+    logger.record_sleep_state(1, 2)
+    logger.record_sleep_state(sleep=1, level=2)
+    logger.record_sleep_state(is_awake=0, level=0)
+
+
 def test_errors_are_on_the_page(tmp_path: Path) -> None:
     """Of a setup, where somebody looks."""
     program = f"""

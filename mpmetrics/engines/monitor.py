@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from mpmetrics.engines.directory import MultiprocDirectory
 
     Check = Callable[[], Awaitable[object] | object]
-    """Is called for the engine's health; it is dead if that raises, is late or returns False."""
+    """Is called for the engine's health; it is dead if that raises, is late or returns False.
+
+    What is no coroutine function is called in a thread of its own.
+    """
 
     Step = Callable[[], Awaitable[object] | object]
 
@@ -100,7 +103,7 @@ class EngineMonitor:
         """Take what to call; *is_stopping* says whether the engine is meant to end."""
         self.reason = ""
         """Why the engine is dead, "" as long as it is not."""
-        self._check = check
+        self._check = _apart(check)
         self._shutdown = shutdown
         self._directory = directory
         self._flush = tuple(flush)

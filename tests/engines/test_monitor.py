@@ -121,6 +121,26 @@ def test_an_engine_that_does_not_answer() -> None:
     assert asyncio.run(run()) == "no answer within 30 s"
 
 
+def test_a_check_that_blocks() -> None:
+    """It does not block the event loop, and so has its time and no more."""
+    let_go = threading.Event()
+
+    async def run() -> str:
+        clock, down = FakeClock(), asyncio.Event()
+        monitor = EngineMonitor(lambda: let_go.wait(20), down.set, timing=TIMING, clock=clock)
+        monitor.start()
+        await clock.pass_(30)
+        await down.wait()
+        await monitor.stop()
+        return monitor.reason
+
+    try:
+        assert asyncio.run(run()) == "no answer within 30 s"
+        assert not let_go.is_set()
+    finally:
+        let_go.set()
+
+
 def test_an_engine_that_is_meant_to_end_is_not_dead() -> None:
     """Whatever it answers then."""
 

@@ -201,9 +201,21 @@ class _CancelledError(Exception):
         return "the health check was cancelled"
 
 
+class _NoExceptionError(Exception):
+    """What was called raised something that would end more than the call, as a panic in Rust."""
+
+    def __str__(self) -> str:
+        return repr(self.__cause__)
+
+
 async def _called(call: Step) -> object:
-    result = call()
-    return await result if inspect.isawaitable(result) else result
+    try:
+        result = call()
+        return await result if inspect.isawaitable(result) else result
+    except (Exception, asyncio.CancelledError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise _NoExceptionError from error
 
 
 def _name(step: Step) -> str:
@@ -226,6 +238,8 @@ def _apart(step: Step) -> Step:
         def run() -> None:
             try:
                 outcome: tuple[str, object] = ("set_result", step())
+            except StopIteration as error:  # no future takes that
+                outcome = ("set_exception", RuntimeError(repr(error)))
             except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
                 outcome = ("set_exception", error)
             with suppress(RuntimeError):  # nobody waits any more

@@ -67,6 +67,10 @@ class Engine:
         return lambda: self.done.append(name)
 
 
+class PanicException(BaseException):
+    """What Rust raises in Python; it is no `Exception`."""
+
+
 TIMING = MonitorTiming(interval=2, timeout=30, grace=5)
 
 
@@ -76,8 +80,10 @@ TIMING = MonitorTiming(interval=2, timeout=30, grace=5)
         (RuntimeError("EngineDead"), "RuntimeError: EngineDead"),
         (False, "it says so"),
         (asyncio.CancelledError(), "_CancelledError: the health check was cancelled"),
+        (PanicException("rust"), "_NoExceptionError: PanicException('rust')"),
+        (SystemExit(1), "_NoExceptionError: SystemExit(1)"),
     ],
-    ids=["raises", "says so", "cancelled"],
+    ids=["raises", "says so", "cancelled", "panic", "exit"],
 )
 def test_a_dead_engine(answer: Any, reason: str, caplog: pytest.LogCaptureFixture) -> None:
     """It is asked until it is dead; then it is logged, flushed and shut down, in this order."""
@@ -223,6 +229,30 @@ def test_steps_that_fail_or_hang_do_not_keep_the_others(caplog: pytest.LogCaptur
         "fails failed",
         "hang takes more than 5 s",
     ]
+
+
+@pytest.mark.parametrize("error", [PanicException, SystemExit, StopIteration])
+@pytest.mark.parametrize("step", ["flush", "check"])
+def test_whatever_is_raised_in_a_thread(error: type[BaseException], step: str) -> None:
+    """The shutdown comes, and at once."""
+
+    def fails() -> None:
+        raise error
+
+    async def run() -> list[str]:
+        engine = Engine()
+        engine.answers = [False]
+        monitor = EngineMonitor(
+            fails if step == "check" else engine.check,
+            engine.step("shutdown"),
+            flush=[fails] if step == "flush" else [],
+            timing=TIMING,
+            clock=FakeClock(),
+        )
+        await monitor.run()
+        return engine.done
+
+    assert asyncio.run(run()) == ["shutdown"]
 
 
 def test_only_what_is_ours_and_of_the_dead_is_removed(tmp_path: Path) -> None:

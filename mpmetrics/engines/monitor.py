@@ -118,7 +118,12 @@ class EngineMonitor:
             self._task = asyncio.get_running_loop().create_task(self.run())
 
     async def stop(self) -> None:
-        """Watch no longer."""
+        """Watch no longer; what is being done after the engine's death goes on.
+
+        It may be called by that, too, in whatever task.
+        """
+        if self.reason:
+            return
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -161,9 +166,12 @@ class EngineMonitor:
                 _log.error("%s takes more than %g s", name, self._timing.grace)
             except Exception:  # noqa: BLE001 - the next step is to be done all the same
                 _log.exception("%s failed", name)
-        result = self._shutdown()
-        if inspect.isawaitable(result):
-            await result
+        try:
+            result = self._shutdown()
+            if inspect.isawaitable(result):
+                await result
+        except Exception:  # noqa: BLE001 - there is nobody who could do anything about it
+            _log.exception("the shutdown failed")
 
     def _mark(self) -> None:
         """Remove the live gauges of processes that are provably dead."""

@@ -10,7 +10,7 @@ import pytest
 
 from mpmetrics.engines import EngineMonitor, MonitorTiming, ensure_multiproc_dir
 from mpmetrics.engines.directory import MultiprocDirectory
-from tests.workers import Worker
+from tests.workers import PATIENCE, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -253,6 +253,71 @@ def test_whatever_is_raised_in_a_thread(error: type[BaseException], step: str) -
         return engine.done
 
     assert asyncio.run(run()) == ["shutdown"]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["directly", "in another task"])
+def test_a_shutdown_that_stops_the_monitor(elsewhere: bool) -> None:  # noqa: FBT001 - a case
+    """As does one that cleans everything up, within some time."""
+
+    async def run() -> list[str]:
+        engine, done = Engine(), asyncio.Event()
+        engine.answers = [False]
+
+        async def shutdown() -> None:
+            stopping: Any = monitor.stop()
+            await (asyncio.ensure_future(stopping) if elsewhere else stopping)
+            engine.done.append("shutdown")
+            done.set()
+
+        monitor = EngineMonitor(engine.check, shutdown, timing=TIMING, clock=FakeClock())
+        monitor.start()
+        await asyncio.wait_for(done.wait(), PATIENCE)
+        return engine.done
+
+    assert asyncio.run(run()) == ["shutdown"]
+
+
+def test_stopping_after_the_death_does_not_keep_the_shutdown() -> None:
+    """It was to come, and it comes."""
+
+    async def run() -> None:
+        engine, flushing, done = Engine(), asyncio.Event(), asyncio.Event()
+        engine.answers = [False]
+        go_on = asyncio.Event()
+
+        async def flush() -> None:
+            flushing.set()
+            await go_on.wait()
+
+        monitor = EngineMonitor(
+            engine.check, done.set, flush=[flush], timing=TIMING, clock=FakeClock()
+        )
+        monitor.start()
+        await flushing.wait()
+        await monitor.stop()
+        go_on.set()
+        await asyncio.wait_for(done.wait(), PATIENCE)
+
+    asyncio.run(run())
+
+
+def test_a_shutdown_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged, and who stops the monitor afterwards does not suffer from it."""
+
+    async def run() -> None:
+        engine = Engine()
+        engine.answers = [False]
+
+        def fails() -> None:
+            message = "broken"
+            raise RuntimeError(message)
+
+        monitor = EngineMonitor(engine.check, fails, timing=TIMING, clock=FakeClock())
+        await monitor.run()
+        await monitor.stop()
+
+    asyncio.run(run())
+    assert caplog.messages == ["the engine is dead: it says so", "the shutdown failed"]
 
 
 def test_only_what_is_ours_and_of_the_dead_is_removed(tmp_path: Path) -> None:

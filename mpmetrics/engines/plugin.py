@@ -56,9 +56,19 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands fo
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
     bases: tuple[type, ...] = (PluginStatLogger, *_base())
-    made = new_class(name, bases, exec_body=lambda body: body.update({"__module__": __name__}))
-    globals()[name] = made
+    members: dict[str, Any] = {"__module__": __name__}
+    # A later vLLM may ask for more than is known here, and would end without it.
+    for base in bases[1:]:
+        unknown: frozenset[str] = getattr(base, "__abstractmethods__", frozenset())
+        members.update({each: _ignore for each in unknown if not hasattr(PluginStatLogger, each)})
+    made = new_class(name, bases, exec_body=lambda body: body.update(members))
+    if len(bases) > 1:  # otherwise vLLM may be there the next time
+        globals()[name] = made
     return made
+
+
+def _ignore(*args: object, **kwargs: object) -> None:
+    """Take no notice."""
 
 
 def _base() -> tuple[type, ...]:

@@ -22,7 +22,7 @@ import mpmetrics
 from mpmetrics.engines import ComponentGauges, EndpointBoundError, StatLogger, StatLoggerFactory
 from mpmetrics.engines.observing import Observer, ObserverErrors
 from tests.engines.endpoints import FakeEndpoint, series
-from tests.workers import PATIENCE, Worker, environment
+from tests.workers import PATIENCE, Worker, environment, run_python
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -513,6 +513,31 @@ assert isinstance(logger_class, type) and issubclass(logger_class, StatLoggerBas
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert series(done.stdout.rstrip("\n") + "\n") == PLUGIN
+
+
+def test_a_base_class_that_asks_for_more(tmp_path: Path) -> None:
+    """As that of a later vLLM may, which has to start all the same."""
+    package = tmp_path / "vllm" / "v1" / "metrics"
+    package.mkdir(parents=True)
+    more = "    @abstractmethod\n    def record_more(self, what): ...\n"
+    (package / "loggers.py").write_text(VLLM + more)
+    run_python(LOAD + "logger.record_more(1)", env=environment(None, PYTHONPATH=str(tmp_path)))
+
+
+def test_a_base_class_that_comes_later(tmp_path: Path) -> None:
+    """The class that was made without it is not kept."""
+    check = """
+import sys, mpmetrics.engines.plugin as plugin
+assert not hasattr(plugin.VllmStatLogger, "__abstractmethods__")
+sys.path.insert(0, sys.argv[1])
+from vllm.v1.metrics.loggers import StatLoggerBase
+assert issubclass(plugin.VllmStatLogger, StatLoggerBase)
+assert plugin.VllmStatLogger is plugin.VllmStatLogger
+"""
+    package = tmp_path / "vllm" / "v1" / "metrics"
+    package.mkdir(parents=True)
+    (package / "loggers.py").write_text(VLLM)
+    run_python(check.replace("sys.argv[1]", repr(str(tmp_path))), env=environment(None))
 
 
 def test_the_entry_point_is_declared() -> None:

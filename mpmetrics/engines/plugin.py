@@ -13,6 +13,7 @@ from types import new_class
 from typing import Any, Final
 
 from mpmetrics.engines.gauges import ComponentGauges
+from mpmetrics.engines.observing import ERRORS
 from mpmetrics.engines.statlogger import StatLogger
 
 DEFAULT_COMPONENT: Final = "vllm"
@@ -29,9 +30,7 @@ class PluginStatLogger(StatLogger):
         The component is what `DYN_COMPONENT` says in the environment, or "vllm".
         """
         self._config = vllm_config
-        component = os.environ.get("DYN_COMPONENT") or DEFAULT_COMPONENT
-        gauges = ComponentGauges(None, _model(vllm_config), component)
-        super().__init__(engine_index, component_gauges=gauges)
+        super().__init__(engine_index, component_gauges=_gauges(vllm_config))
 
     def log_engine_initialized(self) -> None:
         """Take how many blocks there are, which vLLM knows by now."""
@@ -39,6 +38,16 @@ class PluginStatLogger(StatLogger):
         blocks = getattr(cache, "num_gpu_blocks", None)
         if isinstance(blocks, int):
             self.set_num_gpu_blocks(blocks)
+
+
+def _gauges(vllm_config: Any) -> ComponentGauges | None:  # noqa: ANN401 - vLLM's
+    """Return the gauges of this engine, None if they cannot be made: vLLM is to start."""
+    component = os.environ.get("DYN_COMPONENT") or DEFAULT_COMPONENT
+    try:
+        return ComponentGauges(None, _model(vllm_config), component)
+    except Exception as error:  # noqa: BLE001 - somebody else may have gauges of these names
+        ERRORS.count("component_gauges", "raised", error)
+        return None
 
 
 def _model(vllm_config: Any) -> str:  # noqa: ANN401 - vLLM's

@@ -524,6 +524,22 @@ def test_a_base_class_that_asks_for_more(tmp_path: Path) -> None:
     run_python(LOAD + "logger.record_more(1)", env=environment(None, PYTHONPATH=str(tmp_path)))
 
 
+def test_gauges_that_somebody_else_has() -> None:
+    """The plugin does without, and vLLM starts."""
+    program = """
+import logging
+from types import SimpleNamespace as N
+from prometheus_client import Gauge
+from mpmetrics.engines.plugin import VllmStatLogger
+logging.disable(logging.CRITICAL)
+Gauge("dynamo_component_total_blocks", "", ["model"])
+logger = VllmStatLogger(N(cache_config=N(num_gpu_blocks=10)))
+logger.log_engine_initialized()
+logger.record(N(kv_cache_usage=0.5))
+"""
+    run_python(program, env=environment(None))
+
+
 def test_a_base_class_that_comes_later(tmp_path: Path) -> None:
     """The class that was made without it is not kept."""
     check = """

@@ -93,11 +93,27 @@ class PromptTokenStats:
     def update_from_output(self, prefill_stats: Prefill) -> None:
         """Add one request's prompt. Raises `TokenLedgerError`, and adds nothing, if it is off."""
         prompt, computed, cached, local, external = _sound(prefill_stats)
+        self.check()
         self.total += prompt
         self.computed += computed
         self.cached_tokens += cached
         self.local_cache_hit += local
         self.external_kv_transfer += external
+
+    def check(self) -> None:
+        """Raise `TokenLedgerError` if somebody has changed a number so that they disagree."""
+        numbers = _counts(
+            computed=self.computed,
+            local_cache_hit=self.local_cache_hit,
+            external_kv_transfer=self.external_kv_transfer,
+            cached_tokens=self.cached_tokens,
+            total=self.total,
+        )
+        computed, local, external, cached, total = numbers.values()
+        if local + external != cached:
+            raise TokenLedgerError(numbers, "local and external tokens are not the cached ones")
+        if computed + cached != total:
+            raise TokenLedgerError(numbers, "computed and cached tokens are not all")
 
     def get_by_source(self, source: str) -> int:
         """Return the tokens of one of `ALL_SOURCES`. Raises `ValueError` for any other."""
@@ -144,7 +160,10 @@ class IterationTokens:
 
         Raises `TokenLedgerError`, and adds nothing, when the numbers cannot be.
         """
-        (generated,) = _counts(num_new_generation_tokens=num_new_generation_tokens).values()
+        _, generated = _counts(
+            num_generation_tokens=self.num_generation_tokens,
+            num_new_generation_tokens=num_new_generation_tokens,
+        ).values()
         if prefill_stats is not None:
             self.prompt.update_from_output(prefill_stats)
         self.num_generation_tokens += generated

@@ -202,6 +202,29 @@ def test_generated_tokens_are_a_whole_number(generated: Any) -> None:
     assert tokens == IterationTokens()
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"computed": -5, "total": -5}, {"computed": 5}, {"cached_tokens": 1, "total": 1}],
+    ids=["negative", "total", "cached"],
+)
+def test_a_ledger_that_does_not_add_up_is_not_added_to(wrong: dict[str, int]) -> None:
+    """Whoever changed it, the next update tells, and no counter goes down."""
+    stats = PromptTokenStats(**wrong)
+    as_before = PromptTokenStats(**wrong)
+    prefill = PrefillStats()
+    prefill.set(100, 10, 20)
+    with pytest.raises(TokenLedgerError, match=r"computed=.*total="):
+        stats.update_from_output(prefill)
+    assert stats == as_before
+
+
+def test_an_iteration_with_fewer_than_no_tokens_is_not_added_to() -> None:
+    """Its sum would be observed as if nothing were wrong."""
+    tokens = IterationTokens(num_generation_tokens=-1)
+    with pytest.raises(TokenLedgerError, match="num_generation_tokens=-1"):
+        tokens.update_from_output(5)
+
+
 def test_there_are_three_sources() -> None:
     """Their names are the values of a label; there is no fourth."""
     names = ("local_compute", "local_cache_hit", "external_kv_transfer")

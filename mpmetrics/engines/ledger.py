@@ -153,6 +153,11 @@ class IterationTokens:
         """
         return self.prompt.computed + self.num_generation_tokens
 
+    def check(self) -> None:
+        """Raise `TokenLedgerError` if somebody has changed a number so that it cannot be."""
+        self.prompt.check()
+        _counts(num_generation_tokens=self.num_generation_tokens)
+
     def update_from_output(
         self, num_new_generation_tokens: int, prefill_stats: Prefill | None = None
     ) -> None:
@@ -167,23 +172,6 @@ class IterationTokens:
         if prefill_stats is not None:
             self.prompt.update_from_output(prefill_stats)
         self.num_generation_tokens += generated
-
-
-def checked(tokens: IterationTokens) -> IterationTokens:
-    """Return *tokens*, the sources of which sum. Raises `TokenLedgerError`."""
-    prompt = tokens.prompt
-    counts = _counts(
-        total=prompt.total,
-        computed=prompt.computed,
-        local_cache_hit=prompt.local_cache_hit,
-        external_kv_transfer=prompt.external_kv_transfer,
-        cached_tokens=prompt.cached_tokens,
-        num_generation_tokens=tokens.num_generation_tokens,
-    )
-    total, computed, local, external, cached, _ = counts.values()
-    if local + external != cached or computed + cached != total:
-        raise TokenLedgerError(counts, "the sources do not sum to the prompts")
-    return tokens
 
 
 def prefix_hit(num_prompt_tokens: int, num_cached_tokens: int, block_size: int) -> int:

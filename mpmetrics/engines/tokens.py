@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from mpmetrics.engines.catalogue import VLLM_FAMILIES
-from mpmetrics.engines.ledger import PromptTokenStats, checked
+from mpmetrics.engines.ledger import PromptTokenStats
 from mpmetrics.engines.making import metrics_of
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class TokenMetrics:
 
         Raises `TokenLedgerError`, before anything is counted, when the numbers cannot be.
         """
-        tokens = checked(tokens)
+        tokens.check()
         self._prompt.inc(tokens.num_prompt_tokens)
         self._cached.inc(tokens.prompt.cached_tokens)
         self._generated.inc(tokens.num_generation_tokens)

@@ -250,6 +250,52 @@ def test_an_observer_that_hangs_is_passed_over() -> None:
         observer.tell(seen.set)
 
 
+def test_what_an_observer_was_told_last_it_does_last() -> None:
+    """An engine that goes idle says nothing more: its load must not stay what it was."""
+    errors = ObserverErrors()
+    observer = Observer("publisher", patience=0.01, errors=errors)
+    let_go, done = threading.Event(), threading.Event()
+    seen: list[int] = []
+
+    def last() -> None:
+        seen.append(2)
+        done.set()
+
+    observer.tell(let_go.wait)
+    observer.tell(seen.append, 1)
+    observer.tell(last)
+    let_go.set()
+    assert done.wait(PATIENCE)
+    assert seen == [2]
+
+
+def test_an_observer_that_is_slow_takes_little_of_the_engines_time() -> None:
+    """Not as much again at every step, though it is never late."""
+    errors = ObserverErrors()
+    observer = Observer("publisher", patience=0.2, errors=errors)
+    begin = time.monotonic()
+    for _ in range(100):
+        observer.tell(time.sleep, 0.05)
+    assert time.monotonic() - begin < 2
+    assert errors.counts() == {}
+
+
+def test_a_log_that_fails_does_not_hurt() -> None:
+    """It is told of the first failure."""
+
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise RuntimeError(record)
+
+    handler, errors = Broken(), ObserverErrors()
+    logging.getLogger("mpmetrics").addHandler(handler)
+    try:
+        errors.count("publisher", "raised")
+    finally:
+        logging.getLogger("mpmetrics").removeHandler(handler)
+    assert errors.counts() == {("publisher", "raised"): 1}
+
+
 @pytest.mark.parametrize(
     "nonsense",
     [

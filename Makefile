@@ -59,7 +59,7 @@ wheel: $(VENV)/with-test ## Build sdist and wheel into dist, and try the wheel
 	MPMETRICS_WHEEL="$$(ls dist/*.whl)" $(BIN)/pytest tests/packaging $(ARGS)
 
 clean: ## Remove everything that was made
-	rm -rf $(VENV) build dist docs/_build *.egg-info .coverage .coverage.* .hypothesis \
+	rm -rf $(VENV) .venv-oldest build dist docs/_build *.egg-info .coverage .coverage.* .hypothesis \
 		.import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from contextlib import suppress
+from dataclasses import dataclass
 from types import MethodDescriptorType
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
@@ -94,7 +95,8 @@ class Part:
         return labelled(family, self._brought.labels)
 
 
-class _Surface(NamedTuple, Generic[_Given]):
+@dataclass(frozen=True)
+class _Surface(Generic[_Given]):  # Python 3.10 has no named tuple that is generic
     """A way to give families: its *name*, how it *writes* them, and *nothing*."""
 
     name: str

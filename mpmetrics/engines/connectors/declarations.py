@@ -1,0 +1,302 @@
+"""What the connectors of vLLM 0.33 declare: their families, and the keys of what they send.
+
+The words of the help are ours. Keys that are not given are the names: the offloading connectors
+send by name of the metric.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mpmetrics.engines.connectors.families import ConnectorFamily, Summary
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    Edges = tuple[float, ...]
+    Families = tuple[ConnectorFamily, ...]
+
+_XFER: Final[Edges] = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 5)
+_POST: Final[Edges] = (0.001, *_XFER)
+_BYTES: Final[Edges] = tuple(float(1 << power) for power in range(11, 34, 2))
+_DESCRIPTORS: Final[Edges] = (
+    *(10, 20, 30, 50, 75, 100, 200, 400, 1000, 2000, 4000, 10000, 20000, 50000),
+)
+_STORE: Final[Edges] = (
+    *(0.001, 0.005, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 4),
+)
+_SIZES: Final[Edges] = (1e6, 5e6, 10e6, 20e6, 40e6, 60e6, 80e6, 100e6, 150e6, 200e6)
+_SYNC: Final[Edges] = (1e-5, 5e-5, 1e-4, 5e-4, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1)
+_ASYNC: Final[Edges] = (1e-4, 5e-4, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
+_ALLOCATION: Final[Edges] = tuple(float(4**power) for power in range(10))
+_PROMOTION: Final[Edges] = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+_MS: Final = 1e3
+_MB: Final = 1 / (1 << 20)
+
+
+def _counters(prefix: str, labels: tuple[str, ...] = (), **meanings: str) -> Families:
+    return tuple(
+        ConnectorFamily(f"{prefix}{name}", "counter", meaning, labels)
+        for name, meaning in meanings.items()
+    )
+
+
+def _gauges(prefix: str, labels: tuple[str, ...] = (), **meanings: str) -> Families:
+    return tuple(
+        ConnectorFamily(f"{prefix}{name}", "gauge", meaning, labels)
+        for name, meaning in meanings.items()
+    )
+
+
+def _histograms(
+    prefix: str, buckets: Edges, labels: tuple[str, ...] = (), **meanings: str
+) -> Families:
+    return tuple(
+        ConnectorFamily(f"{prefix}{name}", "histogram", meaning, labels, buckets)
+        for name, meaning in meanings.items()
+    )
+
+
+def _failures(name: str, meaning: str, keys: tuple[str, ...], title: str = "") -> ConnectorFamily:
+    """Return a counter that is sent as a list, with an entry for each failure."""
+    summaries = (Summary(title, "sum"),) if title else ()
+    return ConnectorFamily(name, "counter", meaning, keys=keys, listed=True, summaries=summaries)
+
+
+def _transfers(prefix: str) -> Families:
+    """Return what NIXL and Mooncake have in common: a column for each figure of a transfer."""
+    return (
+        ConnectorFamily(
+            f"{prefix}xfer_time_seconds",
+            "histogram",
+            "Duration of a transfer",
+            buckets=_XFER,
+            keys=("transfer_duration",),
+            listed=True,
+            summaries=(
+                Summary("Num successful transfers", "count"),
+                Summary("Avg xfer time (ms)", "mean", _MS),
+                Summary("P90 xfer time (ms)", "p90", _MS),
+            ),
+        ),
+        ConnectorFamily(
+            f"{prefix}bytes_transferred",
+            "histogram",
+            "Bytes of a transfer",
+            buckets=_BYTES,
+            keys=("bytes_transferred",),
+            listed=True,
+            summaries=(
+                Summary("Avg MB per transfer", "mean", _MB),
+                Summary("Throughput (MB/s)", "sum", _MB, per="transfer_duration"),
+            ),
+        ),
+        ConnectorFamily(
+            f"{prefix}num_descriptors",
+            "histogram",
+            "Descriptors of a transfer",
+            buckets=_DESCRIPTORS,
+            keys=("num_descriptors",),
+            listed=True,
+            summaries=(Summary("Avg number of descriptors", "mean"),),
+        ),
+    )
+
+
+NIXL: Final[Families] = (
+    *_transfers("vllm:nixl_"),
+    ConnectorFamily(
+        "vllm:nixl_post_time_seconds",
+        "histogram",
+        "Time that it took to post a transfer",
+        buckets=_POST,
+        keys=("post_duration",),
+        listed=True,
+        summaries=(
+            Summary("Avg post time (ms)", "mean", _MS),
+            Summary("P90 post time (ms)", "p90", _MS),
+        ),
+    ),
+    _failures(
+        "vllm:nixl_num_failed_transfers",
+        "Transfers, handshakes and notifications that have failed",
+        ("num_failed_transfers", "num_failed_handshakes", "num_failed_notifications"),
+        "Num failed transfers",
+    ),
+    _failures(
+        "vllm:nixl_num_failed_notifications",
+        "Notifications that have failed",
+        ("num_failed_notifications",),
+    ),
+    _failures(
+        "vllm:nixl_num_kv_expired_reqs",
+        "Requests whose KV cache nobody has fetched in time",
+        ("num_kv_expired_reqs",),
+        "Num KV expired reqs",
+    ),
+    _failures(
+        "vllm:nixl_num_notifications_after_expiry",
+        "Notifications that came after the KV cache was given up",
+        ("num_notifications_after_expiry",),
+        "Num notifications after expiry",
+    ),
+)
+
+MOONCAKE: Final[Families] = (
+    *_transfers("vllm:mooncake_"),
+    _failures(
+        "vllm:mooncake_num_failed_transfers",
+        "Transfers that have failed",
+        ("num_failed_transfers",),
+        "Num failed transfers",
+    ),
+    _failures(
+        "vllm:mooncake_num_failed_recvs",
+        "Requests that could not be received",
+        ("num_failed_recvs",),
+        "Num failed recvs",
+    ),
+    _failures(
+        "vllm:mooncake_num_kv_expired_reqs",
+        "Requests whose KV cache nobody has fetched in time",
+        ("num_kv_expired_reqs",),
+        "Num KV expired reqs",
+    ),
+)
+
+_OPERATION: Final = ("operation", "status")
+
+MOONCAKE_STORE: Final[Families] = (
+    *_histograms(
+        "vllm:mooncake_store_",
+        _STORE,
+        _OPERATION,
+        operation_time_seconds="Duration of an operation of the store",
+    ),
+    *_counters(
+        "vllm:mooncake_store_",
+        _OPERATION,
+        operation_total="Operations of the store",
+        operation_keys_total="Keys of the operations of the store",
+        operation_bytes_total="Bytes of the operations of the store",
+        operation_failed_keys_total="Keys with which an operation of the store has failed",
+    ),
+)
+
+_OFFLOAD: Final = "vllm:kv_offload_"
+_TIERING: Final = "vllm:kv_offload_tiering_"
+_TIER: Final = ("tier",)
+_DIRECTION: Final = ("transfer_type",)
+
+OFFLOADING: Final[Families] = (
+    *_counters(
+        _OFFLOAD,
+        load_bytes="Bytes loaded",
+        load_time="Seconds spent with loading",
+        store_bytes="Bytes stored",
+        store_time="Seconds spent with storing",
+        allocation_failure="Stores for which there was no room",
+        stores_skipped="Stores of blocks that are not used often enough",
+    ),
+    *_histograms(_OFFLOAD, _SIZES, load_size="Bytes of a load", store_size="Bytes of a store"),
+    *_histograms(_OFFLOAD, _SYNC, lookup_sync_delay_seconds="Duration of a lookup"),
+    *_histograms(
+        _OFFLOAD, _ASYNC, lookup_async_delay_seconds="Duration of a lookup in the background"
+    ),
+    *_counters(
+        _OFFLOAD,
+        _DIRECTION,
+        total_bytes="Bytes moved; deprecated",
+        total_time="Seconds spent with moving; deprecated",
+    ),
+    *_histograms(_OFFLOAD, _SIZES, _DIRECTION, size="Bytes of a move; deprecated"),
+    *_gauges(
+        _OFFLOAD,
+        cpu_cache_usage_perc="Share of the CPU's cache that is in use, 0 to 1",
+        cpu_cache_write_usage_perc="Share of the CPU's cache that is being written, 0 to 1",
+        cpu_cache_read_usage_perc="Share of the CPU's cache that is being read, 0 to 1",
+    ),
+    *_histograms(_OFFLOAD, _ALLOCATION, cpu_allocation_size="Blocks of an allocation of the CPU's"),
+    *_histograms(
+        _TIERING, _SYNC, _TIER, lookup_sync_delay_seconds="Duration of a lookup in a tier"
+    ),
+    *_histograms(
+        _TIERING,
+        _ASYNC,
+        _TIER,
+        lookup_async_delay_seconds="Duration of a lookup in a tier, in the background",
+    ),
+    *_counters(
+        _TIERING,
+        _TIER,
+        read_bytes="Bytes read from a tier",
+        read_time="Seconds spent with reading from a tier",
+        write_bytes="Bytes written to a tier",
+        write_time="Seconds spent with writing to a tier",
+        promotion_job_failures="Promotions out of a tier that have failed",
+        cascade_job_failures="Moves down to a tier that have failed",
+        chunk_queries="Chunks looked for in a tier",
+        chunk_hits="Chunks found in a tier",
+        backpressure_stores_dropped="Stores given up, since the tier is too slow",
+        backpressure_blocks_dropped="Blocks not stored, since the tier is too slow",
+    ),
+    *_counters(_TIERING, promotion_allocation_failures="Promotions for which there was no room"),
+    *_gauges(
+        _TIERING,
+        _TIER,
+        primary_write_usage_perc="Share of the first tier that is being written, 0 to 1",
+        primary_read_usage_perc="Share of the first tier that is being read, 0 to 1",
+        active_promotion_jobs="Promotions under way",
+        active_cascade_jobs="Moves down under way",
+        backpressure_store_latency_ema="Mean duration of the last stores",
+    ),
+    *_histograms(
+        _TIERING,
+        _PROMOTION,
+        (*_TIER, "result"),
+        promotion_latency_seconds="Duration of a promotion",
+    ),
+)
+
+SIMPLE_OFFLOADING: Final[Families] = (
+    *_counters(
+        "vllm:simple_kv_offload_",
+        ("outcome",),
+        save_outcomes_total="Saves, by what has become of them",
+    ),
+    *_counters("vllm:simple_kv_offload_", load_blocks_total="Blocks loaded"),
+    *_gauges(
+        "vllm:simple_kv_offload_",
+        used_blocks="Blocks in use",
+        pending_store_blocks="Blocks that wait to be stored",
+    ),
+    *_gauges(
+        "vllm:simple_kv_offload_",
+        ("backend", "page_cache", "lazy_offload", "capacity_blocks"),
+        info="Always 1, with the settings as labels",
+    ),
+)
+
+
+def offload_info(*settings: str) -> ConnectorFamily:
+    """Return the family that shows the *settings* of an offloading connector as labels.
+
+    Which ones there are is up to what the connector was set up with.
+    """
+    (info,) = _gauges(_OFFLOAD, settings, config_info="Always 1, with the settings as labels")
+    return info
+
+
+CONNECTOR_FAMILIES: Final[Mapping[str, Families]] = {
+    "NixlPullConnector": NIXL,
+    "NixlPushConnector": NIXL,
+    "MooncakeConnector": MOONCAKE,
+    "MooncakeStoreConnector": MOONCAKE_STORE,
+    "OffloadingConnector": OFFLOADING,
+    "SimpleCPUOffloadConnector": SIMPLE_OFFLOADING,
+}
+"""The families by class of connector."""
+
+ALIASES: Final[Mapping[str, str]] = {"NixlConnector": "NixlPullConnector"}
+"""Other names of those classes."""

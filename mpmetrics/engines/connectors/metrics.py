@@ -1,0 +1,241 @@
+"""The metrics of connectors, in one place for all of them: a connector declares, and sends numbers.
+
+A family is made once for each registry, whoever declares it. Nothing is raised for numbers that
+cannot be shown: they are counted, by connector and reason, and the first is logged.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from mpmetrics.engines.connectors.errors import ConnectorStatsError
+from mpmetrics.engines.connectors.feeds import FEEDS
+from mpmetrics.engines.connectors.identities import ByIdentity, declarations, identities, identity
+from mpmetrics.engines.connectors.registrations import registered
+from mpmetrics.engines.connectors.stats import COMPOSITE, ConnectorStats, MultiConnectorStats
+from mpmetrics.engines.connectors.values import cells, is_blank, payload
+from mpmetrics.engines.observing import ERRORS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mpmetrics.engines.connectors.families import ConnectorFamily
+    from mpmetrics.engines.connectors.values import Cell, Labels
+
+UNKNOWN: Final = "unknown"
+LABELS: Final = "labels"
+NO_NUMBER: Final = "no number"
+RAISED: Final = "raised"
+
+_MOST_KEYS: Final = 1000
+
+
+class Exporter(Protocol):
+    """Whoever shows the numbers of a connector."""
+
+    def observe(self, data: Any, engine_idx: int = 0) -> object:  # noqa: ANN401 - of its connector
+        """Show *data* of one interval, of the engine with this number."""
+        ...  # pragma: no cover - a protocol has no body
+
+
+class Refusals:
+    """What was not shown of the numbers of one connector, by key and reason."""
+
+    def __init__(self, connector: str) -> None:
+        """Count for *connector*."""
+        self._source = f"connector {connector}"
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def count(self, key: str, reason: str, error: BaseException | None = None) -> None:
+        """Count one."""
+        if (key, reason) not in self._counts and len(self._counts) >= _MOST_KEYS:
+            key = ""
+        self._counts[key, reason] += 1
+        ERRORS.count(self._source, reason, error)
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """Return the counts by key and reason; there is an end to the keys that have their own."""
+        return dict(self._counts)
+
+
+class ConnectorMetrics:
+    """The metrics of one connector, or of one class of them, in a registry."""
+
+    def __init__(  # noqa: PLR0913 - all but the first by name
+        self,
+        families: Iterable[ConnectorFamily],
+        registry: Any = None,  # noqa: ANN401 - registries are duck-typed
+        *,
+        owner: str = "connector",
+        model_name: str = "",
+        engines: Iterable[int | str] = (),
+        connector: str | None = None,
+    ) -> None:
+        """Register *families* in *registry* (None: the global one), unless they are there.
+
+        *owner* is who declares them. Series without labels of their own are there at 0 for each
+        of the *engines*. With *connector* they all have a label of this name and value. Raises
+        `ConnectorConflictError`, and registers nothing, when somebody else has declared one of
+        them differently.
+        """
+        self._families = tuple(dict.fromkeys(families))
+        self._refusals = Refusals(owner)
+        self._model_name = model_name
+        self._connector = () if connector is None else (connector,)
+        names = ("model_name", "engine", *(("connector",) if self._connector else ()))
+        self._metrics = registered({owner: self._families}, names, registry)
+        self._routes: dict[str, list[ConnectorFamily]] = {}
+        for family in self._families:
+            for key in family.keys:
+                self._routes.setdefault(key, []).append(family)
+        for engine in engines:
+            for family in self._families:
+                if not family.labels:
+                    self._series(family, engine, ())
+
+    def observe(self, data: Any, engine_idx: int | str = 0) -> None:  # noqa: ANN401 - see below
+        """Show *data* of one interval of an engine: statistics, or what they were sent as.
+
+        Never raises for what it does not know: `refused` tells what was left out, and why.
+        """
+        if data is None:
+            return
+        try:
+            stats = self._read(data)
+        except ConnectorStatsError as error:
+            self._refusals.count("", NO_NUMBER, error)
+            return
+        for key, value in stats.data.items():
+            if key not in self._routes and not is_blank(value):
+                self._refusals.count(key, UNKNOWN)
+            for family in self._routes.get(key, ()):
+                for labels, cell in cells(value).items():
+                    self._show(family, key, engine_idx, labels, cell)
+
+    @property
+    def refused(self) -> dict[tuple[str, str], int]:
+        """What was left out, by key and reason."""
+        return self._refusals.counts()
+
+    def _read(self, data: Any) -> ConnectorStats:  # noqa: ANN401 - it is to be seen what it is
+        """Return statistics as they merge by the families here. Raises `ConnectorStatsError`."""
+        stats = ConnectorStats(families=self._families).aggregate(data)
+        for key, count in stats.refused.items():
+            for _ in range(count):
+                self._refusals.count(key, NO_NUMBER)
+        return stats
+
+    def _show(
+        self, family: ConnectorFamily, key: str, engine: int | str, labels: Labels, cell: Cell
+    ) -> None:
+        """Feed what was sent for one series into it."""
+        if len(labels) != len(family.labels):
+            self._refusals.count(key, LABELS)
+            return
+        try:
+            refused = FEEDS[family.type, family.merge](self._series(family, engine, labels), cell)
+        except Exception as error:  # noqa: BLE001 - a full disk must not cost the engine
+            self._refusals.count(key, RAISED, error)
+            return
+        for reason in refused:
+            self._refusals.count(key, reason)
+
+    def _series(self, family: ConnectorFamily, engine: int | str, labels: Labels) -> Any:  # noqa: ANN401 - one of three classes
+        """Return one series of a family."""
+        whose = (self._model_name, str(engine), *self._connector)
+        return self._metrics[family.name].labels(*whose, *labels)
+
+
+class MultiConnectorMetrics:
+    """The metrics of several connectors, by who they are; None for one that has none."""
+
+    def __init__(self, metrics: Mapping[str, Exporter | None]) -> None:
+        """Take who shows the numbers of which connector."""
+        self._metrics: ByIdentity[Exporter | None] = ByIdentity()
+        self._metrics.update((identity(name), each) for name, each in metrics.items())
+        self._refusals = Refusals(COMPOSITE)
+
+    @classmethod
+    def of(
+        cls,
+        families: Mapping[str, Iterable[ConnectorFamily]],
+        registry: Any = None,  # noqa: ANN401 - registries are duck-typed
+        *,
+        model_name: str = "",
+        engines: Iterable[int | str] = (),
+        connector_label: bool = False,
+    ) -> MultiConnectorMetrics:
+        """Register all *families* of all connectors, and return what shows them.
+
+        With *connector_label* each connector has series of its own. Raises
+        `ConnectorConflictError`, and registers nothing, when two of them do not agree.
+        """
+        given = {name: tuple(dict.fromkeys(each)) for name, each in families.items()}
+        label = ("connector",) if connector_label else ()
+        registered(given, ("model_name", "engine", *label), registry)
+        numbers = tuple(engines)
+        return cls(
+            {
+                name: ConnectorMetrics(
+                    each,
+                    registry,
+                    owner=name,
+                    model_name=model_name,
+                    engines=numbers,
+                    connector=name if connector_label else None,
+                )
+                for name, each in given.items()
+            }
+        )
+
+    @classmethod
+    def of_connectors(
+        cls,
+        connectors: Iterable[Any],
+        registry: Any = None,  # noqa: ANN401 - registries are duck-typed
+        **options: Any,  # noqa: ANN401 - those of `of`
+    ) -> MultiConnectorMetrics:
+        """Register all that *connectors* declare; *options* are those of `of`."""
+        asked = list(connectors)
+        return cls.of(declarations(asked, identities(asked)), registry, **options)
+
+    def observe(self, data: Any, engine_idx: int = 0) -> None:  # noqa: ANN401 - see below
+        """Show *data* of one interval of an engine: statistics, or what they were sent as.
+
+        Each connector gets its own, flat. Never raises: connectors that nobody knows, and what is
+        wrong with the others, are counted.
+        """
+        sent = data.to_dict() if isinstance(data, MultiConnectorStats) else data
+        if not isinstance(sent, Mapping):
+            if sent is not None:
+                self._refusals.count("", NO_NUMBER)
+            return
+        for name, value in payload(sent).items():
+            self._observe(str(name), value, engine_idx)
+
+    @property
+    def refused(self) -> dict[tuple[str, str], int]:
+        """What was left out, by connector and reason; of single keys, the connector's own knows."""
+        return self._refusals.counts()
+
+    def __getitem__(self, name: str) -> Exporter | None:
+        """Return who shows the numbers of a connector."""
+        return self._metrics[name]
+
+    def _observe(self, name: str, value: Any, engine_idx: int) -> None:  # noqa: ANN401 - as sent
+        """Hand one connector its own."""
+        if name not in self._metrics:
+            if name == COMPOSITE:
+                self.observe(value, engine_idx)
+            else:
+                self._refusals.count(name, UNKNOWN)
+            return
+        exporter = self._metrics[name]
+        if exporter is None:
+            return
+        try:
+            exporter.observe(payload(value) if isinstance(value, Mapping) else value, engine_idx)
+        except Exception as error:  # noqa: BLE001 - somebody else's exporter may raise anything
+            self._refusals.count(name, RAISED, error)

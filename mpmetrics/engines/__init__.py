@@ -13,6 +13,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mpmetrics.engines.callbacks import register_engine_metrics_callback
     from mpmetrics.engines.collection import MetricsSetup, setup_metrics_collection
+    from mpmetrics.engines.connectors.composite import MultiConnector
+    from mpmetrics.engines.connectors.declarations import CONNECTOR_FAMILIES, offload_info
+    from mpmetrics.engines.connectors.errors import (
+        ConnectorConflictError,
+        ConnectorDeclarationError,
+        ConnectorDisagreementError,
+        ConnectorMetadataError,
+        ConnectorStatsError,
+        HybridCacheError,
+        TransferParamsClashError,
+    )
+    from mpmetrics.engines.connectors.families import ConnectorFamily, ConnectorSummary
+    from mpmetrics.engines.connectors.metadata import (
+        MultiConnectorMetadata,
+        MultiConnectorWorkerMetadata,
+    )
+    from mpmetrics.engines.connectors.metrics import ConnectorMetrics, MultiConnectorMetrics
+    from mpmetrics.engines.connectors.multistats import MultiConnectorStats
+    from mpmetrics.engines.connectors.protocols import Connector, SupportsHMA, supports_hma
+    from mpmetrics.engines.connectors.stats import ConnectorStats
     from mpmetrics.engines.directory import MultiprocDirectory, ensure_multiproc_dir
     from mpmetrics.engines.errors import (
         EndpointBoundError,
@@ -44,10 +64,22 @@ if TYPE_CHECKING:
     from mpmetrics.engines.tokens import TokenMetrics
 
 _HOMES = {
+    "CONNECTOR_FAMILIES": "connectors.declarations",
     "ComponentGauges": "gauges",
+    "Connector": "connectors.protocols",
+    "ConnectorConflictError": "connectors.errors",
+    "ConnectorDeclarationError": "connectors.errors",
+    "ConnectorDisagreementError": "connectors.errors",
+    "ConnectorFamily": "connectors.families",
+    "ConnectorMetadataError": "connectors.errors",
+    "ConnectorMetrics": "connectors.metrics",
+    "ConnectorStats": "connectors.stats",
+    "ConnectorStatsError": "connectors.errors",
+    "ConnectorSummary": "connectors.families",
     "DYNAMO_COMPONENT": "presets",
     "EndpointBoundError": "errors",
     "EngineMonitor": "monitor",
+    "HybridCacheError": "connectors.errors",
     "IterationTokens": "ledger",
     "KVBM": "presets",
     "LMCACHE": "presets",
@@ -56,6 +88,11 @@ _HOMES = {
     "MetricsRegistry": "registry",
     "MetricsSetup": "collection",
     "MonitorTiming": "monitor",
+    "MultiConnector": "connectors.composite",
+    "MultiConnectorMetadata": "connectors.metadata",
+    "MultiConnectorMetrics": "connectors.metrics",
+    "MultiConnectorStats": "connectors.multistats",
+    "MultiConnectorWorkerMetadata": "connectors.metadata",
     "MultiprocDirectory": "directory",
     "NameSanitizingError": "errors",
     "PrefillStats": "ledger",
@@ -64,18 +101,23 @@ _HOMES = {
     "SGLANG": "presets",
     "StatLogger": "statlogger",
     "StatLoggerFactory": "statlogger",
+    "SupportsHMA": "connectors.protocols",
     "TRTLLM": "presets",
     "TokenLedgerError": "errors",
     "TokenMetrics": "tokens",
+    "TransferParamsClashError": "connectors.errors",
     "VLLM": "presets",
     "ensure_multiproc_dir": "directory",
     "first_schedule": "ledger",
+    "offload_info": "connectors.declarations",
     "prefix_hit": "ledger",
     "register_engine_metrics_callback": "callbacks",
     "setup_metrics_collection": "collection",
+    "supports_hma": "connectors.protocols",
 }
 
 __all__ = [
+    "CONNECTOR_FAMILIES",
     "DYNAMO_COMPONENT",
     "KVBM",
     "LMCACHE",
@@ -85,26 +127,46 @@ __all__ = [
     "TRTLLM",
     "VLLM",
     "ComponentGauges",
+    "Connector",
+    "ConnectorConflictError",
+    "ConnectorDeclarationError",
+    "ConnectorDisagreementError",
+    "ConnectorFamily",
+    "ConnectorMetadataError",
+    "ConnectorMetrics",
+    "ConnectorStats",
+    "ConnectorStatsError",
+    "ConnectorSummary",
     "EndpointBoundError",
     "EngineMonitor",
+    "HybridCacheError",
     "IterationTokens",
     "MetricConflictError",
     "MetricsRegistry",
     "MetricsSetup",
     "MonitorTiming",
+    "MultiConnector",
+    "MultiConnectorMetadata",
+    "MultiConnectorMetrics",
+    "MultiConnectorStats",
+    "MultiConnectorWorkerMetadata",
     "MultiprocDirectory",
     "NameSanitizingError",
     "PrefillStats",
     "PromptTokenStats",
     "StatLogger",
     "StatLoggerFactory",
+    "SupportsHMA",
     "TokenLedgerError",
     "TokenMetrics",
+    "TransferParamsClashError",
     "ensure_multiproc_dir",
     "first_schedule",
+    "offload_info",
     "prefix_hit",
     "register_engine_metrics_callback",
     "setup_metrics_collection",
+    "supports_hma",
 ]
 
 

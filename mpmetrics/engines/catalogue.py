@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from mpmetrics.engines.connectors import declarations
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from mpmetrics.engines.connectors.families import ConnectorFamily
 
     Edges = tuple[float, ...]
 
@@ -100,80 +104,25 @@ def _histogram(name: str, meaning: str, buckets: Edges, condition: str = "") -> 
     )
 
 
-_XFER: Final[Edges] = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 5)
-_XFER_BYTES: Final[Edges] = tuple(float(1 << power) for power in range(11, 34, 2))
-_DESCRIPTORS: Final[Edges] = (
-    *(10, 20, 30, 50, 75, 100, 200, 400, 1000, 2000, 4000, 10_000, 20_000, 50_000),
-)
-_OFFLOAD_BYTES: Final[Edges] = (*(1e6, 5e6, 10e6, 20e6, 40e6, 60e6, 80e6, 100e6, 150e6, 200e6),)
-_LOOKUP: Final[Edges] = (1e-5, 5e-5, 1e-4, 5e-4, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1)
-_LATE_LOOKUP: Final[Edges] = (1e-4, 5e-4, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
-_OFFLOAD_BLOCKS: Final[Edges] = tuple(float(4**power) for power in range(10))
+_CONNECTORS: Final[Mapping[str, Iterable[ConnectorFamily]]] = {
+    "NIXL": declarations.NIXL,
+    "Mooncake": declarations.MOONCAKE,
+    "Mooncake's store": declarations.MOONCAKE_STORE,
+    "KV offloading": (*declarations.OFFLOADING, declarations.offload_info()),
+    "simple KV offloading": declarations.SIMPLE_OFFLOADING,
+}
+"""What KV connectors declare, by the condition under which it is there."""
 
-_NIXL: Final = "NIXL"
-_MOONCAKE: Final = "Mooncake"
-_OFFLOADING: Final = "KV offloading"
 
-_CONNECTORS: Final[Sequence[Family]] = (
-    _histogram("nixl_xfer_time_seconds", "Duration of a transfer", _XFER, _NIXL),
-    _histogram(
-        "nixl_post_time_seconds", "How long it took to ask for a transfer", (0.001, *_XFER), _NIXL
-    ),
-    _histogram("nixl_bytes_transferred", "Bytes of a transfer", _XFER_BYTES, _NIXL),
-    _histogram("nixl_num_descriptors", "Descriptors of a transfer", _DESCRIPTORS, _NIXL),
-    _counter("nixl_num_failed_transfers", "Transfers that failed, at any stage", condition=_NIXL),
-    _counter("nixl_num_failed_notifications", "Notifications that failed", condition=_NIXL),
-    _counter("nixl_num_kv_expired_reqs", "Requests whose blocks nobody fetched", condition=_NIXL),
-    _counter(
-        "nixl_num_notifications_after_expiry",
-        "Notifications of requests whose blocks were gone",
-        condition=_NIXL,
-    ),
-    _histogram("mooncake_xfer_time_seconds", "Duration of a transfer", _XFER, _MOONCAKE),
-    _histogram("mooncake_bytes_transferred", "Bytes of a transfer", _XFER_BYTES, _MOONCAKE),
-    _histogram("mooncake_num_descriptors", "Descriptors of a transfer", _DESCRIPTORS, _MOONCAKE),
-    _counter("mooncake_num_failed_transfers", "Transfers that failed", condition=_MOONCAKE),
-    _counter("mooncake_num_failed_recvs", "Fetches that failed", condition=_MOONCAKE),
-    _counter(
-        "mooncake_num_kv_expired_reqs", "Requests whose blocks nobody fetched", condition=_MOONCAKE
-    ),
-    _counter("kv_offload_load_bytes", "Bytes brought back", condition=_OFFLOADING),
-    _counter("kv_offload_load_time", "Seconds spent bringing back", condition=_OFFLOADING),
-    _counter("kv_offload_store_bytes", "Bytes taken away", condition=_OFFLOADING),
-    _counter("kv_offload_store_time", "Seconds spent taking away", condition=_OFFLOADING),
-    _counter(
-        "kv_offload_allocation_failure", "Blocks there was no room for", condition=_OFFLOADING
-    ),
-    _counter("kv_offload_stores_skipped", "Blocks not worth storing", condition=_OFFLOADING),
-    _histogram("kv_offload_load_size", "Bytes brought back at once", _OFFLOAD_BYTES, _OFFLOADING),
-    _histogram("kv_offload_store_size", "Bytes taken away at once", _OFFLOAD_BYTES, _OFFLOADING),
-    _histogram(
-        "kv_offload_lookup_sync_delay_seconds",
-        "Time for a lookup that was waited for",
-        _LOOKUP,
-        _OFFLOADING,
-    ),
-    _histogram(
-        "kv_offload_lookup_async_delay_seconds",
-        "Time until a lookup was answered later",
-        _LATE_LOOKUP,
-        _OFFLOADING,
-    ),
-    _histogram(
-        "kv_offload_cpu_allocation_size",
-        "Blocks asked of the CPU's memory at once",
-        _OFFLOAD_BLOCKS,
-        _OFFLOADING,
-    ),
-    *(
-        _gauge(f"kv_offload_cpu_cache_{which}_perc", meaning, condition=_OFFLOADING)
-        for which, meaning in (
-            ("usage", "Share of the CPU's memory that transfers hold, 0 to 1"),
-            ("write_usage", "Share of the CPU's memory that is being stored to, 0 to 1"),
-            ("read_usage", "Share of the CPU's memory that is being loaded from, 0 to 1"),
-        )
-    ),
-)
+def _declared() -> Iterator[Family]:
+    """Yield what KV connectors declare, with the labels that vLLM puts before theirs."""
+    for condition, families in _CONNECTORS.items():
+        for one in families:
+            labels = (*_ENGINE, *one.labels)
+            yield Family(
+                *(one.name, one.type, labels, one.help, one.mode, one.buckets), condition=condition
+            )
+
 
 VLLM_FAMILIES: Final[Sequence[Family]] = (
     _gauge("num_requests_running", "Requests that are being worked on"),
@@ -332,7 +281,7 @@ VLLM_FAMILIES: Final[Sequence[Family]] = (
         "Answers that were looked through for calls of tools",
         condition=_TOOLS,
     ),
-    *_CONNECTORS,
+    *_declared(),
 )
 
 

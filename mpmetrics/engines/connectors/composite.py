@@ -7,29 +7,31 @@ that nothing depends on how Python was started.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from mpmetrics.engines.connectors.calls import call_of, called, telling, unasked
+from mpmetrics.engines.connectors.calls import Children, called
 from mpmetrics.engines.connectors.errors import (
     ConnectorDisagreementError,
     HybridCacheError,
-    TransferParamsClashError,
 )
-from mpmetrics.engines.connectors.identities import declarations, identities, identity
+from mpmetrics.engines.connectors.identities import identities, identity
 from mpmetrics.engines.connectors.metadata import (
     MultiConnectorMetadata,
     MultiConnectorWorkerMetadata,
     checked,
 )
+from mpmetrics.engines.connectors.multistats import MultiConnectorStats
+from mpmetrics.engines.connectors.parameters import merged_params
 from mpmetrics.engines.connectors.protocols import supports_hma
 from mpmetrics.engines.connectors.saves import ExtraSaves
-from mpmetrics.engines.connectors.stats import MultiConnectorStats
+from mpmetrics.engines.connectors.unions import declarations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from mpmetrics.engines.connectors.families import ConnectorFamily
-    from mpmetrics.engines.connectors.protocols import Connector, Finished
+from mpmetrics.engines.connectors.protocols import Connector, Finished
 
 _POOLS: Final = "Multiple connectors provide a KV cache memory pool, and it can be in one only"
 _COUNTS: Final = "connectors wait for different numbers of workers to finish"
@@ -40,7 +42,7 @@ def _forwarded(name: str, meaning: str) -> Callable[..., None]:
     """Return a method that calls the one called *name* of all, with what it is given."""
 
     def forward(self: MultiConnector, *arguments: object, **named: object) -> None:
-        self._all(name, *arguments, **named)
+        self._children.all(name, *arguments, **named)
 
     forward.__name__ = name
     forward.__qualname__ = f"MultiConnector.{name}"
@@ -61,11 +63,13 @@ class MultiConnector:
         """Take the *children*.
 
         Raises `HybridCacheError` when there is to be a hybrid cache and not all of them support
-        it, and `ConnectorDeclarationError` when what they declare cannot be.
+        it, and `ConnectorConflictError` or `ConnectorDeclarationError` when what they declare
+        cannot be.
         """
-        self._names, self._children = _named(children)
-        self._families = declarations(self._children, self._names)
-        pairs = zip(self._names, self._children, strict=True)
+        self._children = Children(*_named(children))
+        names, connectors = self._children.names, self._children.connectors
+        self._families = declarations(connectors, names)
+        pairs = zip(names, connectors, strict=True)
         self._unsupporting = [name for name, child in pairs if not supports_hma(child)]
         if hybrid_cache and not self.supports_hma:
             raise HybridCacheError(self._unsupporting)
@@ -77,28 +81,34 @@ class MultiConnector:
     @property
     def sub_connectors(self) -> list[Any]:
         """The connectors, in order."""
-        return list(self._children)
+        return list(self._children.connectors)
 
     @property
     def names(self) -> list[str]:
         """Who the connectors are, in order; several of one class have one name."""
-        return list(self._names)
+        return list(self._children.names)
 
     @property
     def supports_hma(self) -> bool:
         """Whether every connector supports a hybrid cache, and there is one."""
-        return bool(self._children) and not self._unsupporting
+        return len(self._children) > 0 and not self._unsupporting
 
     @property
     def supports_divergent_local_hybrid_hits(self) -> bool:
         """Whether every connector does, and there is one."""
-        name = "supports_divergent_local_hybrid_hits"
-        return bool(self._children) and all(getattr(each, name, False) for each in self._children)
+        answers = self._children.have("supports_divergent_local_hybrid_hits")
+        return bool(answers) and all(answers)
 
     @property
     def requires_kv_delivery(self) -> bool:
         """Whether any connector does."""
-        return any(getattr(each, "requires_kv_delivery", False) for each in self._children)
+        return any(self._children.have("requires_kv_delivery"))
+
+    @property
+    def prefer_cross_layer_blocks(self) -> bool:
+        """Whether every connector does, and there is one."""
+        answers = self._children.have("prefer_cross_layer_blocks")
+        return bool(answers) and all(answers)
 
     # -- Both sides --------------------------------------------------------------------------------
 
@@ -108,7 +118,9 @@ class MultiConnector:
 
     def get_kv_connector_stats(self) -> MultiConnectorStats | None:
         """Return what the connectors have counted since they were last asked, None if nothing."""
-        return MultiConnectorStats.drain(self._children, self._names, self._families)
+        return MultiConnectorStats.drain(
+            self._children.connectors, self._children.names, self._families
+        )
 
     def build_kv_connector_stats(
         self, data: Mapping[str, Any] | None = None
@@ -121,19 +133,21 @@ class MultiConnector:
 
         Raises `ConnectorDisagreementError` when they say different numbers.
         """
-        counts = self._all("get_finished_count")
-        return None if None in counts else self._same(_COUNTS, counts)
+        counts = self._children.all("get_finished_count")
+        return None if None in counts else self._children.same(_COUNTS, counts)
 
     def get_required_kvcache_layout(self, *arguments: object) -> Any:
         """Return the layout that connectors need, None if none of them needs one.
 
         Raises `ConnectorDisagreementError` when they need different ones.
         """
-        return self._same(_LAYOUTS, self._all("get_required_kvcache_layout", *arguments))
+        return self._children.same(
+            _LAYOUTS, self._children.all("get_required_kvcache_layout", *arguments)
+        )
 
     def shutdown(self) -> None:
         """End all of them; each failure is logged, the last is raised."""
-        self._all("shutdown")
+        self._children.all("shutdown")
 
     # -- The side of the scheduler -----------------------------------------------------------------
 
@@ -145,7 +159,7 @@ class MultiConnector:
         As long as any does not know yet, nobody is chosen.
         """
         self._chosen.pop(request.request_id, None)
-        answers = self._all("get_num_new_matched_tokens", request, num_computed_tokens)
+        answers = self._children.all("get_num_new_matched_tokens", request, num_computed_tokens)
         if any(tokens is None for tokens, _ in answers):
             return None, False
         for number, (tokens, is_later) in enumerate(answers):
@@ -158,7 +172,9 @@ class MultiConnector:
         """Give all of them the blocks, and the chosen one the tokens that it is to load."""
         chosen = self._chosen.get(request.request_id)
         tokens = [num_external_tokens if n == chosen else 0 for n in range(len(self._children))]
-        self._each("update_state_after_alloc", [(request, blocks, each) for each in tokens])
+        self._children.each(
+            "update_state_after_alloc", [(request, blocks, each) for each in tokens]
+        )
 
     def get_loaded_kv_cache_group_ids(self, request: Any) -> Any:
         """Return which groups of blocks the chosen connector loads."""
@@ -178,7 +194,7 @@ class MultiConnector:
 
     def build_connector_meta(self, scheduler_output: Any) -> MultiConnectorMetadata:
         """Return what each has for its worker, and the saves that the worker is to wait for."""
-        metadata = self._all("build_connector_meta", scheduler_output)
+        metadata = self._children.all("build_connector_meta", scheduler_output)
         return MultiConnectorMetadata(tuple(metadata), self.extra_async_saves.handed_over())
 
     def update_connector_output(self, connector_output: Any) -> None:
@@ -187,21 +203,22 @@ class MultiConnector:
         Raises `ConnectorMetadataError`, before anybody is told, if it is not that of a composite
         of as many connectors.
         """
-        name = "update_connector_output"
         whole = connector_output.kv_connector_worker_meta
         if whole is None:
-            self._all(name, connector_output)
+            self._children.all("update_connector_output", connector_output)
             return
         metadata = checked(MultiConnectorWorkerMetadata, whole, len(self._children)).metadata
-        try:
-            children = zip(self._names, self._children, metadata, strict=True)
-            arguments = (connector_output,)
-            called(
-                telling(call_of(who, child, name, arguments), connector_output, own)
-                for who, child, own in children
+        tell = partial(setattr, connector_output, "kv_connector_worker_meta")
+        calls = (
+            self._children.call(place, "update_connector_output", connector_output).after(
+                partial(tell, own)
             )
+            for place, own in enumerate(metadata)
+        )
+        try:
+            called(calls)
         finally:
-            connector_output.kv_connector_worker_meta = whole
+            tell(whole)
 
     def request_finished(self, request: Any, block_ids: list[int]) -> Finished:
         """Tell all that a request is over; it is in use as long as any still saves it.
@@ -228,29 +245,34 @@ class MultiConnector:
 
     def register_finished_partial_tail(self, *arguments: object) -> bool:
         """Tell all of the end of a request that does not fill a block; whether any takes it."""
-        return any(self._all("register_finished_partial_tail", *arguments))
+        return any(self._children.all("register_finished_partial_tail", *arguments))
 
     def take_events(self) -> Iterator[Any]:
         """Return the events of all since they were last asked, in the order of the connectors."""
-        return iter([event for events in self._all("take_events") for event in events or ()])
+        return iter(
+            [event for events in self._children.all("take_events") for event in events or ()]
+        )
 
     def has_pending_block_frees(self) -> bool:
         """Tell whether any has."""
-        return any(self._all("has_pending_block_frees"))
+        return any(self._children.all("has_pending_block_frees"))
 
     def has_pending_push_work(self) -> bool:
         """Tell whether any has."""
-        return any(self._all("has_pending_push_work"))
+        return any(self._children.all("has_pending_push_work"))
 
     def reset_cache(self) -> bool:
         """Have all of them reset their caches; tell whether none has failed to."""
-        return all(answer is not False for answer in self._all("reset_cache"))
+        return all(answer is not False for answer in self._children.all("reset_cache"))
 
     set_xfer_handshake_metadata = _forwarded(
         "set_xfer_handshake_metadata", "Take what the workers have said of themselves"
     )
     set_xfer_handshake_metadata_pp_aware = _forwarded(
         "set_xfer_handshake_metadata_pp_aware", "Take what the workers have said of themselves"
+    )
+    set_eagle_prefix_cache_hashing = _forwarded(
+        "set_eagle_prefix_cache_hashing", "Take whether keys of the cache know what follows"
     )
     on_new_request = _forwarded("on_new_request", "Take note of a new request")
     bind_kv_cache_manager = _forwarded("bind_kv_cache_manager", "Take the manager of the cache")
@@ -266,12 +288,12 @@ class MultiConnector:
         metadata = checked(MultiConnectorMetadata, connector_metadata, len(self._children))
         self.extra_async_saves.take(metadata.extra_async_saves)
         self._metadata = metadata
-        self._each("bind_connector_metadata", [(each,) for each in metadata.metadata])
+        self._children.each("bind_connector_metadata", [(each,) for each in metadata.metadata])
 
     def clear_connector_metadata(self) -> None:
         """Have all of them forget what they had to do in this step."""
         self._metadata = None
-        self._all("clear_connector_metadata")
+        self._children.all("clear_connector_metadata")
 
     def has_connector_metadata(self) -> bool:
         """Tell whether there is anything to do in this step."""
@@ -280,46 +302,44 @@ class MultiConnector:
     def handle_preemptions(self, kv_connector_metadata: Any) -> None:
         """Tell each of requests that had to make room. Raises `ConnectorMetadataError`."""
         metadata = checked(MultiConnectorMetadata, kv_connector_metadata, len(self._children))
-        self._each("handle_preemptions", [(each,) for each in metadata.metadata])
+        self._children.each("handle_preemptions", [(each,) for each in metadata.metadata])
 
     def get_finished(self, finished_req_ids: set[str]) -> tuple[set[str] | None, set[str] | None]:
         """Return the requests that are saved by all who save them, and those that are loaded."""
-        answers = self._all("get_finished", finished_req_ids)
+        answers = self._children.all("get_finished", finished_req_ids)
         reports = [request_id for saved, _ in answers for request_id in saved or ()]
         loaded = {request_id for _, loaded in answers for request_id in loaded or ()}
         return self.extra_async_saves.finished(reports) or None, loaded or None
 
     def get_block_ids_with_load_errors(self) -> set[int]:
         """Return the blocks that any could not load."""
-        answers = self._all("get_block_ids_with_load_errors")
+        answers = self._children.all("get_block_ids_with_load_errors")
         return {block for blocks in answers for block in blocks or ()}
 
     def build_connector_worker_meta(self) -> MultiConnectorWorkerMetadata | None:
         """Return what the workers of each have to say, None if none has anything."""
-        metadata = tuple(self._all("build_connector_worker_meta"))
+        metadata = tuple(self._children.all("build_connector_worker_meta"))
         has_none = all(each is None for each in metadata)
         return None if has_none else MultiConnectorWorkerMetadata(metadata)
 
     def get_handshake_metadata(self) -> Any:
         """Return what the first that has anything says of itself to others."""
-        answers = self._all("get_handshake_metadata")
-        return next((answer for answer in answers if answer is not None), None)
+        found = self._children.given(self._children.all("get_handshake_metadata"))
+        return found[0][1] if found else None
 
     def get_mem_pool_context(self) -> Any:
         """Return the memory pool of the one connector that has one.
 
         Raises `ConnectorDisagreementError` when several have.
         """
-        answers = self._all("get_mem_pool_context")
-        found = [
-            (name, answer)
-            for name, answer in zip(self._names, answers, strict=True)
-            if answer is not None
-        ]
+        found = self._children.given(self._children.all("get_mem_pool_context"))
         if len(found) > 1:
             raise ConnectorDisagreementError(_POOLS, found)
         return found[0][1] if found else None
 
+    register_cross_layers_kv_cache = _forwarded(
+        "register_cross_layers_kv_cache", "Take the memory of the cache, in one piece"
+    )
     register_kv_caches = _forwarded("register_kv_caches", "Take the memory of the cache")
     set_host_xfer_buffer_ops = _forwarded("set_host_xfer_buffer_ops", "Take the way to copy")
     start_load_kv = _forwarded("start_load_kv", "Begin to load")
@@ -329,34 +349,7 @@ class MultiConnector:
     finish_forward = _forwarded("finish_forward", "Take note that a step is computed")
     reset_capture_state = _forwarded("reset_capture_state", "Forget what was captured")
 
-    # -- Calling them ------------------------------------------------------------------------------
-
-    def _all(self, name: str, *arguments: object, **named: object) -> list[Any]:
-        """Call the same method of all with the same arguments; return the answers."""
-        children = zip(self._names, self._children, strict=True)
-        calls = [call_of(who, each, name, arguments, named) for who, each in children]
-        return called(calls)
-
-    def _each(self, name: str, arguments: Sequence[tuple[object, ...]]) -> list[Any]:
-        """Call the same method of all, each with *arguments* of its own; return the answers."""
-        children = zip(self._names, self._children, arguments, strict=True)
-        return called([call_of(who, each, name, own) for who, each, own in children])
-
-    def _ask_chosen(self, name: str, request: Any, *arguments: object) -> Any:
-        """Call the connector that is to load a request; without one, say what no method says."""
-        chosen = self._chosen.get(request.request_id)
-        if chosen is None:
-            return unasked(name)
-        who, child = self._names[chosen], self._children[chosen]
-        return call_of(who, child, name, (request, *arguments)).do()
-
-    def _same(self, what: str, answers: Sequence[Any]) -> Any:
-        """Return the one answer that there is, None if there is none."""
-        pairs = zip(self._names, answers, strict=True)
-        given = [(name, answer) for name, answer in pairs if answer is not None]
-        if len({answer for _, answer in given}) > 1:
-            raise ConnectorDisagreementError(what, given)
-        return given[0][1] if given else None
+    # -- The end of a request ----------------------------------------------------------------------
 
     def _finished(self, request: Any, name: str, block_ids: object) -> Finished:
         """Tell all that a request is over, by the method called *name*; put the answers together.
@@ -365,31 +358,29 @@ class MultiConnector:
         """
         request_id = request.request_id
         try:
-            answers = self._all(name, request, block_ids)
-            params = self._together(request_id, [params for _, params in answers])
-        finally:
+            answers = self._children.all(name, request, block_ids)
+            given = [params for _, params in answers]
+            params = merged_params(request_id, self._children.names, given)
+        except BaseException:
             self._forget(request_id)
+            raise
+        self._chosen.pop(request_id, None)
         savers = sum(bool(is_saving) for is_saving, _ in answers)
         self.extra_async_saves.expect(request_id, savers)
         return savers > 0, params
 
-    def _together(self, request_id: str, given: Sequence[Any]) -> dict[str, Any] | None:
-        """Return the parameters of all, None if nobody has *given* any."""
-        together: dict[str, Any] = {}
-        owners: dict[str, list[str]] = {}
-        for name, params in zip(self._names, given, strict=True):
-            for key, value in (params or {}).items():
-                together[key] = value
-                owners.setdefault(key, []).append(name)
-        clashes = {key: names for key, names in owners.items() if len(names) > 1}
-        if clashes:
-            raise TransferParamsClashError(request_id, clashes)
-        return None if all(params is None for params in given) else together
+    def _ask_chosen(self, name: str, request: Any, *arguments: object) -> Any:
+        """Call the connector that is to load a request; without one, say what no method says."""
+        chosen = self._chosen.get(request.request_id)
+        return self._children.ask(chosen, name, request, *arguments)
 
     def _forget(self, request_id: str) -> None:
-        """Forget a request."""
+        """Forget a request, and have the composites among the connectors forget it."""
         self._chosen.pop(request_id, None)
         self.extra_async_saves.pop(request_id, None)
+        for connector in self._children.connectors:
+            if isinstance(connector, MultiConnector):
+                connector._forget(request_id)  # noqa: SLF001 - of this class
 
 
 def _named(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mpmetrics.engines.connectors.families import ConnectorFamily, Summary
+from mpmetrics.engines.connectors.families import ConnectorFamily, ConnectorSummary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,7 +60,7 @@ def _histograms(
 
 def _failures(name: str, meaning: str, keys: tuple[str, ...], title: str = "") -> ConnectorFamily:
     """Return a counter that is sent as a list, with an entry for each failure."""
-    summaries = (Summary(title, "sum"),) if title else ()
+    summaries = (ConnectorSummary(title, "sum"),) if title else ()
     return ConnectorFamily(name, "counter", meaning, keys=keys, listed=True, summaries=summaries)
 
 
@@ -75,9 +75,9 @@ def _transfers(prefix: str) -> Families:
             keys=("transfer_duration",),
             listed=True,
             summaries=(
-                Summary("Num successful transfers", "count"),
-                Summary("Avg xfer time (ms)", "mean", _MS),
-                Summary("P90 xfer time (ms)", "p90", _MS),
+                ConnectorSummary("Num successful transfers", "count"),
+                ConnectorSummary("Avg xfer time (ms)", "mean", _MS),
+                ConnectorSummary("P90 xfer time (ms)", "p90", _MS),
             ),
         ),
         ConnectorFamily(
@@ -88,8 +88,8 @@ def _transfers(prefix: str) -> Families:
             keys=("bytes_transferred",),
             listed=True,
             summaries=(
-                Summary("Avg MB per transfer", "mean", _MB),
-                Summary("Throughput (MB/s)", "sum", _MB, per="transfer_duration"),
+                ConnectorSummary("Avg MB per transfer", "mean", _MB),
+                ConnectorSummary("Throughput (MB/s)", "sum", _MB, per="transfer_duration"),
             ),
         ),
         ConnectorFamily(
@@ -99,7 +99,7 @@ def _transfers(prefix: str) -> Families:
             buckets=_DESCRIPTORS,
             keys=("num_descriptors",),
             listed=True,
-            summaries=(Summary("Avg number of descriptors", "mean"),),
+            summaries=(ConnectorSummary("Avg number of descriptors", "mean"),),
         ),
     )
 
@@ -114,8 +114,8 @@ NIXL: Final[Families] = (
         keys=("post_duration",),
         listed=True,
         summaries=(
-            Summary("Avg post time (ms)", "mean", _MS),
-            Summary("P90 post time (ms)", "p90", _MS),
+            ConnectorSummary("Avg post time (ms)", "mean", _MS),
+            ConnectorSummary("P90 post time (ms)", "p90", _MS),
         ),
     ),
     _failures(
@@ -284,8 +284,8 @@ def offload_info(*settings: str) -> ConnectorFamily:
 
     Which ones there are is up to what the connector was set up with.
     """
-    (info,) = _gauges(_OFFLOAD, settings, config_info="Always 1, with the settings as labels")
-    return info
+    meaning = "Always 1, with one more label for each setting"
+    return ConnectorFamily(f"{_OFFLOAD}config_info", "gauge", meaning, settings)
 
 
 CONNECTOR_FAMILIES: Final[Mapping[str, Families]] = {

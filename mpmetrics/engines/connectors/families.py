@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 from math import isinf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from mpmetrics.engines.connectors.errors import ConnectorDeclarationError
+from mpmetrics.engines.connectors.errors import (
+    ConnectorConflictError,
+    ConnectorDeclarationError,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 MERGES: Final[Mapping[str, tuple[str, ...]]] = {
     "counter": ("sum",),
@@ -27,7 +30,11 @@ _NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL: Final = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 
 
-class Summary(NamedTuple):
+RESERVED: Final = ("model_name", "engine", "connector")
+"""Labels that say whose the numbers are; no family declares them."""
+
+
+class ConnectorSummary(NamedTuple):
     """One figure for a person: its *title*, and *how* it is made of all numbers of a family.
 
     *how* is "count", "sum", "mean" or "p90". The result is multiplied by *scale* and, if *per* is
@@ -62,7 +69,7 @@ class ConnectorFamily:
     keys: tuple[str, ...] = ()
     mode: str = ""
     listed: bool = False
-    summaries: tuple[Summary, ...] = ()
+    summaries: tuple[ConnectorSummary, ...] = ()
 
     def __post_init__(self) -> None:
         """Fill in what was left out, and check the whole."""
@@ -89,6 +96,11 @@ class ConnectorFamily:
         buckets = f", buckets {list(self.buckets)}" if self.buckets else ""
         return f"a {self.type} (labels [{', '.join(self.labels)}]{buckets}, by {merge})"
 
+    def with_keys_of(self, other: ConnectorFamily) -> ConnectorFamily:
+        """Return the family as it is fed by the numbers of both declarations of it."""
+        keys = tuple(dict.fromkeys((*self.keys, *other.keys)))
+        return replace(self, keys=keys, listed=self.listed or other.listed)
+
     def _faults(self, merges: tuple[str, ...]) -> list[tuple[bool, str]]:
         """Return what would be wrong, and whether it is."""
         rises = all(low < high for low, high in pairwise(self.buckets))
@@ -105,6 +117,10 @@ class ConnectorFamily:
                 or not all(map(_LABEL.fullmatch, self.labels)),
                 f"labels need names, each its own: {self.labels}",
             ),
+            (
+                not {*RESERVED, *(["le"] if self.buckets else [])}.isdisjoint(self.labels),
+                f"labels are there already: {self.labels}",
+            ),
             (bool(self.mode) and self.type != "gauge", "only a gauge has a mode"),
         ]
 
@@ -114,6 +130,26 @@ class ConnectorFamily:
 
     def _wrong(self, why: str) -> None:
         raise ConnectorDeclarationError(self.name, why)
+
+
+def united(
+    declared: Iterable[tuple[str, ConnectorFamily]],
+) -> tuple[ConnectorFamily, ...]:
+    """Return each family of those *declared*, which come with their owners, once.
+
+    One that is declared twice is fed by the numbers of both. Raises `ConnectorConflictError` when
+    two owners declare one differently, and `ConnectorDeclarationError` when the numbers under a
+    key would merge in two ways.
+    """
+    found: dict[str, tuple[str, ConnectorFamily]] = {}
+    for owner, family in declared:
+        first, there = found.setdefault(family.name, (owner, family))
+        if str(there) != str(family):
+            raise ConnectorConflictError(family.name, (first, owner), str(there), str(family))
+        found[family.name] = first, there.with_keys_of(family)
+    families = tuple(family for _, family in found.values())
+    merges_of(families)
+    return families
 
 
 class Merge(NamedTuple):

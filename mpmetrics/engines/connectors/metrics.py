@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mpmetrics.engines.connectors.errors import ConnectorStatsError
+from mpmetrics.engines.connectors.families import united
 from mpmetrics.engines.connectors.feeds import FEEDS
-from mpmetrics.engines.connectors.identities import ByIdentity, declarations, identities, identity
+from mpmetrics.engines.connectors.identities import ByIdentity, identities, identity
+from mpmetrics.engines.connectors.multistats import COMPOSITE, MultiConnectorStats
 from mpmetrics.engines.connectors.registrations import registered
-from mpmetrics.engines.connectors.stats import COMPOSITE, ConnectorStats, MultiConnectorStats
+from mpmetrics.engines.connectors.stats import ConnectorStats
+from mpmetrics.engines.connectors.unions import declarations
 from mpmetrics.engines.connectors.values import cells, is_blank, payload
 from mpmetrics.engines.observing import ERRORS
 
@@ -80,7 +83,7 @@ class ConnectorMetrics:
         `ConnectorConflictError`, and registers nothing, when somebody else has declared one of
         them differently.
         """
-        self._families = tuple(dict.fromkeys(families))
+        self._families = united((owner, family) for family in families)
         self._refusals = Refusals(owner)
         self._model_name = model_name
         self._connector = () if connector is None else (connector,)
@@ -172,7 +175,7 @@ class MultiConnectorMetrics:
         With *connector_label* each connector has series of its own. Raises
         `ConnectorConflictError`, and registers nothing, when two of them do not agree.
         """
-        given = {name: tuple(dict.fromkeys(each)) for name, each in families.items()}
+        given = {name: united((name, family) for family in each) for name, each in families.items()}
         label = ("connector",) if connector_label else ()
         registered(given, ("model_name", "engine", *label), registry)
         numbers = tuple(engines)
@@ -197,7 +200,10 @@ class MultiConnectorMetrics:
         registry: Any = None,  # noqa: ANN401 - registries are duck-typed
         **options: Any,  # noqa: ANN401 - those of `of`
     ) -> MultiConnectorMetrics:
-        """Register all that *connectors* declare; *options* are those of `of`."""
+        """Register all that *connectors*, or classes of them, declare.
+
+        The *options*, and what is raised, are those of `of`.
+        """
         asked = list(connectors)
         return cls.of(declarations(asked, identities(asked)), registry, **options)
 

@@ -12,7 +12,8 @@ class ExtraSaves(dict[str, int]):
     """How many reports are still to come before the last, by request; none where it is the last."""
 
     def expect(self, request_id: str, savers: int) -> None:
-        """Wait for so many *savers* of a request."""
+        """Wait for so many *savers* of a request, and for no others."""
+        self.pop(request_id, None)
         if savers > 1:
             self[request_id] = savers - 1
 

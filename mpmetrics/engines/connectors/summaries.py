@@ -11,7 +11,7 @@ from mpmetrics.engines.connectors.values import cells
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from mpmetrics.engines.connectors.families import ConnectorFamily, Merge, Summary
+    from mpmetrics.engines.connectors.families import ConnectorFamily, ConnectorSummary, Merge
     from mpmetrics.engines.connectors.values import Number, Value
 
 _DIGITS: Final = 3
@@ -36,7 +36,7 @@ def summarised(
             for summary in family.summaries:
                 figures[summary.title] = _figure(summary, numbers, data)
     merges = merges_of(families)
-    for key in data.keys() - summed:
+    for key in (key for key in data if key not in summed):
         figures.update(_own(key, data[key], merges.get(key, UNDECLARED)))
     return figures
 
@@ -47,7 +47,7 @@ def _all(value: Value) -> Iterator[Number]:
         yield from cell if isinstance(cell, list) else [cell]
 
 
-def _figure(summary: Summary, numbers: list[Number], data: Mapping[str, Value]) -> Number:
+def _figure(summary: ConnectorSummary, numbers: list[Number], data: Mapping[str, Value]) -> Number:
     """Return one figure; 0 where there is nothing to divide by."""
     found = _HOW[summary.how](numbers)
     if summary.per:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import reduce
+from math import isnan
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -118,7 +120,7 @@ def _one(numbers: list[Number], how: str) -> Number:
     if not numbers:
         message = "a gauge needs a number"
         raise ValueError(message)
-    return max(numbers) if how == "max" else numbers[-1]
+    return reduce(_larger, numbers) if how == "max" else numbers[-1]
 
 
 def _copied_cell(cell: Cell) -> Cell:
@@ -144,7 +146,12 @@ def _latest(mine: Cell, theirs: Cell) -> Cell:  # noqa: ARG001 - one of a table
 
 
 def _max(mine: Cell, theirs: Cell) -> Cell:
-    return max(mine, theirs)  # both are numbers: see `_cell`
+    return _larger(mine, theirs)  # type: ignore[arg-type]  # see `_cell`
+
+
+def _larger(mine: Number, theirs: Number) -> Number:
+    """Return the larger number; one that is NaN is passed over, whichever comes first."""
+    return theirs if isnan(mine) or theirs > mine else mine
 
 
 def _bucketed(mine: Cell, theirs: Cell) -> Cell:

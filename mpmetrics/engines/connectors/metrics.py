@@ -111,7 +111,9 @@ class ConnectorMetrics:
             self._refusals.count("", NO_NUMBER, error)
             return
         for key, value in stats.data.items():
-            if key not in self._routes and not is_blank(value):
+            if is_blank(value):
+                continue
+            if key not in self._routes:
                 self._refusals.count(key, UNKNOWN)
             for family in self._routes.get(key, ()):
                 for labels, cell in cells(value).items():

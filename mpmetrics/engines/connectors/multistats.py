@@ -148,30 +148,37 @@ class MultiConnectorStats:
                 self.aggregate(stats)
             elif stats is not None:
                 # The connector may go on counting in what it has given.
-                self._read(name, stats if isinstance(stats, Mapping) else copy_of(stats))
+                own = stats if isinstance(stats, Mapping) else copy_of(stats)
+                self._read(name, own, is_own=True)
         except Exception as error:  # noqa: BLE001 - statistics must not cost the engine
             ERRORS.count(f"connector {name}", "raised", error)
             return False
         return stats is not None
 
-    def _read(self, name: str, value: Any) -> None:  # noqa: ANN401 - it is to be seen what it is
+    def _read(
+        self,
+        name: str,
+        value: Any,  # noqa: ANN401 - it is to be seen what it is
+        *,
+        is_own: bool = False,
+    ) -> None:
         """Add what one connector has sent; objects stay what they are."""
         name = identity(name)
         is_known = name in self._declared
         if value is None or (is_known and self._declared[name] is None):
             return
         if not isinstance(value, Mapping):
-            self._take(name, value)
+            self._take(name, value, is_own=is_own)
         elif name == COMPOSITE and not is_known:
             self.aggregate(self._built(value))
         else:
             self.unknown.update([] if is_known else [name])
             self._add(name, ConnectorStats(value, self._declared.get(name) or ()), is_own=True)
 
-    def _take(self, name: str, stats: object) -> None:
+    def _take(self, name: str, stats: object, *, is_own: bool) -> None:
         """Add an object, if it is one of statistics."""
         if callable(getattr(stats, "aggregate", None)):
-            self._add(name, stats)
+            self._add(name, stats, is_own=is_own)
         else:
             self.refused[name] += 1
 

@@ -58,7 +58,7 @@ class ConnectorStats:
         for key, value in payload(data or {}).items():
             self._take(key, value)
         if not self.data:
-            self.reset()
+            self.data = self._columns()
 
     def aggregate(self, other: object) -> ConnectorStats:
         """Add *other* statistics, of whatever class, to these, which are returned.
@@ -81,9 +81,7 @@ class ConnectorStats:
 
     def reset(self) -> None:
         """Forget all numbers; what is sent in lists has an empty one from now on."""
-        columns = [key for family in self.families if family.listed for key in family.keys]
-        columns.extend(key for key, value in self.data.items() if isinstance(value, list))
-        self.data = {key: [] for key in columns}
+        self.data = self._columns()
         self.refused = Counter()
 
     def is_empty(self) -> bool:
@@ -100,6 +98,12 @@ class ConnectorStats:
     def __repr__(self) -> str:
         """Return what is in it."""
         return f"{type(self).__name__}({self.data!r})"
+
+    def _columns(self) -> dict[str, Value]:
+        """Return empty lists for what comes in lists."""
+        declared = [key for family in self.families if family.listed for key in family.keys]
+        sent = [key for key, value in self.data.items() if isinstance(value, list)]
+        return {key: [] for key in (*declared, *sent)}
 
     def _take(self, key: object, value: object) -> None:
         """Take what was sent under one key, if that can be."""

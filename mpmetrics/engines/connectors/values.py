@@ -109,7 +109,7 @@ def _cell(value: Any, merge: Merge) -> Cell:  # noqa: ANN401 - it is to be seen 
     numbers = [plain(number) for number in value] if many else [plain(value)]
     if merge.how in {"latest", "max"}:
         return _one(numbers, merge.how)
-    if merge.width and len(numbers) != merge.width:
+    if merge.width and len(numbers) not in {0, merge.width}:
         message = f"{merge.width} numbers expected, not {len(numbers)}"
         raise ValueError(message)
     return numbers if many or merge.how == "extend" else numbers[0]
@@ -155,7 +155,9 @@ def _larger(mine: Number, theirs: Number) -> Number:
 
 
 def _bucketed(mine: Cell, theirs: Cell) -> Cell:
-    """Add bucket by bucket; the width is that of the declaration."""
+    """Add bucket by bucket; the width is that of the declaration, or there is nothing yet."""
+    if not mine:
+        return _copied_cell(theirs)
     return [a + b for a, b in zip(mine, theirs, strict=True)]  # type: ignore[arg-type]
 
 

@@ -1,0 +1,215 @@
+"""What connectors declare: each family is checked when it is declared."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from typing import Any
+
+import pytest
+
+from mpmetrics.engines import (
+    CONNECTOR_FAMILIES,
+    ConnectorConflictError,
+    ConnectorDeclarationError,
+    ConnectorFamily,
+    offload_info,
+)
+from mpmetrics.engines.catalogue import VLLM_FAMILIES
+from mpmetrics.engines.connectors.families import united
+from mpmetrics.engines.connectors.unions import declarations, declared
+from tests.engines.connectors.fakes import FakeConnector, NixlPullConnector, OtherConnector
+
+KNOWN = {family.name: family for each in CONNECTOR_FAMILIES.values() for family in each}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        pytest.param({"type": "summary"}, "unknown type 'summary'", id="type"),
+        pytest.param({"name": "a name"}, "no name of a metric", id="name"),
+        pytest.param({"merge": "latest"}, "a counter merges by sum only", id="counter-latest"),
+        pytest.param({"type": "gauge", "merge": "extend"}, "latest, max, sum", id="gauge-extend"),
+        pytest.param({"type": "histogram"}, "a histogram has buckets", id="no-buckets"),
+        pytest.param({"buckets": (1,)}, "nothing else has", id="buckets-of-a-counter"),
+        pytest.param({"type": "histogram", "buckets": (2, 1)}, "have to rise", id="falling"),
+        pytest.param({"type": "histogram", "buckets": (1, 1)}, "have to rise", id="twice"),
+        pytest.param({"labels": ("a", "a")}, "each its own", id="label-twice"),
+        pytest.param({"labels": ("__a",)}, "labels need names", id="label-of-prometheus"),
+        pytest.param({"labels": ("engine",)}, "there already", id="label-of-the-engine"),
+        pytest.param({"labels": ("connector",)}, "there already", id="label-of-the-connector"),
+        pytest.param(
+            {"type": "histogram", "buckets": (1,), "labels": ("le",)}, "there already", id="le"
+        ),
+        pytest.param({"mode": "max"}, "only a gauge has a mode", id="mode-of-a-counter"),
+    ],
+)
+def test_a_family_that_cannot_be(wrong: dict[str, Any], why: str) -> None:
+    """It is refused when it is declared, in one line that names it."""
+    with pytest.raises(ConnectorDeclarationError) as caught:
+        ConnectorFamily(**{"name": "jobs", "type": "counter", **wrong})
+    assert why in str(caught.value)
+    assert str(caught.value).startswith(f"connector family {wrong.get('name', 'jobs')!r}: ")
+    assert isinstance(caught.value, ValueError)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "merge", "mode"),
+    [
+        ("counter", "", "sum", ""),
+        ("gauge", "", "latest", "mostrecent"),
+        ("gauge", "max", "max", "max"),
+        ("gauge", "sum", "sum", "livesum"),
+    ],
+)
+def test_what_is_meant_without_a_word(kind: str, said: str, merge: str, mode: str) -> None:
+    """A type has a way to merge, and that has a mode for several processes."""
+    family = ConnectorFamily("a:jobs", kind, merge=said)
+    assert (family.merge, family.mode) == (merge, mode)
+    assert family.keys == ("a:jobs", "jobs")
+    assert family.help == "a:jobs"
+
+
+def test_infinity_need_not_be_said() -> None:
+    """The last bucket is there anyway."""
+    family = ConnectorFamily("h", "histogram", buckets=(1, math.inf))
+    assert family == ConnectorFamily("h", "histogram", buckets=(1.0,))
+
+
+def test_a_family_that_is_declared_twice() -> None:
+    """It is one, fed by the keys of both declarations."""
+    first = ConnectorFamily("jobs", "counter", keys=("a",))
+    second = ConnectorFamily("jobs", "counter", help="Jobs", keys=("b", "a"))
+    (family,) = united([("one", first), ("two", second)])
+    assert (family.keys, family.help) == (("a", "b"), "jobs")
+
+
+def test_a_family_that_is_declared_in_two_ways() -> None:
+    """It is an error that names both owners, and what each has declared."""
+    first = ConnectorFamily("jobs", "counter")
+    second = ConnectorFamily("jobs", "counter", labels=("kind",))
+    with pytest.raises(ConnectorConflictError) as caught:
+        united([("one", first), ("two", second)])
+    assert caught.value.owners == ("one", "two")
+    assert str(caught.value) == (
+        "metric 'jobs' of one is a counter (labels [], by sum) and cannot be"
+        " a counter (labels [kind], by sum), as two declares it"
+    )
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301
+
+
+def test_a_key_that_would_merge_in_two_ways() -> None:
+    """It is an error: the numbers under it are kept once."""
+    first = ConnectorFamily("jobs", "counter", keys=("a",))
+    second = ConnectorFamily("last", "gauge", keys=("a",))
+    with pytest.raises(ConnectorDeclarationError, match="key 'a' merges by"):
+        united([("one", first), ("two", second)])
+
+
+def test_what_a_connector_declares() -> None:
+    """It says so itself, in any of several forms, or its class is known, or what that is of."""
+    jobs = ConnectorFamily("jobs", "counter")
+    assert declared(FakeConnector(connector_families=(jobs,))) == (jobs,)
+    assert declared(FakeConnector(connector_families=())) == ()
+    assert declared(FakeConnector()) == ()
+    assert declared(type("Own", (), {"connector_families": [jobs]})) == (jobs,)
+    assert declared(type("Mine", (NixlPullConnector,), {})()) == CONNECTOR_FAMILIES[
+        "NixlPullConnector"
+    ]
+    assert declared(type("NixlConnector", (), {})) == CONNECTOR_FAMILIES["NixlPullConnector"]
+
+
+def test_the_union_of_all_declarations() -> None:
+    """Not only the first connector of a class counts."""
+    jobs, more = ConnectorFamily("jobs", "counter"), ConnectorFamily("more", "counter")
+    connectors = [
+        FakeConnector(connector_families=(jobs,)),
+        OtherConnector(),
+        FakeConnector(connector_families=(jobs, more)),
+    ]
+    assert declarations(connectors, ["a", "b", "a"]) == {"a": (jobs, more), "b": ()}
+
+
+def test_a_conflict_within_a_class_says_which_of_them() -> None:
+    """They have one name, so their places tell them apart."""
+    connectors = [
+        FakeConnector(connector_families=(ConnectorFamily("jobs", kind),))
+        for kind in ("counter", "gauge")
+    ]
+    with pytest.raises(ConnectorConflictError) as caught:
+        declarations(connectors, ["a", "a"])
+    assert caught.value.owners == ("a[0]", "a[1]")
+
+
+def test_what_is_known_is_in_the_catalogue() -> None:
+    """Each family is there under its name, with the labels of the engine before its own."""
+    catalogue = {family.name: family for family in VLLM_FAMILIES}
+    for name, family in {**KNOWN, "info": offload_info()}.items():
+        listed = catalogue[family.name]
+        assert (listed.type, listed.mode) == (family.type, family.mode), name
+        assert (listed.labels, listed.buckets) == (
+            ("model_name", "engine", *family.labels),
+            family.buckets,
+        )
+        assert listed.condition
+
+
+BYTES = [2.0**power for power in range(11, 34, 2)]
+SIZES = [1e6, 5e6, 1e7, 2e7, 4e7, 6e7, 8e7, 1e8, 1.5e8, 2e8]
+TRANSFER = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 5]
+LOOKUP = [1e-5, 5e-5, 1e-4, 5e-4, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1]
+
+HISTOGRAMS = {
+    "vllm:nixl_xfer_time_seconds": TRANSFER,
+    "vllm:nixl_post_time_seconds": [0.001, *TRANSFER],
+    "vllm:nixl_bytes_transferred": BYTES,
+    "vllm:nixl_num_descriptors": [
+        *(10, 20, 30, 50, 75, 100, 200, 400, 1000, 2000, 4000, 10000, 20000, 50000)
+    ],
+    "vllm:mooncake_xfer_time_seconds": TRANSFER,
+    "vllm:mooncake_bytes_transferred": BYTES,
+    "vllm:mooncake_num_descriptors": [
+        *(10, 20, 30, 50, 75, 100, 200, 400, 1000, 2000, 4000, 10000, 20000, 50000)
+    ],
+    "vllm:mooncake_store_operation_time_seconds": [
+        *(0.001, 0.005, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 4)
+    ],
+    "vllm:kv_offload_load_size": SIZES,
+    "vllm:kv_offload_store_size": SIZES,
+    "vllm:kv_offload_size": SIZES,
+    "vllm:kv_offload_lookup_sync_delay_seconds": LOOKUP,
+    "vllm:kv_offload_lookup_async_delay_seconds": [*LOOKUP[2:], 5, 10],
+    "vllm:kv_offload_cpu_allocation_size": [
+        *(1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144)
+    ],
+    "vllm:kv_offload_tiering_lookup_sync_delay_seconds": LOOKUP,
+    "vllm:kv_offload_tiering_lookup_async_delay_seconds": [*LOOKUP[2:], 5, 10],
+    "vllm:kv_offload_tiering_promotion_latency_seconds": [
+        *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+    ],
+}
+"""The buckets of vLLM 0.33, written down a second time."""
+
+
+def test_the_buckets_are_those_of_the_engine() -> None:
+    """A dashboard that knows vLLM's histograms knows these."""
+    found = {name: list(one.buckets) for name, one in KNOWN.items() if one.type == "histogram"}
+    assert found == HISTOGRAMS
+
+
+def test_how_many_families_are_known() -> None:
+    """By type: of NIXL, Mooncake and its store, offloading with its tiers, and the simple one."""
+    kinds = [family.type for family in KNOWN.values()]
+    assert {kind: kinds.count(kind) for kind in set(kinds)} == {
+        "counter": 4 + 3 + 4 + 8 + 11 + 2,
+        "gauge": 3 + 5 + 3,
+        "histogram": len(HISTOGRAMS),
+    }
+    assert {one.mode for one in KNOWN.values() if one.type == "gauge"} == {"mostrecent"}
+
+
+def test_the_settings_of_offloading_are_labels() -> None:
+    """Which ones there are is the connector's to say."""
+    family = offload_info("spec", "blocks")
+    assert (family.name, family.labels) == ("vllm:kv_offload_config_info", ("spec", "blocks"))

@@ -1,0 +1,333 @@
+"""The metrics of connectors: numbers that were sent are shown, and what cannot be is counted."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from mpmetrics.engines import (
+    CONNECTOR_FAMILIES,
+    ConnectorFamily,
+    ConnectorMetrics,
+    MultiConnectorMetrics,
+    MultiConnectorStats,
+    offload_info,
+)
+from mpmetrics.engines.observing import ERRORS
+from tests.engines.connectors.fakes import FakeConnector, ForeignStats, nixl, series, stats
+
+JOBS = ConnectorFamily("jobs", "counter", "Jobs")
+TIME = ConnectorFamily("time", "histogram", "Seconds", buckets=(1, 10))
+FILLED = ConnectorFamily("filled", "histogram", buckets=(1, 10), merge="bucketed")
+LEVEL = ConnectorFamily("level", "gauge", "Level")
+KINDS = ConnectorFamily("kinds", "counter", labels=("kind",))
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    """Return a registry with nothing in it."""
+    return CollectorRegistry()
+
+
+class Exporter:
+    """Shows nothing, and notes what it was to show; or raises."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        """Raise *error*, if there is one."""
+        self.observed: list[Any] = []
+        self._error = error
+
+    def observe(self, data: Any, engine_idx: int = 0) -> None:
+        """Note it."""
+        self.observed.append((data, engine_idx))
+        if self._error is not None:
+            raise self._error
+
+
+# -- One connector ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("merge", "numbers", "shown"),
+    [("latest", (5, 3), 3), ("max", (3, 2), 2), ("sum", (5, 3), 3)],
+)
+def test_a_gauge_shows_the_interval(
+    registry: CollectorRegistry, merge: str, numbers: tuple[int, ...], shown: int
+) -> None:
+    """Its way to merge is for what one interval brings from several."""
+    metrics = ConnectorMetrics([ConnectorFamily("level", "gauge", merge=merge)], registry)
+    for number in numbers:
+        metrics.observe({"level": number})
+    assert series(registry) == {"level{model_name=,engine=0}": shown}
+
+
+@pytest.mark.parametrize(("merge", "shown"), [("latest", 1), ("max", 4), ("sum", 7)])
+def test_a_gauge_of_several(registry: CollectorRegistry, merge: str, shown: int) -> None:
+    """Within an interval the numbers are merged as declared."""
+    family = ConnectorFamily("level", "gauge", merge=merge)
+    merged = MultiConnectorStats(families={"X": [family]})
+    for number in (2, 4, 1):
+        merged.aggregate(MultiConnectorStats({"X": {"level": number}}, {"X": [family]}))
+    MultiConnectorMetrics.of({"X": [family]}, registry).observe(merged)
+    assert series(registry) == {"level{model_name=,engine=0}": shown}
+
+
+def test_counters_and_histograms_go_on(registry: CollectorRegistry) -> None:
+    """A number, a list, or statistics; each is added."""
+    metrics = ConnectorMetrics([JOBS, TIME], registry)
+    for data in ({"jobs": 2, "time": [0.5]}, {"data": {"jobs": [1, 1]}}, stats(time=[5, 50])):
+        metrics.observe(data, 1)
+    metrics.observe(ForeignStats(jobs=[1.0]), 1)
+    metrics.observe(None)
+    assert series(registry) == {
+        "jobs_total{model_name=,engine=1}": 5,
+        "time_bucket{model_name=,engine=1,le=1.0}": 1,
+        "time_bucket{model_name=,engine=1,le=10.0}": 2,
+        "time_bucket{model_name=,engine=1,le=+Inf}": 3,
+        "time_count{model_name=,engine=1}": 3,
+        "time_sum{model_name=,engine=1}": 55.5,
+    }
+    assert not metrics.refused
+
+
+def test_buckets_on_the_wire(registry: CollectorRegistry) -> None:
+    """What was counted elsewhere is the same as what is observed here."""
+    observed = CollectorRegistry()
+    durations = [0.5, 1, 2, 20]
+    there = ConnectorMetrics([FILLED], registry)
+    there.observe({"filled": [2, 1, 1, 23.5]})
+    there.observe({"filled": [0, 0, 0, 0]})
+    there.observe({"filled": []})
+    here = ConnectorFamily("filled", "histogram", buckets=(1, 10))
+    ConnectorMetrics([here], observed).observe({"filled": durations})
+    assert series(registry) == series(observed)
+    assert not there.refused
+
+
+def test_the_labels_of_the_engine(registry: CollectorRegistry) -> None:
+    """Series are there at 0 from the beginning, where their labels are known."""
+    ConnectorMetrics([JOBS, KINDS], registry, model_name="m", engines=(0, "1"), connector="c")
+    assert series(registry) == {
+        "jobs_total{model_name=m,engine=0,connector=c}": 0,
+        "jobs_total{model_name=m,engine=1,connector=c}": 0,
+    }
+
+
+def test_the_failures_of_nixl(registry: CollectorRegistry) -> None:
+    """Each counts in all families that are fed by it."""
+    metrics = ConnectorMetrics(CONNECTOR_FAMILIES["NixlPullConnector"], registry)
+    metrics.observe(
+        nixl(
+            1.5,
+            num_failed_transfers=[1.0],
+            num_failed_handshakes=[1.0],
+            num_failed_notifications=[1.0],
+            num_kv_expired_reqs=[1.0],
+            num_notifications_after_expiry=[1.0],
+        )
+    )
+    found = series(registry)
+    counters = {name: value for name, value in found.items() if "_total{" in name}
+    assert counters == {
+        "vllm:nixl_num_failed_transfers_total{model_name=,engine=0}": 3,
+        "vllm:nixl_num_failed_notifications_total{model_name=,engine=0}": 1,
+        "vllm:nixl_num_kv_expired_reqs_total{model_name=,engine=0}": 1,
+        "vllm:nixl_num_notifications_after_expiry_total{model_name=,engine=0}": 1,
+    }
+    assert found["vllm:nixl_xfer_time_seconds_sum{model_name=,engine=0}"] == 1.5
+    assert not metrics.refused
+
+
+def test_what_offloading_sends(registry: CollectorRegistry) -> None:
+    """By names of metrics, each with its labels; the settings are labels of one more."""
+    families = (*CONNECTOR_FAMILIES["OffloadingConnector"], offload_info("spec"))
+    metrics = ConnectorMetrics(families, registry, model_name="m")
+    metrics.observe(
+        {
+            "types": {"vllm:kv_offload_load_bytes": "counter"},
+            "data": {
+                "vllm:kv_offload_load_bytes": {(): 5},
+                "vllm:kv_offload_total_bytes": {("CPU_to_GPU",): 7},
+                "vllm:kv_offload_tiering_promotion_latency_seconds": {("disk", "ok"): [0.2]},
+                "vllm:kv_offload_config_info": {("cpu",): 1},
+            },
+            "info": ["vllm:kv_offload_config_info"],
+        }
+    )
+    found = series(registry)
+    assert found["vllm:kv_offload_load_bytes_total{model_name=m,engine=0}"] == 5
+    direction = "model_name=m,engine=0,transfer_type=CPU_to_GPU"
+    assert found[f"vllm:kv_offload_total_bytes_total{{{direction}}}"] == 7
+    tier = "model_name=m,engine=0,tier=disk,result=ok"
+    assert found[f"vllm:kv_offload_tiering_promotion_latency_seconds_count{{{tier}}}"] == 1
+    assert found["vllm:kv_offload_config_info{model_name=m,engine=0,spec=cpu}"] == 1
+    assert not metrics.refused
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("data", "refused", "jobs"),
+    [
+        ({"jobs": [1, -1]}, {("jobs", "negative"): 1}, 1),
+        ({"jobs": [1, NAN, INF]}, {("jobs", "not finite"): 2}, 1),
+        ({"time": [NAN], "jobs": 1}, {("time", "not finite"): 1}, 1),
+        ({"filled": [1, -1, 0, 1]}, {("filled", "negative"): 1}, 0),
+        ({"filled": [1, 1, 0, NAN]}, {("filled", "not finite"): 1}, 0),
+        ({"filled": [1, 1]}, {("filled", "no number"): 1}, 0),
+        ({"jobs": "1"}, {("jobs", "no number"): 1}, 0),
+        ({"jobs": {("a",): 1}}, {("jobs", "labels"): 1}, 0),
+        ({"kinds": {("a", "b"): 1}, "jobs": 1}, {("kinds", "labels"): 1}, 1),
+        ({"kinds": 1}, {("kinds", "labels"): 1}, 0),
+        ({"who": 1, "jobs": 1}, {("who", "unknown"): 1}, 1),
+        ({"who": []}, {}, 0),
+        (1, {("", "no number"): 1}, 0),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_shown_is_counted(
+    registry: CollectorRegistry, data: Any, refused: dict[tuple[str, str], int], jobs: int
+) -> None:
+    """By key and reason; the rest is shown, and nobody is hurt."""
+    metrics = ConnectorMetrics([JOBS, TIME, FILLED, KINDS], registry, engines=(0,))
+    metrics.observe(data)
+    assert metrics.refused == refused
+    found = series(registry)
+    assert found.pop("jobs_total{model_name=,engine=0}") == jobs
+    assert {value for name, value in found.items() if "kind" not in name} <= {0}
+
+
+def test_an_error_of_a_metric_is_counted(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk must not cost the engine."""
+
+    def fail(*_: object) -> None:
+        raise OSError
+
+    metrics = ConnectorMetrics([JOBS, LEVEL], registry)
+    monkeypatch.setattr("prometheus_client.Counter.inc", fail)
+    metrics.observe({"jobs": 1, "level": 2})
+    assert metrics.refused == {("jobs", "raised"): 1}
+    assert series(registry)["level{model_name=,engine=0}"] == 2
+
+
+def test_keys_that_nobody_knows_do_not_fill_the_memory(registry: CollectorRegistry) -> None:
+    """From some number on they are counted together."""
+    metrics = ConnectorMetrics([JOBS], registry)
+    metrics.observe({f"key {number}": 1 for number in range(3000)})
+    assert sum(metrics.refused.values()) == 3000
+    assert len(metrics.refused) <= 1001
+
+
+def test_what_was_refused_is_logged_once(
+    registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And counted with all that observers have done wrong."""
+    metrics = ConnectorMetrics([JOBS], registry, owner="Logged")
+    with caplog.at_level(logging.WARNING, "mpmetrics"):
+        for _ in range(3):
+            metrics.observe({"jobs": -1})
+    (record,) = caplog.records
+    assert "connector Logged" in record.getMessage()
+    assert ERRORS.counts()["connector Logged", "negative"] == 3
+
+
+def test_a_family_that_is_declared_twice_is_fed_once(registry: CollectorRegistry) -> None:
+    """With another help it is still the same."""
+    again = ConnectorFamily("jobs", "counter", "The same")
+    metrics = MultiConnectorMetrics.of({"X": [JOBS, again]}, registry)
+    metrics.observe({"X": {"jobs": 1}})
+    assert series(registry) == {"jobs_total{model_name=,engine=0}": 1}
+
+
+# -- Several connectors ----------------------------------------------------------------------------
+
+
+def test_each_connector_gets_its_own_numbers() -> None:
+    """Flat, by any of its names, and with the number of the engine."""
+    exporter = Exporter()
+    metrics = MultiConnectorMetrics({"NixlConnector": exporter, "Other": Exporter()})
+    for data in (
+        {"NixlConnector": {"transfer_duration": [1.5]}},
+        {"NixlPullConnector": {"data": {"transfer_duration": [1.5]}}},
+        {"data": {"NixlConnector": {"data": {"transfer_duration": [1.5]}}}},
+        MultiConnectorStats.build({"NixlConnector": {"transfer_duration": [1.5]}}),
+    ):
+        metrics.observe(data, 2)
+    assert exporter.observed == [({"transfer_duration": [1.5]}, 2)] * 4
+    assert metrics["NixlPullConnector"] is exporter
+    assert not metrics.refused
+
+
+@pytest.mark.parametrize("has_exporter", [True, False])
+def test_connectors_without_metrics_are_passed_over(has_exporter: bool) -> None:  # noqa: FBT001 - a case
+    """The others get exactly their own."""
+    exporter = Exporter()
+    metrics = MultiConnectorMetrics({"A": None, **({"B": exporter} if has_exporter else {})})
+    metrics.observe({"A": {"jobs": 1}, "B": {"jobs": 2}})
+    assert exporter.observed == ([({"jobs": 2}, 0)] if has_exporter else [])
+    assert metrics.refused == ({} if has_exporter else {("B", "unknown"): 1})
+
+
+def test_a_connector_that_fails_costs_its_own_metrics() -> None:
+    """It is counted by its name."""
+    last = Exporter()
+    metrics = MultiConnectorMetrics({"A": Exporter(RuntimeError("no")), "B": last})
+    metrics.observe({"A": {}, "B": {"jobs": 1}, "C": {}})
+    assert last.observed == [({"jobs": 1}, 0)]
+    assert metrics.refused == {("A", "raised"): 1, ("C", "unknown"): 1}
+
+
+@pytest.mark.parametrize(
+    ("data", "refused"),
+    [(None, {}), ({}, {}), (5, {("", "no number"): 1}), ([1], {("", "no number"): 1})],
+)
+def test_data_that_are_none(data: Any, refused: dict[tuple[str, str], int]) -> None:
+    """They hurt nobody."""
+    metrics = MultiConnectorMetrics({})
+    metrics.observe(data)
+    assert metrics.refused == refused
+
+
+def test_a_composite_within() -> None:
+    """What it has sent is of its connectors."""
+    exporter = Exporter()
+    metrics = MultiConnectorMetrics({"A": exporter})
+    metrics.observe({"MultiConnector": {"A": {"jobs": 1}}})
+    assert exporter.observed == [({"jobs": 1}, 0)]
+
+
+def test_a_label_keeps_connectors_apart(registry: CollectorRegistry) -> None:
+    """Those that have names of their own, too."""
+    families = {"fast": [JOBS], "slow": [JOBS]}
+    metrics = MultiConnectorMetrics.of(
+        families, registry, model_name="m", engines=(0,), connector_label=True
+    )
+    metrics.observe({"fast": {"jobs": 1}, "slow": {"jobs": 2}})
+    assert series(registry) == {
+        "jobs_total{model_name=m,engine=0,connector=fast}": 1,
+        "jobs_total{model_name=m,engine=0,connector=slow}": 2,
+    }
+
+
+def test_without_a_label_they_are_one(registry: CollectorRegistry) -> None:
+    """Their numbers are in one series."""
+    metrics = MultiConnectorMetrics.of({"fast": [JOBS], "slow": [JOBS]}, registry)
+    metrics.observe({"fast": {"jobs": 1}, "slow": {"jobs": 2}})
+    assert series(registry) == {"jobs_total{model_name=,engine=0}": 3}
+
+
+def test_from_connectors_to_the_page(registry: CollectorRegistry) -> None:
+    """What connectors have counted is what is shown, whoever of a class has counted it."""
+    connectors = [
+        FakeConnector(connector_families=(JOBS,), get_kv_connector_stats=stats(jobs=number))
+        for number in (1, 2)
+    ]
+    metrics = MultiConnectorMetrics.of_connectors(connectors, registry)
+    metrics.observe(MultiConnectorStats.drain(connectors))
+    assert series(registry) == {"jobs_total{model_name=,engine=0}": 3}

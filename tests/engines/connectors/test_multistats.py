@@ -1,0 +1,353 @@
+"""The statistics of several connectors: kept apart by who they are, merged where they are one."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import threading
+from typing import Any
+
+import pytest
+
+from mpmetrics.engines import (
+    CONNECTOR_FAMILIES,
+    ConnectorConflictError,
+    ConnectorFamily,
+    ConnectorStats,
+    ConnectorStatsError,
+    MultiConnectorStats,
+)
+from mpmetrics.engines.connectors.identities import identities
+from mpmetrics.engines.observing import ERRORS
+from tests.engines.connectors.fakes import (
+    FakeConnector,
+    ForeignStats,
+    NixlPullConnector,
+    OtherConnector,
+    nixl,
+    stats,
+)
+
+
+def drained(*connectors: Any) -> MultiConnectorStats | None:
+    """Return what these connectors have counted."""
+    return MultiConnectorStats.drain(connectors)
+
+
+def reporting(statistics: Any, kind: type[FakeConnector] = FakeConnector) -> FakeConnector:
+    """Return a connector that has these *statistics*."""
+    return kind(get_kv_connector_stats=statistics)
+
+
+# -- What was sent ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data", [None, {}, {"data": {}}])
+def test_nothing_was_sent(data: Any) -> None:
+    """There are statistics, of nobody."""
+    built = MultiConnectorStats.build(data)
+    assert (len(built), built.is_empty(), bool(built)) == (0, True, True)
+
+
+def test_numbers_become_statistics_of_their_connector() -> None:
+    """Their lists are kept, and so are the ways in which they merge."""
+    built = MultiConnectorStats.build({"NixlPullConnector": nixl(1.5)})
+    assert type(built["NixlPullConnector"]) is ConnectorStats
+    assert built["NixlPullConnector"].families == CONNECTOR_FAMILIES["NixlPullConnector"]
+    assert built["NixlPullConnector"].data == nixl(1.5)
+
+
+def test_what_is_sent_comes_back() -> None:
+    """Of two connectors, by either name of one; also through JSON and pickle."""
+    sent = {"NixlConnector": nixl(1.5), "MooncakeConnector": {"transfer_duration": [2.0]}}
+    built = MultiConnectorStats.build(sent)
+    assert built.to_dict() == sent
+    assert json.loads(json.dumps(built.to_dict())) == {
+        "NixlPullConnector": sent["NixlConnector"],
+        "MooncakeConnector": sent["MooncakeConnector"],
+    }
+    assert pickle.loads(pickle.dumps(built)).to_dict() == sent  # noqa: S301
+    assert built.to_dict() != {**sent, "NixlConnector": nixl(2.5)}
+    assert built.to_dict() != 1
+
+
+def test_both_forms_on_the_wire() -> None:
+    """Flat, and with "data" around the numbers of each connector, or around all, or both."""
+    flat = {"NixlConnector": nixl(1.5), "X": {"count": 1}}
+    wrapped = {name: {"data": numbers} for name, numbers in flat.items()}
+    for sent in (flat, wrapped, {"data": flat}, {"data": wrapped}):
+        assert MultiConnectorStats.build(sent).to_dict() == flat
+
+
+def test_two_names_of_one_connector_are_one() -> None:
+    """What both have counted is together, and found by either."""
+    built = MultiConnectorStats.build({"NixlConnector": nixl(1), "NixlPullConnector": nixl(2)})
+    assert list(built.data) == ["NixlPullConnector"]
+    assert built["NixlConnector"] is built["NixlPullConnector"]
+    assert "NixlConnector" in built
+    assert built.to_dict()["NixlConnector"]["transfer_duration"] == [1, 2]
+    assert built.reduce()["NixlConnector"]["Num successful transfers"] == 2
+    assert "MooncakeConnector" not in built
+    with pytest.raises(KeyError):
+        built["MooncakeConnector"]
+
+
+def test_connectors_that_nobody_knows_are_kept_and_counted() -> None:
+    """They merge as what nobody has declared does."""
+    built = MultiConnectorStats.build({"Unknown": {"count": 1}, "NixlConnector": nixl(1)})
+    built.aggregate({"Unknown": {"count": 2}})
+    assert built["Unknown"].data == {"count": 3}
+    assert built.unknown == {"Unknown": 2}
+    built.reset()
+    assert not built.unknown
+
+
+def test_objects_stay_what_they_are() -> None:
+    """Also beside numbers, which become some."""
+    mine, theirs = stats(count=1), ForeignStats(seen=[1.0])
+    built = MultiConnectorStats.build(
+        {"A": mine, "B": theirs, "NixlConnector": nixl(1), "C": None, "D": 7}
+    )
+    assert built["A"] is mine
+    assert built["B"] is theirs
+    assert type(built["NixlConnector"]) is ConnectorStats
+    assert list(built.data) == ["A", "B", "NixlPullConnector"]
+    assert built.refused == {"D": 1}
+
+
+def test_connectors_whose_statistics_do_not_matter() -> None:
+    """Their numbers are dropped."""
+    built = MultiConnectorStats.build(
+        {"ExampleConnector": {"count": 1}, "NixlConnector": nixl(1)}, {"ExampleConnector": None}
+    )
+    assert list(built.data) == ["NixlPullConnector"]
+    assert not built.unknown
+
+
+# -- Merging ---------------------------------------------------------------------------------------
+
+
+def test_the_same_connector() -> None:
+    """Its lists are put one behind the other."""
+    mine = MultiConnectorStats.build({"NixlConnector": nixl(1)})
+    assert mine.aggregate(MultiConnectorStats.build({"NixlConnector": nixl(2)})) is mine
+    assert mine["NixlConnector"].data == {
+        **nixl(),
+        "transfer_duration": [1, 2],
+        "post_duration": [0.1, 0.2],
+        "bytes_transferred": [1024, 1024],
+        "num_descriptors": [10, 10],
+    }
+
+
+def test_another_connector() -> None:
+    """Both are there."""
+    mine = MultiConnectorStats.build({"NixlConnector": nixl(1)})
+    mine.aggregate(MultiConnectorStats.build({"X": {"count": 1}}))
+    assert mine.to_dict() == {"NixlConnector": nixl(1), "X": {"count": 1}}
+
+
+def test_three_workers_with_two_connectors() -> None:
+    """Of each connector what all of its workers have counted."""
+    mine = MultiConnectorStats()
+    for transfers, count in ((2, 1), (3, 0), (0, 5)):
+        mine.aggregate({"NixlConnector": nixl(*[1.0] * transfers), "Foo": {"count": count}})
+    assert mine.reduce()["NixlConnector"]["Num successful transfers"] == 5
+    assert mine.reduce()["Foo"] == {"count": 6}
+
+
+def test_none_changes_nothing() -> None:
+    """There may be nothing to add."""
+    mine = MultiConnectorStats.build({"X": {"count": 1}})
+    assert mine.aggregate(None).to_dict() == {"X": {"count": 1}}
+
+
+@pytest.mark.parametrize("other", [stats(count=1), 1, ["X"]], ids=["one", "number", "list"])
+def test_what_is_no_statistics_of_several_is_an_error(other: Any) -> None:
+    """Nothing has changed then."""
+    mine = MultiConnectorStats.build({"X": {"count": 1}})
+    with pytest.raises(ConnectorStatsError):
+        mine.aggregate(other)
+    assert mine.to_dict() == {"X": {"count": 1}}
+
+
+def test_merging_changes_neither_side() -> None:
+    """Neither what was given to build from, nor what is aggregated, also by reference."""
+    objects = {"A": ForeignStats(seen=[1.0]), "B": stats(seen=[1.0])}
+    others = {"A": ForeignStats(seen=[2.0]), "B": stats(seen=[2.0]), "C": ForeignStats(seen=[3.0])}
+    before = copy.deepcopy((objects, others))
+    mine, theirs = MultiConnectorStats.build(objects), MultiConnectorStats.build(others)
+    mine.aggregate(theirs).aggregate(theirs)
+    mine["C"].data["seen"].append(9.0)
+    mine.reset()
+    for given, unchanged in zip((objects, others), before, strict=True):
+        assert {name: one.data for name, one in given.items()} == {
+            name: one.data for name, one in unchanged.items()
+        }
+    assert mine.is_empty()
+    assert not theirs.is_empty()
+
+
+def test_two_classes_of_statistics_under_one_name() -> None:
+    """What they share is the numbers."""
+
+    class MoreStats(ForeignStats):
+        """Statistics of another class."""
+
+    for first, second in (
+        (ForeignStats(seen=[1.0]), MoreStats(seen=[2.0])),
+        (ForeignStats(seen=[1.0]), stats(seen=[2.0])),
+        (stats(seen=[1.0]), ForeignStats(seen=[2.0])),
+    ):
+        mine = MultiConnectorStats.build({"X": first}).aggregate(
+            MultiConnectorStats.build({"X": second})
+        )
+        assert mine["X"].data == {"seen": [1, 2]}
+
+
+def test_statistics_that_cannot_be_copied() -> None:
+    """A lock is none of the numbers, which are enough."""
+    theirs = ForeignStats(seen=[1.0])
+    theirs.lock = threading.Lock()  # type: ignore[attr-defined]
+    mine = MultiConnectorStats.build({"X": theirs}).aggregate({"X": {"seen": [2.0]}})
+    assert mine["X"].data == {"seen": [1, 2]}
+    assert theirs.data == {"seen": [1]}
+
+
+def test_statistics_of_a_composite_within_are_those_of_its_connectors() -> None:
+    """Whatever form they have."""
+    sent = {"MultiConnector": {"X": {"count": 1}}, "X": {"count": 2}}
+    assert MultiConnectorStats.build(sent).to_dict() == {"X": {"count": 3}}
+
+
+def test_setting_replaces() -> None:
+    """What is set is not changed either."""
+    mine, theirs = MultiConnectorStats.build({"NixlPullConnector": nixl(1)}), stats(seen=[1])
+    mine["NixlConnector"] = theirs
+    assert mine["NixlPullConnector"] is theirs
+    mine.reset()
+    assert theirs.data == {"seen": [1]}
+
+
+def test_one_number_is_enough() -> None:
+    """As long as there is none, they are empty."""
+    mine = MultiConnectorStats.build({"A": stats(), "NixlConnector": nixl()})
+    assert mine.is_empty()
+    mine["NixlConnector"].data["transfer_duration"].append(1.0)
+    assert not mine.is_empty()
+
+
+def test_what_it_looks_like() -> None:
+    """The data can be seen."""
+    assert repr(MultiConnectorStats.build({"X": {"a": 1}})) == (
+        "MultiConnectorStats({'X': ConnectorStats({'a': 1})})"
+    )
+
+
+# -- What connectors have --------------------------------------------------------------------------
+
+
+def test_connectors_of_one_class_are_one_in_their_order() -> None:
+    """The second does not overwrite the first, and one that has nothing changes nothing."""
+    mine = drained(
+        reporting(stats(seen=[1.0], count=1)),
+        reporting(stats(seen=[2.0], count=2)),
+        reporting(None),
+        reporting(stats(seen=[0.5])),
+        reporting(stats(seen=[9.0]), OtherConnector),
+    )
+    assert mine is not None
+    assert mine.to_dict() == {
+        "FakeConnector": {"seen": [1.0, 2.0, 0.5], "count": 3},
+        "OtherConnector": {"seen": [9.0]},
+    }
+
+
+def test_nobody_has_anything() -> None:
+    """Then there are no statistics, which is not the same as empty ones."""
+    assert drained(reporting(None), reporting(None)) is None
+    assert drained() is None
+    assert drained(object()) is None
+    empty = drained(reporting(stats()))
+    assert empty is not None
+    assert empty.is_empty()
+
+
+@pytest.mark.parametrize("kind", [stats, ForeignStats], ids=["ours", "foreign"])
+def test_what_a_connector_has_returned_stays_its_own(kind: Any) -> None:
+    """Whether it is alone or the first of several, and whoever goes on counting."""
+    given = [kind(seen=[1.0]), kind(seen=[2.0]), kind(seen=[3.0])]
+    mine = drained(*map(reporting, given[:2]), reporting(given[2], OtherConnector))
+    assert mine is not None
+    mine.aggregate({"FakeConnector": {"seen": [4.0]}, "OtherConnector": {"seen": [4.0]}})
+    assert [each.data for each in given] == [{"seen": [1.0]}, {"seen": [2.0]}, {"seen": [3.0]}]
+    given[2].data["seen"].append(5.0)
+    assert mine["OtherConnector"].to_dict() == {"seen": [3.0, 4.0]}
+
+
+def test_numbers_from_a_connector() -> None:
+    """It need not make an object of them, and keeps its lists."""
+    given = {"data": nixl(1)}
+    mine = drained(*(reporting(given, NixlPullConnector) for _ in range(2)))
+    assert mine is not None
+    assert mine["NixlConnector"].data["transfer_duration"] == [1, 1]
+    assert given == {"data": nixl(1)}
+    assert not mine.unknown
+
+
+def test_a_connector_that_fails_costs_its_own_statistics() -> None:
+    """It is counted by its name."""
+    before = ERRORS.counts().get(("connector OtherConnector", "raised"), 0)
+    mine = drained(reporting(RuntimeError("no"), OtherConnector), reporting(stats(count=1)))
+    assert mine is not None
+    assert mine.to_dict() == {"FakeConnector": {"count": 1}}
+    assert ERRORS.counts()["connector OtherConnector", "raised"] == before + 1
+
+
+def test_connectors_are_asked_once() -> None:
+    """What they have is gone afterwards."""
+    connectors = [FakeConnector(get_kv_connector_stats=[None, stats(count=1), None])]
+    assert [drained(*connectors) is None for _ in range(3)] == [True, False, True]
+
+
+def test_names_tell_connectors_of_one_class_apart() -> None:
+    """Where they are given."""
+    mine = MultiConnectorStats.drain(
+        [reporting(stats(count=1)), reporting(stats(count=2))], ["fast", "slow"]
+    )
+    assert mine is not None
+    assert mine.to_dict() == {"fast": {"count": 1}, "slow": {"count": 2}}
+
+
+def test_declarations_say_how_statistics_merge() -> None:
+    """Those of all connectors of a class, not only of the first."""
+    last, top = ConnectorFamily("last", "gauge"), ConnectorFamily("top", "gauge", merge="max")
+    mine = drained(
+        FakeConnector(connector_families=(last,), get_kv_connector_stats={"last": 1}),
+        FakeConnector(connector_families=(top,), get_kv_connector_stats={"top": 3}),
+        FakeConnector(get_kv_connector_stats={"last": 2, "top": 2}),
+    )
+    assert mine is not None
+    assert mine.to_dict() == {"FakeConnector": {"last": 2, "top": 3}}
+
+
+def test_declarations_that_do_not_agree() -> None:
+    """They are an error, which names both."""
+    kinds = ("counter", "gauge")
+    with pytest.raises(ConnectorConflictError, match=r"FakeConnector\[0\] is a counter"):
+        drained(
+            *(FakeConnector(connector_families=(ConnectorFamily("a", kind),)) for kind in kinds)
+        )
+
+
+def test_who_connectors_are() -> None:
+    """Classes of one name are told apart, other names mean the same, classes stand for objects."""
+    one, two, three = (
+        type("Same", (), {"__module__": module}) for module in ("one", "two", "two")
+    )
+    alias = type("NixlConnector", (), {})
+    assert identities([one(), two(), one, three(), alias(), NixlPullConnector]) == [
+        *("Same", "two.Same", "Same", "two.Same#2"),
+        *("NixlPullConnector", "NixlPullConnector"),
+    ]

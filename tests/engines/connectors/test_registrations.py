@@ -1,0 +1,251 @@
+"""Metrics of connectors in registries: each is made once, and nobody's is overwritten."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+from mpmetrics.engines import (
+    ConnectorConflictError,
+    ConnectorDeclarationError,
+    ConnectorFamily,
+    ConnectorMetrics,
+    MultiConnectorMetrics,
+)
+from tests.engines.connectors.fakes import FakeConnector, NixlPullConnector, OtherConnector, series
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ENGINE = ["model_name", "engine"]
+
+JOBS = ConnectorFamily("jobs", "counter", "Jobs", labels=("kind",))
+TIME = ConnectorFamily("time", "histogram", "Seconds", buckets=(1, 10))
+LEVEL = ConnectorFamily("level", "gauge", "Level")
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    """Return a registry with nothing in it."""
+    return CollectorRegistry()
+
+
+def names(registry: CollectorRegistry) -> list[str]:
+    """Return the names of the families that there are."""
+    return sorted(family.name for family in registry.collect())
+
+
+def declaring(*families: ConnectorFamily, kind: type[FakeConnector] = FakeConnector) -> Any:
+    """Return a connector that declares *families*."""
+    return kind(connector_families=families)
+
+
+class MoreNixl(NixlPullConnector):
+    """A connector of a class that derives from one that is known."""
+
+
+class NixlPushConnector(FakeConnector):
+    """Another class, which declares the same names as the one that pulls."""
+
+
+def test_each_family_is_there_once(registry: CollectorRegistry) -> None:
+    """For two connectors of a class, for one derived from it, and for another with its names."""
+    connectors = [NixlPullConnector(), NixlPullConnector(), MoreNixl(), NixlPushConnector()]
+    metrics = MultiConnectorMetrics.of_connectors(connectors, registry, engines=(0,))
+    found = names(registry)
+    assert len(found) == len(set(found)) == 8
+    for name in ("NixlConnector", "MoreNixl", "NixlPushConnector"):
+        metrics.observe({name: {"transfer_duration": [1.5]}})
+    assert series(registry)["vllm:nixl_xfer_time_seconds_count{model_name=,engine=0}"] == 3
+
+
+def test_all_declarations_are_registered_and_observed(registry: CollectorRegistry) -> None:
+    """Those of the second connector of a class, too, and under its own keys."""
+    again = ConnectorFamily("level", "gauge", keys=("other",))
+    connectors = [declaring(JOBS, LEVEL), declaring(JOBS, TIME, again), OtherConnector()]
+    metrics = MultiConnectorMetrics.of_connectors(connectors, registry)
+    metrics.observe({"FakeConnector": {"jobs": {("a",): 2}, "time": [0.5], "other": 7}})
+    assert not metrics.refused
+    assert series(registry) == {
+        "jobs_total{model_name=,engine=0,kind=a}": 2,
+        "time_bucket{model_name=,engine=0,le=1.0}": 1,
+        "time_bucket{model_name=,engine=0,le=10.0}": 1,
+        "time_bucket{model_name=,engine=0,le=+Inf}": 1,
+        "time_count{model_name=,engine=0}": 1,
+        "time_sum{model_name=,engine=0}": 0.5,
+        "level{model_name=,engine=0}": 7,
+    }
+
+
+def test_a_registry_of_its_own_has_metrics_of_its_own(registry: CollectorRegistry) -> None:
+    """What one registry counts is not in another, and may be declared differently there."""
+    other = CollectorRegistry()
+    ConnectorMetrics([LEVEL], registry).observe({"level": 1})
+    ConnectorMetrics([ConnectorFamily("level", "counter")], other).observe({"level": 2})
+    assert series(registry) == {"level{model_name=,engine=0}": 1}
+    assert series(other) == {"level_total{model_name=,engine=0}": 2}
+
+
+def changed(family: ConnectorFamily, **changes: Any) -> ConnectorFamily:
+    """Return another declaration of the same name."""
+    known = {"type": family.type, "labels": family.labels, "buckets": family.buckets}
+    return ConnectorFamily(family.name, **{**known, **changes})
+
+
+DIFFERENT = [
+    pytest.param(JOBS, changed(JOBS, type="gauge"), "a counter", "a gauge", id="type"),
+    pytest.param(JOBS, changed(JOBS, labels=()), "engine, kind]", "engine]", id="labels"),
+    pytest.param(JOBS, changed(JOBS, labels=("sort",)), "kind]", "sort]", id="names-of-labels"),
+    pytest.param(TIME, changed(TIME, buckets=(1, 20)), "[1.0, 10.0]", "[1.0, 20.0]", id="buckets"),
+    pytest.param(LEVEL, changed(LEVEL, merge="max"), "mode mostrecent", "mode max", id="mode"),
+    pytest.param(TIME, ConnectorFamily("time_sum", "gauge"), "a histogram", "a gauge", id="part"),
+    pytest.param(
+        ConnectorFamily("time_sum", "gauge"), TIME, "a gauge", "a histogram", id="part-first"
+    ),
+    pytest.param(
+        JOBS, ConnectorFamily("jobs_created", "counter"), "a counter", "a counter", id="created"
+    ),
+]
+
+
+def conflict(act: Callable[[], object]) -> ConnectorConflictError:
+    """Return the error that *act* raises."""
+    with pytest.raises(ConnectorConflictError) as caught:
+        act()
+    return caught.value
+
+
+@pytest.mark.parametrize(("first", "second", "there", "asked"), DIFFERENT)
+def test_a_difference_is_an_error_that_names_both_owners(
+    registry: CollectorRegistry,
+    first: ConnectorFamily,
+    second: ConnectorFamily,
+    there: str,
+    asked: str,
+) -> None:
+    """One after the other, or both at once; nothing of the second is registered then."""
+    together = CollectorRegistry()
+    ConnectorMetrics([first], registry, owner="One")
+    before = names(registry)
+    later = conflict(lambda: ConnectorMetrics([LEVEL_2, second], registry, owner="Two"))
+    at_once = conflict(
+        lambda: MultiConnectorMetrics.of({"One": [first], "Two": [LEVEL_2, second]}, together)
+    )
+    for error in (later, at_once):
+        assert error.owners == ("One", "Two")
+        assert there in error.there
+        assert asked in error.asked
+        assert isinstance(error, ValueError)
+        assert "\n" not in str(error)
+    assert names(registry) == before
+    assert names(together) == []
+
+
+LEVEL_2 = ConnectorFamily("level_2", "gauge")
+
+
+def test_a_conflict_between_a_class_and_one_derived_from_it(registry: CollectorRegistry) -> None:
+    """Each is named by its own class."""
+    wrong = ConnectorFamily("vllm:nixl_xfer_time_seconds", "histogram", buckets=(1, 2))
+    connectors = [NixlPullConnector(), declaring(wrong, kind=MoreNixl)]
+    error = conflict(lambda: MultiConnectorMetrics.of_connectors(connectors, registry))
+    assert error.owners == ("NixlPullConnector", "MoreNixl")
+    assert names(registry) == []
+
+
+def test_with_and_without_the_label_of_the_connector(registry: CollectorRegistry) -> None:
+    """They are different labels."""
+    MultiConnectorMetrics.of({"One": [LEVEL]}, registry, connector_label=True)
+    error = conflict(lambda: MultiConnectorMetrics.of({"Two": [LEVEL]}, registry))
+    assert error.owners == ("One", "Two")
+
+
+def test_the_same_is_taken_whoever_has_made_it(registry: CollectorRegistry) -> None:
+    """An engine that has registered its own metrics has them fed."""
+    jobs = Counter("jobs", "", [*ENGINE, "kind"], registry=registry)
+    Histogram("time", "", ENGINE, buckets=(1, 10), registry=registry)
+    Gauge("level", "", ENGINE, multiprocess_mode="mostrecent", registry=registry)
+    metrics = ConnectorMetrics([JOBS, TIME, LEVEL], registry)
+    metrics.observe({"jobs": {("a",): 2}, "time": [3.0], "level": 5})
+    jobs.labels("", "0", "a").inc()
+    found = series(registry)
+    assert found["jobs_total{model_name=,engine=0,kind=a}"] == 3
+    assert found["time_count{model_name=,engine=0}"] == 1
+    assert found["level{model_name=,engine=0}"] == 5
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda registry: Counter("time", "", ENGINE, registry=registry),
+        lambda registry: Histogram("time", "", ENGINE, buckets=(1, 20), registry=registry),
+        lambda registry: Histogram("time", "", ["engine"], buckets=(1, 10), registry=registry),
+        lambda registry: Gauge("time_count", "", registry=registry),
+        lambda registry: Info("time", "", registry=registry),
+    ],
+    ids=["type", "buckets", "labels", "part", "info"],
+)
+def test_what_somebody_else_has_made_otherwise(
+    registry: CollectorRegistry, make: Callable[[CollectorRegistry], object]
+) -> None:
+    """It stays, and nothing is added."""
+    make(registry)
+    before = names(registry)
+    error = conflict(lambda: ConnectorMetrics([LEVEL, TIME], registry, owner="Two"))
+    assert error.owners == ("somebody who has not declared it", "Two")
+    assert names(registry) == before
+
+
+def test_what_was_taken_out_of_the_registry_is_made_anew(registry: CollectorRegistry) -> None:
+    """Engines take out all metrics of their prefix when they start again."""
+    ConnectorMetrics([LEVEL], registry).observe({"level": 1})
+    (collector,) = list(registry._collector_to_names)
+    registry.unregister(collector)
+    ConnectorMetrics([LEVEL], registry).observe({"level": 2})
+    assert series(registry) == {"level{model_name=,engine=0}": 2}
+
+
+def test_what_prometheus_client_refuses_leaves_nothing_behind(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All are made, or none."""
+
+    def refuse(*_: object, **__: object) -> None:
+        message = "not today"
+        raise ValueError(message)
+
+    monkeypatch.setattr("prometheus_client.Histogram", refuse)
+    with pytest.raises(ConnectorDeclarationError, match="connector family 'time': not today"):
+        ConnectorMetrics([LEVEL, TIME], registry)
+    assert names(registry) == []
+
+
+def test_many_threads_register_at_once(registry: CollectorRegistry) -> None:
+    """Each gets the one that there is."""
+    begin, errors = threading.Barrier(8), []
+
+    def register() -> None:
+        begin.wait()
+        try:
+            ConnectorMetrics([JOBS, TIME, LEVEL], registry).observe({"jobs": {("a",): 1}})
+        except Exception as error:  # noqa: BLE001 - shown below
+            errors.append(error)
+
+    threads = [threading.Thread(target=register) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert series(registry)["jobs_total{model_name=,engine=0,kind=a}"] == 8
+
+
+def test_the_global_registry_is_meant_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As everywhere."""
+    registry = CollectorRegistry()
+    monkeypatch.setattr("prometheus_client.REGISTRY", registry)
+    ConnectorMetrics([LEVEL], engines=(0,))
+    assert series(registry) == {"level{model_name=,engine=0}": 0}

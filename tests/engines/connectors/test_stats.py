@@ -1,0 +1,275 @@
+"""The statistics of one connector: what is read, how it merges, and what is shown to a person."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from typing import Any
+
+import pytest
+
+from mpmetrics.engines import (
+    CONNECTOR_FAMILIES,
+    ConnectorDeclarationError,
+    ConnectorFamily,
+    ConnectorStats,
+    ConnectorStatsError,
+)
+from tests.engines.connectors.fakes import ForeignStats, nixl, stats
+
+NIXL = CONNECTOR_FAMILIES["NixlPullConnector"]
+
+FAMILIES = (
+    ConnectorFamily("count", "counter"),
+    ConnectorFamily("last", "gauge"),
+    ConnectorFamily("top", "gauge", merge="max"),
+    ConnectorFamily("all", "gauge", merge="sum"),
+    ConnectorFamily("seen", "histogram", buckets=(1, 10)),
+    ConnectorFamily("filled", "histogram", buckets=(1, 10), merge="bucketed"),
+)
+
+
+@pytest.mark.parametrize(
+    ("key", "first", "second", "merged"),
+    [
+        ("count", 1, 2, 3),
+        ("count", [1], [2, 3], [1, 2, 3]),
+        ("count", 1, [2], [1, 2]),
+        ("last", 2, 1, 1),
+        ("top", 2, 1, 2),
+        ("top", float("nan"), 1, 1),
+        ("top", 1, float("nan"), 1),
+        ("all", 2, 1, 3),
+        ("seen", [1.5], [0.5, 20], [1.5, 0.5, 20]),
+        ("seen", 1.5, 2.5, [1.5, 2.5]),
+        ("filled", [1, 0, 2, 30.5], [0, 1, 1, 20], [1, 1, 3, 50.5]),
+        ("unknown", 1, 2, 3),
+        ("unknown", [1], [2], [1, 2]),
+    ],
+)
+@pytest.mark.parametrize("labels", [(), ("a",), ("a", "b")], ids=["bare", "one", "two"])
+def test_how_numbers_merge(
+    key: str, first: Any, second: Any, merged: Any, labels: tuple[str, ...]
+) -> None:
+    """As their family says; what nobody has declared is summed or extended."""
+    one, two = ({key: {labels: value}} for value in (first, second))
+    mine = ConnectorStats(one, FAMILIES)
+    assert mine.aggregate(ConnectorStats(two, FAMILIES)) is mine
+    assert mine.data == {key: {labels: merged} if labels else merged}
+
+
+def test_labels_are_kept_apart() -> None:
+    """What has other labels is another number."""
+    mine = stats(count={("a",): 1, ("b",): 2})
+    mine.aggregate(stats(count={("b",): 3, ("c",): 4}))
+    assert mine.data == {"count": {("a",): 1, ("b",): 5, ("c",): 4}}
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        pytest.param({"count": 1, "seen": [2]}, id="flat"),
+        pytest.param({"data": {"count": 1, "seen": [2]}}, id="data"),
+        pytest.param(
+            {"data": {"count": {(): 1}, "seen": {(): [2]}}, "types": {"count": "counter"}},
+            id="types",
+        ),
+        pytest.param(
+            {"data": {"count": 1, "seen": [2]}, "types": {}, "info": None},
+            id="info",
+        ),
+    ],
+)
+def test_all_forms_on_the_wire(wire: dict[str, Any]) -> None:
+    """They mean the same."""
+    assert ConnectorStats(wire).data == {"count": 1, "seen": [2]}
+
+
+def test_what_is_sent_comes_back() -> None:
+    """Through JSON and pickle, labels and all; what was sent is not what is kept."""
+    mine = ConnectorStats(
+        {"count": {("a", "b"): 1, ("[",): 2}, "seen": [1.5], "last": 3}, FAMILIES
+    )
+    for sent in (mine.to_dict(), json.loads(json.dumps(mine.to_dict()))):
+        assert ConnectorStats(sent, FAMILIES).data == mine.data
+    assert pickle.loads(pickle.dumps(mine)).data == mine.data  # noqa: S301
+    mine.to_dict()["seen"].append(2)
+    assert mine.data["seen"] == [1.5]
+
+
+class Odd:
+    """A number of another library."""
+
+    def item(self) -> int:
+        """Return it as Python's own."""
+        return 7
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("1", b"1", None, {"a": {"b": 1}}, 10**400, [1, "2"], object(), [[1]]),
+    ],
+    ids=str,
+)
+def test_what_is_no_number_is_left_out(value: Any) -> None:
+    """It is counted by its key, and the others are there."""
+    mine = ConnectorStats({"bad": value, "count": Odd()})
+    assert (mine.data, mine.refused) == ({"count": 7}, {"bad": 1})
+    assert type(mine.data["count"]) is int
+
+
+@pytest.mark.parametrize("given", [{"filled": [1, 2]}, {"last": []}])
+def test_lists_of_the_wrong_length_are_left_out(given: dict[str, Any]) -> None:
+    """Buckets have to be those of the declaration, and a gauge is one number."""
+    assert sum(ConnectorStats(given, FAMILIES).refused.values()) == 1
+
+
+def test_what_was_left_out_is_counted_on() -> None:
+    """Of others, too, until all is forgotten."""
+    mine = stats(bad="1")
+    mine.aggregate(stats(bad="1", worse="2")).aggregate({"bad": "3"})
+    assert mine.refused == {"bad": 3, "worse": 1}
+    mine.reset()
+    assert not mine.refused
+
+
+def test_nothing_to_add_changes_nothing() -> None:
+    """Neither None nor what is empty."""
+    mine = stats(count=1, seen=[2])
+    for other in (None, {}, {"data": {}}, stats(), stats(seen=[]), ConnectorStats(nixl(), NIXL)):
+        assert mine.aggregate(other) is mine
+    assert mine.data == {"count": 1, "seen": [2]}
+
+
+@pytest.mark.parametrize("other", [1, "text", [1], object()], ids=str)
+def test_what_is_no_statistics_is_an_error(other: Any) -> None:
+    """It says what it is; nothing has changed."""
+    mine = stats(count=1)
+    with pytest.raises(ConnectorStatsError, match="^statistics expected, not ") as caught:
+        mine.aggregate(other)
+    assert isinstance(caught.value, TypeError)
+    assert mine.data == {"count": 1}
+
+
+def test_statistics_of_an_engine_are_read() -> None:
+    """They are not changed, and their lists are not kept."""
+    theirs = ForeignStats(seen=[1.0])
+    mine = stats(seen=[0.5]).aggregate(theirs)
+    mine.aggregate(theirs)
+    assert mine.data == {"seen": [0.5, 1, 1]}
+    assert theirs.data == {"seen": [1.0]}
+
+
+def test_merging_changes_the_first_only() -> None:
+    """Neither the other statistics, nor what either was made of."""
+    made_of = {"seen": [1.0], "count": {("a",): [1.0]}}, {"seen": [2.0], "count": {("b",): [2.0]}}
+    before = copy.deepcopy(made_of)
+    one, two = map(ConnectorStats, made_of)
+    one.aggregate(two).aggregate(two)
+    one.data["seen"].append(9)  # type: ignore[union-attr]
+    assert made_of == before
+    assert two.data == before[1]
+
+
+def test_adding_to_itself_doubles() -> None:
+    """It ends, too."""
+    mine = stats(seen=[1, 2], count={("a",): 1})
+    assert mine.aggregate(mine).data == {"seen": [1, 2, 1, 2], "count": {("a",): 2}}
+
+
+def test_declarations_are_learned_from_others() -> None:
+    """What one knows of how to merge, the other learns."""
+    mine = ConnectorStats({"count": 1}, FAMILIES[:1])
+    mine.aggregate(ConnectorStats({"last": 5}, FAMILIES)).aggregate({"last": 3, "count": 1})
+    assert mine.data == {"count": 2, "last": 3}
+
+
+def test_a_declaration_that_cannot_be() -> None:
+    """It is the maker's mistake, and an error."""
+    wrong = [ConnectorFamily("a", "gauge", keys=("k",)), ConnectorFamily("b", "counter", keys="k")]  # type: ignore[arg-type]
+    with pytest.raises(ConnectorDeclarationError):
+        ConnectorStats({}, wrong)
+
+
+def test_columns_are_there_from_the_beginning() -> None:
+    """What comes in lists has an empty one, before and after; a 0 is a number."""
+    mine = ConnectorStats(families=NIXL)
+    assert mine.data.keys() == nixl().keys()
+    assert mine.is_empty()
+    mine.data["transfer_duration"].append(1.0)  # type: ignore[union-attr]
+    assert not mine.is_empty()
+    mine.reset()
+    assert mine.is_empty()
+    assert set(map(len, mine.data.values())) == {0}  # type: ignore[arg-type]
+    assert not stats(count=0).is_empty()
+
+
+def test_buckets_go_on_after_a_reset() -> None:
+    """There is nothing in them then, which merges with everything."""
+    mine = ConnectorStats({"filled": [1, 0, 0, 0.5]}, FAMILIES)
+    mine.reset()
+    assert (mine.to_dict(), mine.is_empty()) == ({"filled": []}, True)
+    mine.aggregate({"filled": [0, 1, 0, 2]}).aggregate(ConnectorStats({"filled": []}, FAMILIES))
+    assert (mine.data["filled"], mine.refused) == ([0, 1, 0, 2], {})
+
+
+def test_the_figures_of_nixl() -> None:
+    """Three workers with 2, 1 and 3 transfers: what a person reads of them together."""
+    mine = ConnectorStats(families=NIXL)
+    for durations in ([1, 1], [1], [2, 2, 2]):
+        mine.aggregate(nixl(*durations, num_descriptors=[float(len(durations)) / 2]))
+    mine.aggregate(
+        nixl(
+            num_failed_transfers=[1.0],
+            num_failed_handshakes=[1.0],
+            num_failed_notifications=[1.0],
+            num_kv_expired_reqs=[1.0],
+            num_notifications_after_expiry=[1.0],
+        )
+    )
+    assert mine.reduce() == {
+        "Num successful transfers": 6,
+        "Avg xfer time (ms)": 1500.0,
+        "P90 xfer time (ms)": 2000.0,
+        "Avg post time (ms)": 150.0,
+        "P90 post time (ms)": 200.0,
+        "Avg MB per transfer": 0.001,
+        "Throughput (MB/s)": 0.001,
+        "Avg number of descriptors": 1.0,
+        "Num failed transfers": 3,
+        "Num KV expired reqs": 1,
+        "Num notifications after expiry": 1,
+    }
+    assert {type(figure) for figure in mine.reduce().values()} <= {int, float}
+
+
+def test_figures_of_nothing_are_zero() -> None:
+    """Nobody divides by nothing."""
+    assert set(ConnectorStats(nixl(), NIXL).reduce().values()) == {0}
+
+
+def test_figures_between_two_numbers() -> None:
+    """The 90th percentile lies between the numbers, where it has to."""
+    mine = ConnectorStats(nixl(*range(1, 5)), NIXL)
+    assert mine.reduce()["P90 xfer time (ms)"] == 3700
+
+
+def test_figures_that_nobody_has_described() -> None:
+    """Each key has its number, or how many and their sum, in the order in which they came."""
+    data = {"z": {("a",): 2}, "seen": [1, 2], "filled": [1, 2, 0, 9.5], "b": 3}
+    figures = ConnectorStats(data, FAMILIES).reduce()
+    assert list(figures.items()) == [
+        ("z:('a',)", 2),
+        ("seen count", 2),
+        ("seen sum", 3),
+        ("filled count", 3),
+        ("filled sum", 9.5),
+        ("b", 3),
+    ]
+
+
+def test_what_it_looks_like() -> None:
+    """The data can be seen."""
+    assert repr(stats(count=1)) == "ConnectorStats({'count': 1})"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from mpmetrics.engines.connectors.families import ConnectorFamily
-from mpmetrics.engines.connectors.protocols import Connector, Finished
+    from mpmetrics.engines.connectors.protocols import Connector, Finished
 
 _POOLS: Final = "Multiple connectors provide a KV cache memory pool, and it can be in one only"
 _COUNTS: Final = "connectors wait for different numbers of workers to finish"

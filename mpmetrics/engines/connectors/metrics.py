@@ -177,7 +177,10 @@ class MultiConnectorMetrics:
         With *connector_label* each connector has series of its own. Raises
         `ConnectorConflictError`, and registers nothing, when two of them do not agree.
         """
-        given = {name: united((name, family) for family in each) for name, each in families.items()}
+        owned: dict[str, list[tuple[str, ConnectorFamily]]] = {}
+        for name, each in families.items():
+            owned.setdefault(identity(name), []).extend((name, family) for family in each)
+        given = {name: united(each) for name, each in owned.items()}
         label = ("connector",) if connector_label else ()
         registered(given, ("model_name", "engine", *label), registry)
         numbers = tuple(engines)

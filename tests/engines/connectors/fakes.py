@@ -32,7 +32,16 @@ class FakeConnector:
     A list of answers is answered one by one.
     """
 
-    def __init__(self, log: list[Any] | None = None, **answers: Any) -> None:
+    get_num_new_matched_tokens: Any
+    update_state_after_alloc: Any
+    build_connector_meta: Any
+    request_finished: Any
+    get_finished: Any
+    take_events: Any
+    get_kv_connector_stats: Any
+    shutdown: Any
+
+    def __init__(self, log: list[Any] | None = None, /, **answers: Any) -> None:
         """Answer the *answers* by name of the method, and what nobody minds otherwise."""
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
         self._log = log
@@ -65,7 +74,7 @@ class OtherConnector(FakeConnector):
 class HybridConnector(FakeConnector):
     """A connector that supports a hybrid cache."""
 
-    def __init__(self, log: list[Any] | None = None, **answers: Any) -> None:
+    def __init__(self, log: list[Any] | None = None, /, **answers: Any) -> None:
         """Answer likewise when it is told of all groups."""
         answers.setdefault("request_finished_all_groups", (False, None))
         super().__init__(log, **answers)

@@ -114,9 +114,10 @@ def test_what_a_connector_declares() -> None:
     assert declared(FakeConnector(connector_families=())) == ()
     assert declared(FakeConnector()) == ()
     assert declared(type("Own", (), {"connector_families": [jobs]})) == (jobs,)
-    assert declared(type("Mine", (NixlPullConnector,), {})()) == CONNECTOR_FAMILIES[
-        "NixlPullConnector"
-    ]
+    assert (
+        declared(type("Mine", (NixlPullConnector,), {})())
+        == CONNECTOR_FAMILIES["NixlPullConnector"]
+    )
     assert declared(type("NixlConnector", (), {})) == CONNECTOR_FAMILIES["NixlPullConnector"]
 
 
@@ -180,9 +181,7 @@ HISTOGRAMS = {
     "vllm:kv_offload_size": SIZES,
     "vllm:kv_offload_lookup_sync_delay_seconds": LOOKUP,
     "vllm:kv_offload_lookup_async_delay_seconds": [*LOOKUP[2:], 5, 10],
-    "vllm:kv_offload_cpu_allocation_size": [
-        *(1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144)
-    ],
+    "vllm:kv_offload_cpu_allocation_size": [*(1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144)],
     "vllm:kv_offload_tiering_lookup_sync_delay_seconds": LOOKUP,
     "vllm:kv_offload_tiering_lookup_async_delay_seconds": [*LOOKUP[2:], 5, 10],
     "vllm:kv_offload_tiering_promotion_latency_seconds": [

@@ -24,7 +24,7 @@ FAMILIES = (
     ConnectorFamily("seen", "histogram", buckets=(1, 10)),
     ConnectorFamily("filled", "histogram", buckets=(1, 10), merge="bucketed"),
 )
-DECLARED = {name: FAMILIES for name in ("A", "B", "FakeConnector", "OtherConnector")}
+DECLARED = dict.fromkeys(("A", "B", "FakeConnector", "OtherConnector"), FAMILIES)
 
 # Whole numbers, so that sums do not depend on the order by a last digit.
 whole = st.integers(-1000, 1000)

@@ -69,7 +69,7 @@ def test_what_is_sent_comes_back() -> None:
     }
     assert pickle.loads(pickle.dumps(built)).to_dict() == sent  # noqa: S301
     assert built.to_dict() != {**sent, "NixlConnector": nixl(2.5)}
-    assert built.to_dict() != 1
+    assert built.to_dict() != object()
 
 
 def test_both_forms_on_the_wire() -> None:
@@ -174,8 +174,9 @@ def test_what_is_no_statistics_of_several_is_an_error(other: Any) -> None:
 
 def test_merging_changes_neither_side() -> None:
     """Neither what was given to build from, nor what is aggregated, also by reference."""
-    objects = {"A": ForeignStats(seen=[1.0]), "B": stats(seen=[1.0])}
-    others = {"A": ForeignStats(seen=[2.0]), "B": stats(seen=[2.0]), "C": ForeignStats(seen=[3.0])}
+    objects: dict[str, Any] = {"A": ForeignStats(seen=[1.0]), "B": stats(seen=[1.0])}
+    others: dict[str, Any] = {"A": ForeignStats(seen=[2.0]), "C": ForeignStats(seen=[3.0])}
+    others["B"] = stats(seen=[2.0])
     before = copy.deepcopy((objects, others))
     mine, theirs = MultiConnectorStats.build(objects), MultiConnectorStats.build(others)
     mine.aggregate(theirs).aggregate(theirs)
@@ -343,9 +344,7 @@ def test_declarations_that_do_not_agree() -> None:
 
 def test_who_connectors_are() -> None:
     """Classes of one name are told apart, other names mean the same, classes stand for objects."""
-    one, two, three = (
-        type("Same", (), {"__module__": module}) for module in ("one", "two", "two")
-    )
+    one, two, three = (type("Same", (), {"__module__": module}) for module in ("one", "two", "two"))
     alias = type("NixlConnector", (), {})
     assert identities([one(), two(), one, three(), alias(), NixlPullConnector]) == [
         *("Same", "two.Same", "Same", "two.Same#2"),

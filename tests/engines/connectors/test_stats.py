@@ -88,9 +88,7 @@ def test_all_forms_on_the_wire(wire: dict[str, Any]) -> None:
 
 def test_what_is_sent_comes_back() -> None:
     """Through JSON and pickle, labels and all; what was sent is not what is kept."""
-    mine = ConnectorStats(
-        {"count": {("a", "b"): 1, ("[",): 2}, "seen": [1.5], "last": 3}, FAMILIES
-    )
+    mine = ConnectorStats({"count": {("a", "b"): 1, ("[",): 2}, "seen": [1.5], "last": 3}, FAMILIES)
     for sent in (mine.to_dict(), json.loads(json.dumps(mine.to_dict()))):
         assert ConnectorStats(sent, FAMILIES).data == mine.data
     assert pickle.loads(pickle.dumps(mine)).data == mine.data  # noqa: S301
@@ -138,7 +136,9 @@ def test_what_was_left_out_is_counted_on() -> None:
 def test_nothing_to_add_changes_nothing() -> None:
     """Neither None nor what is empty."""
     mine = stats(count=1, seen=[2])
-    for other in (None, {}, {"data": {}}, stats(), stats(seen=[]), ConnectorStats(nixl(), NIXL)):
+    blank = ConnectorStats(nixl(), NIXL)
+    others: list[Any] = [None, {}, {"data": {}}, stats(), stats(seen=[]), blank]
+    for other in others:
         assert mine.aggregate(other) is mine
     assert mine.data == {"count": 1, "seen": [2]}
 
@@ -147,7 +147,7 @@ def test_nothing_to_add_changes_nothing() -> None:
 def test_what_is_no_statistics_is_an_error(other: Any) -> None:
     """It says what it is; nothing has changed."""
     mine = stats(count=1)
-    with pytest.raises(ConnectorStatsError, match="^statistics expected, not ") as caught:
+    with pytest.raises(ConnectorStatsError, match="statistics expected, not ") as caught:
         mine.aggregate(other)
     assert isinstance(caught.value, TypeError)
     assert mine.data == {"count": 1}

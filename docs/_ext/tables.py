@@ -1,18 +1,20 @@
 """Directives for tables that the code itself goes by, so that what is read is what is done.
 
 `{merge-rules}` stands for `mpmetrics.merging.RULES`, `{problem-reasons}` for
-`mpmetrics.errors.REASONS`, `{dead-gauges}` for `mpmetrics.compaction.DEAD_GAUGES`, and
-`{engine-families}`, with vllm, lmcache or dynamo, for the table of `mpmetrics.engines.catalogue`.
+`mpmetrics.errors.REASONS`, `{dead-gauges}` for `mpmetrics.compaction.DEAD_GAUGES`,
+`{engine-families}`, with vllm, lmcache or dynamo, for the table of `mpmetrics.engines.catalogue`,
+and `{connector-families}`, with a class of KV connectors, for what it declares.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from sphinx.util.docutils import SphinxDirective
 
 from mpmetrics import compaction, errors, merging
 from mpmetrics.engines import catalogue
+from mpmetrics.engines.connectors import declarations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +24,11 @@ if TYPE_CHECKING:
     from sphinx.util.typing import ExtensionMetadata
 
     from mpmetrics.engines.catalogue import Family
+    from mpmetrics.engines.connectors.families import ConnectorFamily
     from mpmetrics.merging import Rule
+
+
+F = TypeVar("F")
 
 
 def rule_lines(rules: Mapping[tuple[str, str], Rule]) -> Iterator[str]:
@@ -67,9 +73,17 @@ ENGINES: Final = {
 }
 
 
-def family_lines(
-    families: Sequence[Family], columns: Mapping[str, Callable[[Family], str]]
-) -> Iterator[str]:
+CONNECTOR_COLUMNS: Final[Mapping[str, Callable[[ConnectorFamily], str]]] = {
+    "Name": lambda family: f"`{family.name}`",
+    "Type": lambda family: family.type,
+    "Labels": lambda family: ", ".join(f"`{label}`" for label in family.labels),
+    "Buckets": lambda family: " ".join(f"{edge:g}" for edge in family.buckets),
+    "Meaning": lambda family: family.help,
+    "Sent as": lambda family: ", ".join(f"`{key}`" for key in family.keys),
+}
+
+
+def family_lines(families: Sequence[F], columns: Mapping[str, Callable[[F], str]]) -> Iterator[str]:
     """Write *families* as the lines of a Markdown table of *columns*, in their own order."""
     yield f"| {' | '.join(columns)} |"
     yield f"|{'---|' * len(columns)}"
@@ -121,10 +135,27 @@ class EngineFamilies(SphinxDirective):
         return self.parse_text_to_nodes("\n".join(family_lines(*ENGINES[engine])))
 
 
+class ConnectorFamilies(SphinxDirective):
+    """The table of what a class of connectors declares; its argument is the name of the class."""
+
+    required_arguments = 1
+
+    def run(self) -> list[Node]:
+        """Return the table as nodes of the document."""
+        (name,) = self.arguments
+        known = declarations.CONNECTOR_FAMILIES
+        if name not in known:
+            message = f"no connector {name!r}: it is one of {', '.join(known)}"
+            raise self.error(message)
+        self.env.note_dependency(declarations.__file__)
+        return self.parse_text_to_nodes("\n".join(family_lines(known[name], CONNECTOR_COLUMNS)))
+
+
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Tell Sphinx of the directives."""
     app.add_directive("merge-rules", MergeRules)
     app.add_directive("problem-reasons", ProblemReasons)
     app.add_directive("dead-gauges", DeadGauges)
     app.add_directive("engine-families", EngineFamilies)
+    app.add_directive("connector-families", ConnectorFamilies)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -72,6 +72,15 @@ def test_the_readme_program_prints_what_the_readme_says(tmp_path: Path) -> None:
     assert output == shown.partition("\n")[2]
 
 
+def test_the_program_of_the_connectors_prints_what_the_page_says() -> None:
+    """The first program of the page runs, and so does the second, which goes on from it."""
+    page = DOCS / "engines" / "connectors.md"
+    program, more, *_ = blocks(page, "python")
+    (shown,) = blocks(page, "console")
+    output = run_python(f"{program}\n{more}", env=environment(None))
+    assert output == shown.partition("\n")[2]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_python_blocks_are_python(page: Path) -> None:
     """Every block that says it is Python can be compiled."""

@@ -13,6 +13,7 @@ from typing import Final
 
 import pytest
 
+from mpmetrics.engines import CONNECTOR_FAMILIES
 from mpmetrics.engines.catalogue import DYNAMO_FAMILIES, LMCACHE_FAMILIES, VLLM_FAMILIES
 from tests.conftest import FAIL_ON_SKIP
 from tests.workers import PATIENCE
@@ -120,3 +121,34 @@ def test_an_engine_that_there_is_not(tmp_path: Path) -> None:
     status, said = build(tmp_path, "# Page\n\n```{engine-families} vlm\n```\n")
     assert status != 0
     assert "no engine 'vlm': it is one of vllm, lmcache, dynamo" in said
+
+
+def test_the_families_of_connectors(tmp_path: Path) -> None:
+    """Each has its row, which says under which keys its numbers are sent."""
+    names = ("OffloadingConnector", "NixlPullConnector")
+    tables = (f"```{{connector-families}} {name}\n```\n" for name in names)
+    status, page = build(tmp_path, "\n".join(["# Page\n", *tables]))
+    assert status == 0, page
+    head, *body = rows(page)
+    assert head == ["Name", "Type", "Labels", "Buckets", "Meaning", "Sent as"]
+    families = [family.name for name in names for family in CONNECTOR_FAMILIES[name]]
+    assert [row[0] for row in body if row != head] == families
+    by_name = {row[0]: row[1:] for row in body}
+    assert by_name["vllm:nixl_num_failed_transfers"] == [
+        "counter",
+        "",
+        "",
+        "Transfers, handshakes and notifications that have failed",
+        "num_failed_transfers, num_failed_handshakes, num_failed_notifications",
+    ]
+    assert by_name["vllm:kv_offload_tiering_promotion_latency_seconds"][1:3] == [
+        "tier, result",
+        "0.005 0.01 0.025 0.05 0.1 0.25 0.5 1 2.5 5 10 30 60",
+    ]
+
+
+def test_a_connector_that_there_is_not(tmp_path: Path) -> None:
+    """Another name is an error of the page, which says what there is."""
+    status, said = build(tmp_path, "# Page\n\n```{connector-families} Nixl\n```\n")
+    assert status != 0
+    assert "no connector 'Nixl': it is one of NixlPullConnector, " in said

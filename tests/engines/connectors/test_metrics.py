@@ -237,12 +237,23 @@ def test_what_was_refused_is_logged_once(
     assert ERRORS.counts()["connector Logged", "negative"] == 3
 
 
-def test_a_family_that_is_declared_twice_is_fed_once(registry: CollectorRegistry) -> None:
+def test_a_family_that_is_declared_twice_is_fed_once() -> None:
     """With another help it is still the same."""
     again = ConnectorFamily("jobs", "counter", "The same")
-    metrics = MultiConnectorMetrics.of({"X": [JOBS, again]}, registry)
-    metrics.observe({"X": {"jobs": 1}})
-    assert series(registry) == {"jobs_total{model_name=,engine=0}": 1}
+    for make in (ConnectorMetrics, lambda each, into: MultiConnectorMetrics.of({"X": each}, into)):
+        registry = CollectorRegistry()
+        data = {"jobs": 1}
+        make([JOBS, again], registry).observe(data if make is ConnectorMetrics else {"X": data})
+        assert series(registry) == {"jobs_total{model_name=,engine=0}": 1}
+
+
+def test_columns_that_are_empty_show_nothing(registry: CollectorRegistry) -> None:
+    """They are there all the time, which is nothing wrong."""
+    listed = ConnectorFamily("filled", "histogram", buckets=(1, 10), merge="bucketed", listed=True)
+    metrics = ConnectorMetrics([JOBS, listed], registry)
+    metrics.observe({"who": []})
+    assert not metrics.refused
+    assert series(registry) == {}
 
 
 # -- Several connectors ----------------------------------------------------------------------------

@@ -157,6 +157,12 @@ def test_three_workers_with_two_connectors() -> None:
     assert mine.reduce()["Foo"] == {"count": 6}
 
 
+def test_what_was_left_out_of_a_connector_is_counted_on() -> None:
+    """Also when its statistics are copied."""
+    mine = MultiConnectorStats().aggregate({"X": {"bad": "1"}})
+    assert mine["X"].refused == {"bad": 1}
+
+
 def test_none_changes_nothing() -> None:
     """There may be nothing to add."""
     mine = MultiConnectorStats.build({"X": {"count": 1}})
@@ -194,10 +200,17 @@ def test_two_classes_of_statistics_under_one_name() -> None:
     """What they share is the numbers."""
 
     class MoreStats(ForeignStats):
-        """Statistics of another class."""
+        """Statistics of another class, which knows no other."""
+
+        def aggregate(self, other: ForeignStats) -> ForeignStats:
+            """Take their own kind only."""
+            if type(other) is not MoreStats:
+                raise TypeError(other)
+            return super().aggregate(other)
 
     for first, second in (
-        (ForeignStats(seen=[1.0]), MoreStats(seen=[2.0])),
+        (MoreStats(seen=[1.0]), ForeignStats(seen=[2.0])),
+        (MoreStats(seen=[1.0]), stats(seen=[2.0])),
         (ForeignStats(seen=[1.0]), stats(seen=[2.0])),
         (stats(seen=[1.0]), ForeignStats(seen=[2.0])),
     ):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +20,7 @@ from mpmetrics.engines import (
 from tests.engines.connectors.fakes import FakeConnector, NixlPullConnector, OtherConnector, series
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 ENGINE = ["model_name", "engine"]
 
@@ -223,24 +225,31 @@ def test_what_prometheus_client_refuses_leaves_nothing_behind(
     assert names(registry) == []
 
 
-def test_many_threads_register_at_once(registry: CollectorRegistry) -> None:
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Have threads take turns all the time."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("restless")
+def test_many_threads_register_at_once() -> None:
     """Each gets the one that there is."""
-    begin, errors = threading.Barrier(8), []
+    with ThreadPoolExecutor(8) as threads:
+        for _ in range(20):
+            registry, begin = CollectorRegistry(), threading.Barrier(8)
 
-    def register() -> None:
-        begin.wait()
-        try:
-            ConnectorMetrics([JOBS, TIME, LEVEL], registry).observe({"jobs": {("a",): 1}})
-        except Exception as error:  # noqa: BLE001 - shown below
-            errors.append(error)
+            def register(
+                registry: CollectorRegistry = registry, begin: threading.Barrier = begin
+            ) -> None:
+                begin.wait()
+                ConnectorMetrics([JOBS, TIME, LEVEL], registry).observe({"jobs": {("a",): 1}})
 
-    threads = [threading.Thread(target=register) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
-    assert series(registry)["jobs_total{model_name=,engine=0,kind=a}"] == 8
+            for done in [threads.submit(register) for _ in range(8)]:
+                done.result()
+            assert series(registry)["jobs_total{model_name=,engine=0,kind=a}"] == 8
 
 
 def test_the_global_registry_is_meant_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,8 +92,12 @@ def test_what_is_sent_comes_back() -> None:
     for sent in (mine.to_dict(), json.loads(json.dumps(mine.to_dict()))):
         assert ConnectorStats(sent, FAMILIES).data == mine.data
     assert pickle.loads(pickle.dumps(mine)).data == mine.data  # noqa: S301
-    mine.to_dict()["seen"].append(2)
-    assert mine.data["seen"] == [1.5]
+    labelled = ConnectorStats({"seen": {("a",): [1.5]}})
+    for each in (mine, labelled):
+        before = copy.deepcopy(each.data)
+        sent = each.to_dict()["seen"]
+        (sent if isinstance(sent, list) else next(iter(sent.values()))).append(2)
+        assert each.data == before
 
 
 class Odd:
@@ -129,6 +133,8 @@ def test_what_was_left_out_is_counted_on() -> None:
     mine = stats(bad="1")
     mine.aggregate(stats(bad="1", worse="2")).aggregate({"bad": "3"})
     assert mine.refused == {"bad": 3, "worse": 1}
+    other = ConnectorStats(families=FAMILIES).aggregate(mine)
+    assert other.refused == mine.refused
     mine.reset()
     assert not mine.refused
 

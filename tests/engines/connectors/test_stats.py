@@ -111,9 +111,15 @@ class Odd:
 @pytest.mark.parametrize(
     "value",
     [
-        *("1", b"1", None, {"a": {"b": 1}}, 10**400, [1, "2"], object(), [[1]]),
+        pytest.param("1", id="text"),
+        pytest.param(b"1", id="bytes"),
+        pytest.param(None, id="none"),
+        pytest.param({"a": {"b": 1}}, id="labels-of-labels"),
+        pytest.param(10**400, id="too-large"),
+        pytest.param([1, "2"], id="text-in-a-list"),
+        pytest.param([[1]], id="list-in-a-list"),
+        pytest.param(object(), id="object"),
     ],
-    ids=str,
 )
 def test_what_is_no_number_is_left_out(value: Any) -> None:
     """It is counted by its key, and the others are there."""
@@ -149,7 +155,7 @@ def test_nothing_to_add_changes_nothing() -> None:
     assert mine.data == {"count": 1, "seen": [2]}
 
 
-@pytest.mark.parametrize("other", [1, "text", [1], object()], ids=str)
+@pytest.mark.parametrize("other", [1, "text", [1], object()], ids=["1", "text", "list", "object"])
 def test_what_is_no_statistics_is_an_error(other: Any) -> None:
     """It says what it is; nothing has changed."""
     mine = stats(count=1)

@@ -65,7 +65,7 @@ def _own(key: str, value: Value, merge: Merge) -> Iterator[tuple[str, Number]]:
             yield title, cell
         elif merge.how == "bucketed":
             yield f"{title} count", sum(cell[:-1])
-            yield f"{title} sum", cell[-1]
+            yield f"{title} sum", sum(cell[-1:])
         else:
             yield f"{title} count", len(cell)
             yield f"{title} sum", sum(cell)

@@ -223,6 +223,7 @@ def test_buckets_go_on_after_a_reset() -> None:
     mine = ConnectorStats({"filled": [1, 0, 0, 0.5]}, FAMILIES)
     mine.reset()
     assert (mine.to_dict(), mine.is_empty()) == ({"filled": []}, True)
+    assert mine.reduce() == {"filled count": 0, "filled sum": 0}
     mine.aggregate({"filled": [0, 1, 0, 2]}).aggregate(ConnectorStats({"filled": []}, FAMILIES))
     assert (mine.data["filled"], mine.refused) == ([0, 1, 0, 2], {})
 

@@ -1,0 +1,59 @@
+"""Whatever was sent: nothing is raised for it, and what is shown is what a page can have."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from mpmetrics.engines import ConnectorFamily, MultiConnectorMetrics, MultiConnectorStats
+from tests.engines.connectors.fakes import series
+
+FAMILIES = (
+    ConnectorFamily("count", "counter", labels=("kind",)),
+    ConnectorFamily("failed", "counter", listed=True),
+    ConnectorFamily("last", "gauge"),
+    ConnectorFamily("top", "gauge", merge="max"),
+    ConnectorFamily("seen", "histogram", buckets=(1, 10)),
+    ConnectorFamily("filled", "histogram", buckets=(1, 10), merge="bucketed"),
+)
+
+# Not so large that a sum of them is infinite.
+floats = st.floats(-1e300, 1e300) | st.sampled_from([math.nan, math.inf, -math.inf])
+numbers = st.none() | st.booleans() | st.integers() | floats | st.just(10**400)
+leaves = numbers | st.text(max_size=3) | st.binary(max_size=3)
+keys = (
+    st.sampled_from(["a", "[", '["a"]', "[[[", ""]) | st.tuples(st.text(max_size=1)) | st.integers()
+)
+values = st.recursive(
+    leaves | st.lists(numbers, max_size=4),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=3),
+    max_leaves=6,
+)
+payloads = st.dictionaries(
+    st.sampled_from([*(family.name for family in FAMILIES), "data", "types", "who"]), values
+)
+sent = st.dictionaries(
+    st.sampled_from(["X", "Y", "NixlConnector", "MultiConnector", "data"]),
+    values | payloads | st.fixed_dictionaries({"data": payloads}),
+)
+
+
+@given(first=sent, second=sent)
+def test_nothing_is_raised_for_what_was_sent(first: Any, second: Any) -> None:
+    """Neither when it is read, nor when it is merged, sent on, described, or shown."""
+    registry = CollectorRegistry()
+    metrics = MultiConnectorMetrics.of({"X": FAMILIES}, registry, engines=(0,))
+    merged = MultiConnectorStats(first, {"X": FAMILIES})
+    merged.aggregate(MultiConnectorStats(second, {"X": FAMILIES})).aggregate(second)
+    merged.reduce()
+    for data in (first, merged, merged.to_dict()):
+        metrics.observe(data)
+    for name, value in series(registry).items():
+        if not name.startswith(("last", "top")):
+            assert math.isfinite(value), name
+    merged.reset()
+    assert merged.is_empty()

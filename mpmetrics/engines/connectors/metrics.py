@@ -7,7 +7,6 @@ cannot be shown: they are counted, by connector and reason, and the first is log
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mpmetrics.engines.connectors.errors import ConnectorStatsError
@@ -16,13 +15,13 @@ from mpmetrics.engines.connectors.feeds import FEEDS
 from mpmetrics.engines.connectors.identities import ByIdentity, identities, identity
 from mpmetrics.engines.connectors.multistats import COMPOSITE, MultiConnectorStats
 from mpmetrics.engines.connectors.registrations import registered
-from mpmetrics.engines.connectors.stats import ConnectorStats
+from mpmetrics.engines.connectors.stats import ConnectorStats, data_of
 from mpmetrics.engines.connectors.unions import declarations
 from mpmetrics.engines.connectors.values import cells, is_blank, payload
 from mpmetrics.engines.observing import ERRORS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from mpmetrics.engines.connectors.families import ConnectorFamily
     from mpmetrics.engines.connectors.values import Cell, Labels
@@ -101,14 +100,12 @@ class ConnectorMetrics:
     def observe(self, data: Any, engine_idx: int | str = 0) -> None:  # noqa: ANN401 - see below
         """Show *data* of one interval of an engine: statistics, or what they were sent as.
 
-        Never raises for what it does not know: `refused` tells what was left out, and why.
+        Never raises: `refused` tells what was left out, and why.
         """
-        if data is None:
-            return
         try:
             stats = self._read(data)
-        except ConnectorStatsError as error:
-            self._refusals.count("", NO_NUMBER, error)
+        except Exception as error:  # noqa: BLE001 - somebody else's statistics may raise anything
+            self._refusals.count("", _reason(error), error)
             return
         for key, value in stats.data.items():
             if is_blank(value):
@@ -125,7 +122,7 @@ class ConnectorMetrics:
         return self._refusals.counts()
 
     def _read(self, data: Any) -> ConnectorStats:  # noqa: ANN401 - it is to be seen what it is
-        """Return statistics as they merge by the families here. Raises `ConnectorStatsError`."""
+        """Return statistics as they merge by the families here; of None, empty ones."""
         stats = ConnectorStats(families=self._families).aggregate(data)
         for key, count in stats.refused.items():
             for _ in range(count):
@@ -218,13 +215,11 @@ class MultiConnectorMetrics:
         Each connector gets its own, flat. Never raises: connectors that nobody knows, and what is
         wrong with the others, are counted.
         """
-        sent = data.to_dict() if isinstance(data, MultiConnectorStats) else data
-        if not isinstance(sent, Mapping):
-            if sent is not None:
-                self._refusals.count("", NO_NUMBER)
-            return
-        for name, value in payload(sent).items():
-            self._observe(str(name), value, engine_idx)
+        try:
+            for name, value in _by_connector(data):
+                self._observe(name, value, engine_idx)
+        except Exception as error:  # noqa: BLE001 - somebody else's statistics may raise anything
+            self._refusals.count("", _reason(error), error)
 
     @property
     def refused(self) -> dict[tuple[str, str], int]:
@@ -247,6 +242,27 @@ class MultiConnectorMetrics:
         if exporter is None:
             return
         try:
-            exporter.observe(payload(value) if isinstance(value, Mapping) else value, engine_idx)
+            exporter.observe(_flat(value), engine_idx)
         except Exception as error:  # noqa: BLE001 - somebody else's exporter may raise anything
             self._refusals.count(name, RAISED, error)
+
+
+def _by_connector(data: Any) -> list[tuple[str, Any]]:  # noqa: ANN401 - it is to be seen what it is
+    """Return the statistics of several connectors one by one. Raises `ConnectorStatsError`."""
+    if data is None:
+        return []
+    sent = data.data if isinstance(data, MultiConnectorStats) else payload(data_of(data))
+    return [(str(name), value) for name, value in sent.items()]
+
+
+def _flat(value: Any) -> Any:  # noqa: ANN401 - it is to be seen what it is
+    """Return the numbers of one connector as they are sent; what has none, as it is."""
+    try:
+        return payload(data_of(value))
+    except ConnectorStatsError:
+        return value
+
+
+def _reason(error: Exception) -> str:
+    """Return why there are no statistics."""
+    return NO_NUMBER if isinstance(error, ConnectorStatsError) else RAISED

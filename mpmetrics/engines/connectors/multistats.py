@@ -170,10 +170,17 @@ class MultiConnectorStats:
         if not isinstance(value, Mapping):
             self._take(name, value, is_own=is_own)
         elif name == COMPOSITE and not is_known:
-            self.aggregate(self._built(value))
+            self._unpack(name, value)
         else:
             self.unknown.update([] if is_known else [name])
             self._add(name, ConnectorStats(value, self._declared.get(name) or ()), is_own=True)
+
+    def _unpack(self, name: str, data: Mapping[str, Any]) -> None:
+        """Add what a composite has sent, unless there are too many within each other."""
+        try:
+            self.aggregate(self._built(data))
+        except RecursionError:
+            self.refused[name] += 1
 
     def _take(self, name: str, stats: object, *, is_own: bool) -> None:
         """Add an object, if it is one of statistics."""

@@ -57,3 +57,15 @@ def test_nothing_is_raised_for_what_was_sent(first: Any, second: Any) -> None:
             assert math.isfinite(value), name
     merged.reset()
     assert merged.is_empty()
+
+
+def test_composites_without_end() -> None:
+    """They are refused, wherever they are read."""
+    nested: dict[str, Any] = {"X": {"last": 1}}
+    for _ in range(5000):
+        nested = {"MultiConnector": nested}
+    stats = MultiConnectorStats(nested)
+    assert (len(stats), sum(stats.refused.values())) == (0, 1)
+    metrics = MultiConnectorMetrics({})
+    metrics.observe(nested)
+    assert sum(metrics.refused.values()) == 1

@@ -305,6 +305,28 @@ def test_data_that_are_none(data: Any, refused: dict[tuple[str, str], int]) -> N
     assert metrics.refused == refused
 
 
+class Broken(ForeignStats):
+    """Statistics that cannot be read."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Fail."""
+        raise RuntimeError
+
+
+def test_statistics_that_cannot_be_read(registry: CollectorRegistry) -> None:
+    """They cost themselves only."""
+    exporter = Exporter()
+    several = MultiConnectorMetrics({"A": exporter, "B": exporter, "C": exporter})
+    given = {"A": Broken(), "B": stats(jobs=1), "C": ForeignStats(jobs=[2])}
+    for data in (MultiConnectorStats.build(given), given, Broken()):
+        several.observe(data)
+    assert exporter.observed == [({"jobs": 1}, 0), ({"jobs": [2]}, 0)] * 2
+    assert several.refused == {("A", "raised"): 2, ("", "raised"): 1}
+    one = ConnectorMetrics([JOBS], registry)
+    one.observe(Broken())
+    assert one.refused == {("", "raised"): 1}
+
+
 def test_a_composite_within() -> None:
     """What it has sent is of its connectors."""
     exporter = Exporter()

@@ -300,3 +300,14 @@ CONNECTOR_FAMILIES: Final[Mapping[str, Families]] = {
 
 ALIASES: Final[Mapping[str, str]] = {"NixlConnector": "NixlPullConnector"}
 """Other names of those classes."""
+
+
+def shortened(families: Families) -> Families | str:
+    """Return *families* as they are sent between processes: those that are known by name."""
+    known = (name for name, known in CONNECTOR_FAMILIES.items() if known == families)
+    return next(known, families)
+
+
+def spelled_out(sent: Families | str) -> Families:
+    """Return the families that were sent."""
+    return CONNECTOR_FAMILIES[sent] if isinstance(sent, str) else sent

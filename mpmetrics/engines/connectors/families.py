@@ -99,6 +99,8 @@ class ConnectorFamily:
     def with_keys_of(self, other: ConnectorFamily) -> ConnectorFamily:
         """Return the family as it is fed by the numbers of both declarations of it."""
         keys = tuple(dict.fromkeys((*self.keys, *other.keys)))
+        if (keys, self.listed) == (self.keys, self.listed or other.listed):
+            return self
         return replace(self, keys=keys, listed=self.listed or other.listed)
 
     def _faults(self, merges: tuple[str, ...]) -> list[tuple[bool, str]]:

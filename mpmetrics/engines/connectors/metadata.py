@@ -26,7 +26,7 @@ class MultiConnectorWorkerMetadata:
     metadata: tuple[Any, ...]
 
     def aggregate(self, other: object) -> MultiConnectorWorkerMetadata:
-        """Return these metadata and those of an*other* worker, one by one; neither changes.
+        """Return these metadata and *other* ones, put together by each connector's `aggregate`.
 
         Raises `ConnectorMetadataError` if those are not of as many connectors.
         """

@@ -6,7 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from mpmetrics.engines.connectors.declarations import CONNECTOR_FAMILIES
+from mpmetrics.engines.connectors.declarations import (
+    CONNECTOR_FAMILIES,
+    shortened,
+    spelled_out,
+)
 from mpmetrics.engines.connectors.errors import ConnectorStatsError
 from mpmetrics.engines.connectors.identities import ByIdentity, identities, identity
 from mpmetrics.engines.connectors.stats import ConnectorStats, copy_of, data_of
@@ -17,7 +21,7 @@ from mpmetrics.engines.observing import ERRORS
 if TYPE_CHECKING:
     from mpmetrics.engines.connectors.families import ConnectorFamily
 
-    Families = Iterable[ConnectorFamily]
+    Families = tuple[ConnectorFamily, ...]
 
 COMPOSITE: Final = "MultiConnector"
 """The identity of a composite, the statistics of which are those of its connectors."""
@@ -37,15 +41,15 @@ class MultiConnectorStats:
     def __init__(
         self,
         data: Mapping[str, Any] | None = None,
-        families: Mapping[str, Families | None] | None = None,
+        families: Mapping[str, Iterable[ConnectorFamily] | None] | None = None,
     ) -> None:
         """Begin with *data*, flat or under "data", in which objects and numbers may be mixed."""
         self.data: ByIdentity[Any] = ByIdentity()
         self.unknown: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self._declared: dict[str, Families | None] = {
-            **CONNECTOR_FAMILIES,
-            **{identity(name): each for name, each in (families or {}).items()},
+            identity(name): None if each is None else tuple(each)
+            for name, each in (families or {}).items()
         }
         self._own: set[str] = set()
         for name, value in payload(data or {}).items():
@@ -55,7 +59,7 @@ class MultiConnectorStats:
     def build(
         cls,
         data: Mapping[str, Any] | None = None,
-        families: Mapping[str, Families | None] | None = None,
+        families: Mapping[str, Iterable[ConnectorFamily] | None] | None = None,
     ) -> MultiConnectorStats:
         """Return statistics that were sent: *data* as they are in `to_dict`."""
         return cls(data, families)
@@ -65,7 +69,7 @@ class MultiConnectorStats:
         cls,
         connectors: Iterable[Any],
         names: Iterable[str] | None = None,
-        families: Mapping[str, Families | None] | None = None,
+        families: Mapping[str, Iterable[ConnectorFamily] | None] | None = None,
     ) -> MultiConnectorStats | None:
         """Return what the *connectors* have now, in order; None if none of them has anything.
 
@@ -135,6 +139,17 @@ class MultiConnectorStats:
         """Tell that there are statistics, if of no connector: None is for when there are none."""
         return True
 
+    def __getstate__(self) -> tuple[Any, ...]:
+        """Return what is sent to another process, with every step of an engine."""
+        declared = {name: each and shortened(each) for name, each in self._declared.items()}
+        return self.data, self.unknown, self.refused, declared
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        """Be what was sent; nobody else has it."""
+        self.data, self.unknown, self.refused, declared = state
+        self._declared = {name: each and spelled_out(each) for name, each in declared.items()}
+        self._own = set(self.data)
+
     def __repr__(self) -> str:
         """Return what is in it."""
         return f"{type(self).__name__}({dict(self.data)!r})"
@@ -164,8 +179,9 @@ class MultiConnectorStats:
     ) -> None:
         """Add what one connector has sent; objects stay what they are."""
         name = identity(name)
-        is_known = name in self._declared
-        if value is None or (is_known and self._declared[name] is None):
+        is_known = name in self._declared or name in CONNECTOR_FAMILIES
+        families = self._families_of(name)
+        if value is None or families is None:
             return
         if not isinstance(value, Mapping):
             self._take(name, value, is_own=is_own)
@@ -173,7 +189,11 @@ class MultiConnectorStats:
             self._unpack(name, value)
         else:
             self.unknown.update([] if is_known else [name])
-            self._add(name, ConnectorStats(value, self._declared.get(name) or ()), is_own=True)
+            self._add(name, ConnectorStats(value, families), is_own=True)
+
+    def _families_of(self, name: str) -> Families | None:
+        """Return what a connector declares, None if its statistics do not matter."""
+        return self._declared.get(name, CONNECTOR_FAMILIES.get(name, ()))
 
     def _unpack(self, name: str, data: Mapping[str, Any]) -> None:
         """Add what a composite has sent, unless there are too many within each other."""
@@ -202,7 +222,7 @@ class MultiConnectorStats:
         mine = self._owned(name)
         if not isinstance(mine, ConnectorStats) and type(mine) is not type(stats):
             # Two classes of statistics under one name: what they share is the numbers.
-            mine = ConnectorStats(data_of(mine), self._declared.get(name) or ())
+            mine = ConnectorStats(data_of(mine), self._families_of(name) or ())
         self.data[name] = mine.aggregate(stats)
 
     def _owned(self, name: str) -> Any:  # noqa: ANN401 - whoever's statistics they are

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from mpmetrics.engines.connectors.declarations import shortened, spelled_out
 from mpmetrics.engines.connectors.errors import ConnectorStatsError
 from mpmetrics.engines.connectors.families import UNDECLARED, merges_of, together
 from mpmetrics.engines.connectors.summaries import summarised
@@ -94,6 +95,16 @@ class ConnectorStats:
         What is made of it has the same data again.
         """
         return {key: written(value) for key, value in self.data.items()}
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        """Return what is sent to another process, with every step of an engine."""
+        return self.data, self.refused, shortened(self.families)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        """Be what was sent."""
+        self.data, self.refused, families = state
+        self.families = spelled_out(families)
+        self._merges = merges_of(self.families)
 
     def __repr__(self) -> str:
         """Return what is in it."""

@@ -72,6 +72,23 @@ def test_what_is_sent_comes_back() -> None:
     assert built.to_dict() != object()
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])  # noqa: S301
+def test_declarations_go_with_statistics_to_another_process(copied: Any) -> None:
+    """Those that are known by name, which is short: it is done with every step of an engine."""
+    families = {"X": (ConnectorFamily("last", "gauge"),), "Y": None}
+    mine = MultiConnectorStats({"X": {"last": 1}, "NixlConnector": nixl(1)}, families)
+    sent = copied(mine)
+    sent.aggregate({"X": {"last": 3}, "Y": {"count": 1}, "NixlConnector": nixl(2)})
+    assert sent.to_dict() == {
+        "X": {"last": 3},
+        "NixlConnector": mine["NixlConnector"].aggregate(nixl(2)).data,
+    }
+    assert sent["NixlConnector"].families == CONNECTOR_FAMILIES["NixlPullConnector"]
+    sent.reset()
+    assert mine["X"].data == {"last": 1}
+    assert len(pickle.dumps(MultiConnectorStats({"OffloadingConnector": {"a": 1}}))) < 1000
+
+
 def test_both_forms_on_the_wire() -> None:
     """Flat, and with "data" around the numbers of each connector, or around all, or both."""
     flat = {"NixlConnector": nixl(1.5), "X": {"count": 1}}

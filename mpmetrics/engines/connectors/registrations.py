@@ -1,7 +1,9 @@
 """Families of connectors in registries of prometheus_client: each is made once for a registry.
 
 What is there is asked of the registry itself, since engines take metrics out of it again. It does
-not say so in public, nor does a metric say what it is.
+not say so in public, nor does a metric say what it is. Where values are written to files, those of
+all registries of a process are the same files: a metric is made once for all of them then, as two
+of one name would overwrite each other's values.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ class Shape(NamedTuple):
 
 
 _owners: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+_written: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
 
 
@@ -77,7 +80,7 @@ def registered(
                 new.setdefault(shape.name, (owner, family, shape))
             else:
                 metrics[shape.name] = there
-        metrics.update(_all_made(new, given))
+        _join(metrics, new, given)
         return {one.name: metrics[_name(one)] for each in families.values() for one in each}
 
 
@@ -91,34 +94,59 @@ def _claim(
 
     Raises `ConnectorConflictError` if one of them belongs to another metric.
     """
-    known = getattr(registry, "_names_to_collectors", {})
     for end in _CLAIMED[shape.type]:
         name = shape.name + end
-        metric = known.get(name)
+        metric = _there(name, registry)
         if metric is not None:
             first, there = _owner(metric), _shape_of(metric)
         else:
             first, there = claims.setdefault(name, (owner, shape))
         if there != shape:
             raise ConnectorConflictError(name, (first, owner), str(there), str(shape))
-    return known.get(shape.name)
+    return _there(shape.name, registry)
 
 
-def _all_made(
+def _there(name: str, registry: Any) -> Any:  # noqa: ANN401 - registries are duck-typed
+    """Return the metric that has a *name*, None if there is none."""
+    return _names(registry).get(name, _written.get(name))
+
+
+def _names(registry: Any) -> Mapping[str, Any]:  # noqa: ANN401 - registries are duck-typed
+    """Return the metrics in a *registry* by their names, of which each may have several."""
+    found: Mapping[str, Any] = getattr(registry, "_names_to_collectors", {})
+    return found
+
+
+def _join(
+    metrics: dict[str, Any],
     new: Mapping[str, tuple[str, ConnectorFamily, Shape]],
     registry: Any,  # noqa: ANN401 - registries are duck-typed
-) -> dict[str, Any]:
-    """Make all that is *new*, or nothing."""
-    made: dict[str, Any] = {}
+) -> None:
+    """Have all *metrics* in the *registry*, and those that are *new* among them; or nothing."""
+    joined = []
     try:
+        for name, metric in metrics.items():
+            if name not in _names(registry):
+                registry.register(metric)
+                joined.append(metric)
         for name, (owner, family, shape) in new.items():
-            made[name] = _make(family, shape, registry)
-            _owners[made[name]] = owner
+            metrics[name] = _make(family, shape, registry)
+            joined.append(metrics[name])
+            _owners[metrics[name]] = owner
     except BaseException:
-        for metric in made.values():
+        for metric in joined:
             registry.unregister(metric)
         raise
-    return made
+    if _writes():
+        for name, (*_, shape) in new.items():
+            _written.update((name + end, metrics[name]) for end in _CLAIMED[shape.type])
+
+
+def _writes() -> bool:
+    """Tell whether prometheus_client writes the values of this process to files."""
+    from prometheus_client import values  # noqa: PLC0415 - see the package of the engines
+
+    return bool(getattr(values.ValueClass, "_multiprocess", False))
 
 
 def _make(family: ConnectorFamily, shape: Shape, registry: Any) -> Any:  # noqa: ANN401 - one of three classes

@@ -275,6 +275,13 @@ def test_each_connector_gets_its_own_numbers() -> None:
     assert not metrics.refused
 
 
+def test_what_is_no_statistics_is_the_exporters_to_judge() -> None:
+    """It gets it as it is."""
+    exporter = Exporter()
+    MultiConnectorMetrics({"A": exporter}).observe({"A": 7})
+    assert exporter.observed == [(7, 0)]
+
+
 @pytest.mark.parametrize("has_exporter", [True, False])
 def test_connectors_without_metrics_are_passed_over(has_exporter: bool) -> None:  # noqa: FBT001 - a case
     """The others get exactly their own."""

@@ -126,3 +126,31 @@ metrics.observe({{"Own": {{"filled": [1, 0, 0, 0.5]}}}})
     run_python(program, env=environment(tmp_path))
     found = page(tmp_path)
     assert found["filled_count{connector=Own,engine=0,model_name=m}"] == 1
+
+
+def test_two_registries_of_a_process_write_to_the_same_files(tmp_path: Path) -> None:
+    """They have one metric, so that neither overwrites what the other has counted."""
+    program = """
+import gc
+from prometheus_client import CollectorRegistry
+from mpmetrics.engines import ConnectorConflictError, ConnectorFamily, ConnectorMetrics
+jobs = ConnectorFamily("jobs", "counter")
+registries = [CollectorRegistry(), CollectorRegistry()]
+metrics = [ConnectorMetrics([jobs], each, owner="One") for each in registries]
+for number in (1, 2, 3):
+    for each in metrics:
+        each.observe({"jobs": number})
+print(*({family.name for family in each.collect()} for each in registries))
+last = CollectorRegistry()
+for family in (ConnectorFamily("jobs", "gauge"), ConnectorFamily("jobs_created", "gauge")):
+    try:
+        ConnectorMetrics([ConnectorFamily("more", "gauge"), family], last, owner="Two")
+    except ConnectorConflictError as error:
+        print(error.owners, len(list(last.collect())))
+del metrics, registries, each
+gc.collect()
+ConnectorMetrics([jobs], last).observe({"jobs": 1})
+"""
+    said = run_python(program, env=environment(tmp_path))
+    assert said.splitlines() == ["{'jobs'} {'jobs'}", *["('One', 'Two') 0"] * 2]
+    assert page(tmp_path) == {"jobs_total{engine=0,model_name=}": 13}

@@ -65,3 +65,17 @@ class EndpointBoundError(MpmetricsError, RuntimeError):
     def __str__(self) -> str:
         """Return one line for a person."""
         return f"{self.endpoint!r} cannot be bound: {self.there!r} is"
+
+
+class EventEndpointError(MpmetricsError, ValueError):
+    """An *endpoint* that no events can come from or go to, and *why*."""
+
+    def __init__(self, endpoint: str, why: str) -> None:
+        """Remember the *endpoint* as it was given, and *why* it is of no use."""
+        super().__init__(endpoint, why)
+        self.endpoint = endpoint
+        self.why = why
+
+    def __str__(self) -> str:
+        """Return one line for a person."""
+        return f"endpoint {self.endpoint!r}: {self.why}"

@@ -1,0 +1,1 @@
+"""The KV events of engines: received without loss, counted once, and passed on."""

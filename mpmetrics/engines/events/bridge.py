@@ -1,0 +1,101 @@
+"""From the publishers of an engine to sinks, in threads of its own or beside an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from mpmetrics.engines.events.batching import Batcher
+from mpmetrics.engines.events.figures import EventCollector
+from mpmetrics.engines.events.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from mpmetrics.engines.events.model import Event
+    from mpmetrics.engines.events.sinks import Sink
+    from mpmetrics.engines.events.source import Source
+
+_log = logging.getLogger("mpmetrics")
+
+
+class EventBridge(AbstractContextManager["EventBridge"]):
+    """Reads the events of a *source* and gives them to *sinks*, and its `metrics` to whoever asks.
+
+    With *delay*, in seconds, events that belong together are joined, and kept so long at the most.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        sinks: Sequence[Sink] = (),
+        *,
+        delay: float | None = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """Take what is to be bridged; nothing happens before `start`."""
+        self._source = source
+        self._sinks = list(sinks)
+        batcher = None if not delay else Batcher(delay)
+        self._pipeline = Pipeline(self._emit, wall=wall, batcher=batcher)
+        self.metrics = EventCollector(self._pipeline, self._sinks)
+        self._thread = threading.Thread(target=self._run, name="mpmetrics-events", daemon=True)
+
+    def start(self) -> Self:
+        """Begin."""
+        for sink in self._sinks:
+            sink.start()
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """End: what has been read is given away, within seconds, or is dropped and counted."""
+        self._source.stop()
+        if self._thread.ident is not None:
+            self._thread.join()
+        else:
+            self._source.close()
+        for sink in self._sinks:
+            sink.stop()
+
+    async def run(self) -> None:
+        """Bridge until this is cancelled; the event loop is not held up."""
+        self.start()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await asyncio.get_running_loop().run_in_executor(None, self.stop)
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End."""
+        self.stop()
+
+    def _run(self) -> None:
+        """Read until it is over."""
+        try:
+            self._source.run(self._pipeline)
+            self._pipeline.flush()
+        except Exception:  # noqa: BLE001 - nobody else would ever know
+            _log.exception("no more events are read")
+        finally:
+            self._source.close()
+
+    def _emit(self, events: Sequence[Event]) -> None:
+        for sink in self._sinks:
+            sink.put(events)

@@ -1,0 +1,70 @@
+"""A queue with an end: when it is full the oldest goes, so that nobody who puts ever waits."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mpmetrics.engines.events.model import Event
+
+
+class Taken(NamedTuple):
+    """Events in their order, and how many have been dropped before them, by rank."""
+
+    events: Sequence[Event]
+    dropped: Mapping[int, int]
+
+
+class Buffer:
+    """Keeps *capacity* events for one who takes them."""
+
+    def __init__(self, capacity: int) -> None:
+        """Begin empty."""
+        self._events: deque[Event] = deque()
+        self._capacity = capacity
+        self._changed = threading.Condition(threading.Lock())
+        self._gone: Counter[int] = Counter()
+        self._closed = False
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        """Return how many events wait."""
+        return len(self._events)
+
+    def put(self, events: Sequence[Event]) -> None:
+        """Add *events*, and drop the oldest if there are too many. Once closed it drops all."""
+        with self._changed:
+            self._events.extend(events)
+            self._drop(len(self._events) - (0 if self._closed else self._capacity))
+            self._changed.notify()
+
+    def take(self, most: int) -> Taken | None:
+        """Return the oldest events, *most* of them at the most; wait while there are none.
+
+        None once it is closed and empty.
+        """
+        with self._changed:
+            while not self._events and not self._closed:
+                self._changed.wait()
+            if not self._events:
+                return None
+            gone, self._gone = self._gone, Counter()
+            pop = self._events.popleft
+            return Taken([pop() for _ in range(min(most, len(self._events)))], gone)
+
+    def close(self, *, drop: bool = False) -> None:
+        """Have `take` return None when nothing is left; *drop* what waits."""
+        with self._changed:
+            self._closed = True
+            if drop:
+                self._drop(len(self._events))
+            self._changed.notify_all()
+
+    def _drop(self, count: int) -> None:
+        for _ in range(count):
+            self._gone[self._events.popleft().rank] += 1
+            self.dropped += 1

@@ -1,0 +1,163 @@
+"""The metrics of a bridge: they are read from what its parts have counted, at every scrape."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+from mpmetrics.engines.catalogue import Family
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from mpmetrics.engines.events.pipeline import Pipeline
+    from mpmetrics.engines.events.sinks import Sink
+
+    Values = Mapping[tuple[str, ...], float]
+
+_PREFIX: Final = "mpmetrics_kv"
+_PLACE: Final = ("medium", "dp_rank")
+
+# By the names by which the parts count.
+_FAMILIES: Final[Mapping[str, Family]] = {
+    key: Family(f"{_PREFIX}_{name}", kind, labels, meaning)
+    for key, name, kind, labels, meaning in (
+        (
+            "events",
+            "events",
+            "counter",
+            ("stage", "event_type"),
+            "Events of engines: received, and accepted",
+        ),
+        (
+            "filtered",
+            "filtered_events",
+            "counter",
+            ("event_type", "reason"),
+            "Events left out because they are of no use to anybody, by why",
+        ),
+        (
+            "issues",
+            "conversion_issues",
+            "counter",
+            ("event_type", "reason"),
+            "Events left out because they could not be converted, by why",
+        ),
+        ("batches", "batches", "counter", ("dp_rank",), "Messages of engines that were read"),
+        (
+            "problems",
+            "malformed_messages",
+            "counter",
+            ("reason",),
+            "Messages left out because nobody could read them",
+        ),
+        (
+            "gaps",
+            "gaps",
+            "counter",
+            ("dp_rank", "kind"),
+            "How often the numbers of messages had a gap, began late, or began anew",
+        ),
+        (
+            "lost",
+            "lost_messages",
+            "counter",
+            ("dp_rank",),
+            "Messages that were missing, and that no replay has brought",
+        ),
+        (
+            "replays",
+            "replays",
+            "counter",
+            ("dp_rank", "outcome"),
+            "Replays of missing messages, by how they ended",
+        ),
+        ("stored", "blocks_stored", "counter", _PLACE, "Blocks stored"),
+        ("removed", "blocks_removed", "counter", _PLACE, "Blocks of which no copy is left"),
+        (
+            "held",
+            "removals_held",
+            "counter",
+            _PLACE,
+            "Removals of blocks not passed on, since another copy is left",
+        ),
+        (
+            "hits",
+            "hit_tokens",
+            "counter",
+            ("dp_rank",),
+            "Tokens of prefixes that another prompt has found stored; a lower bound",
+        ),
+        ("sent", "sent_events", "counter", ("sink",), "Events that a sink has taken"),
+        (
+            "failures",
+            "sink_failures",
+            "counter",
+            ("sink", "reason"),
+            "What went wrong with a sink, by what",
+        ),
+        (
+            "rejected",
+            "rejected_events",
+            "counter",
+            ("sink", "reason"),
+            "Events that a sink will never take, by why",
+        ),
+        (
+            "dropped",
+            "dropped_events",
+            "counter",
+            ("sink",),
+            "Events that were lost because too many waited for a sink",
+        ),
+        ("resident", "blocks_resident", "gauge", _PLACE, "Blocks that are stored now"),
+        ("lag", "lag_seconds", "gauge", ("dp_rank",), "Age of the last message when it was read"),
+        ("queue", "queued_events", "gauge", ("sink",), "Events that wait for a sink"),
+    )
+}
+
+EVENT_FAMILIES: Final[Sequence[Family]] = tuple(_FAMILIES.values())
+"""What a bridge emits."""
+
+
+class EventCollector:
+    """A collector for a registry, and a source for a `Page`: the metrics of one bridge."""
+
+    def __init__(self, pipeline: Pipeline, sinks: Sequence[Sink]) -> None:
+        """Read what *pipeline* and *sinks* count."""
+        self._pipeline = pipeline
+        self._sinks = sinks
+
+    def describe(self) -> Iterable[Any]:
+        """Return nothing: registries need not know names in advance."""
+        return []
+
+    def collect(self) -> Iterator[Any]:
+        """Yield each metric that has a value."""
+        from prometheus_client.metrics_core import (  # noqa: PLC0415 - see the package
+            CounterMetricFamily,
+            GaugeMetricFamily,
+        )
+
+        values = self._values()
+        for key, family in _FAMILIES.items():
+            make = CounterMetricFamily if family.type == "counter" else GaugeMetricFamily
+            made = make(family.name, family.help, labels=family.labels)
+            for labels, value in sorted(values.get(key, {}).items()):
+                made.add_metric(labels, value)
+            yield made
+
+    def _values(self) -> Mapping[str, Values]:
+        """Return the value for the labels of each metric, by its key."""
+        counted: Counter[tuple[str, ...]] = Counter()
+        for tally in (self._pipeline.tally, *(sink.tally for sink in self._sinks)):
+            counted.update(tally.copy())
+        values: dict[str, dict[tuple[str, ...], float]] = {}
+        for (key, *labels), value in counted.items():
+            values.setdefault(key, {})[tuple(labels)] = value
+        sizes = self._pipeline.references.sizes()
+        values["resident"] = {(medium, str(rank)): size for rank, medium, size in sizes}
+        values["lag"] = {(str(rank),): lag for rank, lag in self._pipeline.lags.copy().items()}
+        values["queue"] = {(sink.name,): len(sink.buffer) for sink in self._sinks}
+        values["dropped"] = {(sink.name,): sink.buffer.dropped for sink in self._sinks}
+        return values

@@ -1,0 +1,103 @@
+"""Where events go: each place has a buffer and a thread of its own, and can hold up nobody."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from mpmetrics.engines.events.buffer import Buffer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mpmetrics.engines.events.buffer import Taken
+    from mpmetrics.engines.events.model import Event
+    from mpmetrics.engines.events.pipeline import Tally
+
+CAPACITY: Final = 100_000
+"""Events that wait for a sink at the most."""
+
+GRACE: Final = 2.0
+"""Seconds that a sink has at the end for what waits."""
+
+_AT_ONCE: Final = 1024
+
+_log = logging.getLogger("mpmetrics")
+
+
+class Sink:
+    """What all sinks have: a *name*, which is the value of a label, and a buffer."""
+
+    def __init__(self, name: str, capacity: int = CAPACITY) -> None:
+        """Keep *capacity* events at the most while they cannot be given away."""
+        self.name = name
+        self.buffer = Buffer(capacity)
+        self.tally: Tally = Counter()
+        self._warned: set[str] = set()
+        self._thread = threading.Thread(target=self._run, name=f"mpmetrics-{name}", daemon=True)
+
+    def put(self, events: Sequence[Event]) -> None:
+        """Take *events*; this never waits."""
+        self.buffer.put(events)
+
+    def start(self) -> None:
+        """Begin to give events away."""
+        self._thread.start()
+
+    def stop(self, grace: float = GRACE) -> None:
+        """Give away what waits, within *grace* seconds; the rest is dropped, and counted."""
+        self.buffer.close()
+        if self._thread.ident is not None:
+            self._thread.join(grace)
+        self.buffer.close(drop=True)
+        self._give_up()
+        if self._thread.ident is not None:
+            self._thread.join(grace)
+
+    def _run(self) -> None:
+        """Give away what comes, until there is no more."""
+        while (taken := self.buffer.take(_AT_ONCE)) is not None:
+            self._give(taken)
+
+    def _give(self, taken: Taken) -> None:
+        """Give away some events."""
+        raise NotImplementedError
+
+    def _give_up(self) -> None:
+        """Wait no longer for whoever does not take anything."""
+
+    def _warn(self, reason: str, error: BaseException) -> None:
+        """Log a failure, if it is the first for this *reason*; count it in any case."""
+        self.tally["failures", self.name, reason] += 1
+        if reason not in self._warned:
+            self._warned.add(reason)
+            _log.warning("events to %s: %s: %s", self.name, type(error).__name__, error)
+
+
+class CallbackSink(Sink):
+    """Calls a function with each event, in a thread of its own. What it raises is counted."""
+
+    def __init__(
+        self,
+        callback: Callable[[Event], object],
+        *,
+        name: str = "callback",
+        capacity: int = CAPACITY,
+    ) -> None:
+        """Call *callback*."""
+        super().__init__(name, capacity)
+        self._callback = callback
+
+    def _give(self, taken: Taken) -> None:
+        callback = self._callback
+        sent = 0
+        for event in taken.events:
+            try:
+                callback(event)
+            except Exception as error:  # noqa: BLE001 - a callback may raise anything
+                self._warn("raised", error)
+            else:
+                sent += 1
+        self.tally["sent", self.name] += sent

@@ -1,0 +1,259 @@
+"""Subscribing to the publishers of an engine, by ZeroMQ, and asking them for what is missing."""
+
+from __future__ import annotations
+
+import socket
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from mpmetrics.engines.errors import EventEndpointError
+from mpmetrics.engines.events.sequence import (
+    RESTARTED,
+    Ask,
+    Deliver,
+    Ended,
+    Lost,
+    Noticed,
+    Stream,
+)
+from mpmetrics.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from mpmetrics.engines.events.endpoints import Publisher
+    from mpmetrics.engines.events.pipeline import Pipeline
+    from mpmetrics.engines.events.sequence import Action
+
+PATIENCE: Final = 5.0
+"""Seconds that a replay may take for its next message."""
+
+_AT_ONCE: Final = 256
+"""Messages of one publisher before others have their turn."""
+
+_NUMBER: Final = 8
+_END: Final = b"\xff" * _NUMBER
+_HIGH_WATER: Final = 100_000
+_LIVE_FRAMES: Final = 3
+_REPLY_FRAMES: Final = (3, 4)
+
+FRAMES: Final = "frames"
+"""Why a message is left out: it is not a topic, a number and a payload."""
+
+
+def zeromq() -> Any:  # noqa: ANN401 - a module
+    """Return the module of pyzmq. Raises `MissingExtraError`."""
+    try:
+        import zmq  # noqa: PLC0415 - only who has events needs it
+    except ImportError as error:
+        raise MissingExtraError(package="pyzmq", extra="zmq") from error
+    return zmq
+
+
+class Subscription:
+    """One publisher: its live messages, and the replay that is under way, if any."""
+
+    def __init__(self, context: Any, publisher: Publisher, topic: str, patience: float) -> None:  # noqa: ANN401 - pyzmq is optional
+        """Connect; ZeroMQ goes on trying until somebody is there. Raises `EventEndpointError`."""
+        zmq = zeromq()
+        self.publisher = publisher
+        self.stream = Stream(patience if publisher.replay else None)
+        self.ranks = {publisher.rank}
+        self.replay: Any = None
+        self._context = context
+        options = {
+            zmq.LINGER: 0,
+            zmq.RCVHWM: _HIGH_WATER,
+            zmq.RECONNECT_IVL: 100,
+            zmq.RECONNECT_IVL_MAX: 5000,
+            zmq.TCP_KEEPALIVE: 1,
+        }
+        self.live = _connected(context, zmq.SUB, publisher.endpoint, options)
+        self.live.setsockopt(zmq.SUBSCRIBE, topic.encode())
+
+    def ask(self, start: int) -> None:
+        """Ask for a replay. A socket of its own leaves nothing of it to the next one."""
+        zmq = zeromq()
+        options = {zmq.LINGER: 0, zmq.RCVHWM: 0}
+        self.replay = _connected(self._context, zmq.DEALER, self.publisher.replay, options)
+        self.replay.send_multipart([b"", start.to_bytes(_NUMBER, "big")])
+
+    def close_replay(self) -> None:
+        """Forget the replay."""
+        if self.replay is not None:
+            self.replay.close()
+            self.replay = None
+
+    def close(self) -> None:
+        """Disconnect."""
+        self.close_replay()
+        self.live.close()
+
+
+class Source:
+    """The *publishers* of an engine, as one.
+
+    Messages go to a pipeline in the order of their numbers, publisher by publisher. What is
+    missing is asked for, and waited for *patience* seconds at the most. Raises
+    `MissingExtraError` or `EventEndpointError`.
+    """
+
+    def __init__(
+        self,
+        publishers: Sequence[Publisher],
+        *,
+        topic: str = "",
+        patience: float = PATIENCE,
+        context: Any = None,  # noqa: ANN401 - pyzmq is optional
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Connect; nothing is read before `run`. Endpoints `inproc://` are those of *context*."""
+        self._zmq = zeromq()
+        self._clock = clock
+        self._given = context
+        self._context = context or self._zmq.Context()
+        self._waking, self._woken = socket.socketpair()
+        self._stopped = False
+        self._subscriptions: list[Subscription] = []
+        try:
+            for publisher in publishers:
+                subscription = Subscription(self._context, publisher, topic, patience)
+                self._subscriptions.append(subscription)
+                if publisher.replay:  # a mistake in it is to be known now
+                    subscription.ask(0)
+                    subscription.close_replay()
+        except EventEndpointError:
+            self.close()
+            raise
+
+    def stop(self) -> None:
+        """Have `run` return soon; any thread may call this, several times."""
+        self._stopped = True
+        with suppress(OSError):
+            self._waking.send(b"\0")
+
+    def close(self) -> None:
+        """Disconnect from all; call it where `run` has returned."""
+        for subscription in self._subscriptions:
+            subscription.close()
+        if self._given is None:
+            self._context.term()
+        self._waking.close()
+        self._woken.close()
+
+    def run(self, pipeline: Pipeline) -> None:
+        """Read until `stop` is called."""
+        while not self._stopped:
+            ready = self._poll(pipeline.deadline)
+            now = self._clock()
+            for subscription in self._subscriptions:
+                if subscription.live in ready:
+                    self._read_live(subscription, pipeline)
+                if subscription.replay in ready:
+                    self._read_replay(subscription, pipeline)
+                self._do(subscription.stream.tick(now), subscription, pipeline)
+            pipeline.tick(now)
+
+    def _poll(self, deadline: float | None) -> Mapping[Any, int]:
+        """Wait until something is to be read or done; return the sockets that can be read."""
+        poller = self._zmq.Poller()
+        poller.register(self._woken, self._zmq.POLLIN)
+        for each in self._subscriptions:
+            poller.register(each.replay if each.stream.waits else each.live, self._zmq.POLLIN)
+        deadlines = [each.stream.deadline for each in self._subscriptions]
+        times = [time for time in (deadline, *deadlines) if time is not None]
+        wait = None if not times else max(0.0, min(times) - self._clock()) * 1000 + 1
+        return dict(poller.poll(wait))
+
+    def _read_live(self, subscription: Subscription, pipeline: Pipeline) -> None:
+        """Take what has come, until something is missing."""
+        stream, receive = subscription.stream, subscription.live.recv_multipart
+        for _ in range(_AT_ONCE):
+            try:
+                frames = receive(self._zmq.NOBLOCK)
+            except self._zmq.Again:
+                return
+            if len(frames) != _LIVE_FRAMES or len(frames[1]) != _NUMBER:
+                pipeline.tally["problems", FRAMES] += 1
+                continue
+            number = int.from_bytes(frames[1], "big")
+            self._do(stream.live(number, frames[2], self._clock()), subscription, pipeline)
+            if stream.waits or self._stopped:
+                return
+
+    def _read_replay(self, subscription: Subscription, pipeline: Pipeline) -> None:
+        """Take what has come of the replay."""
+        for _ in range(_AT_ONCE):
+            if not subscription.stream.waits or self._stopped:
+                return
+            try:
+                frames = subscription.replay.recv_multipart(self._zmq.NOBLOCK)
+            except self._zmq.Again:
+                return
+            actions = understand(subscription.stream, frames, self._clock())
+            self._do(actions, subscription, pipeline)
+
+    def _do(
+        self, actions: Iterable[Action], subscription: Subscription, pipeline: Pipeline
+    ) -> None:
+        """Do what the numbers of messages ask for."""
+        for action in actions:
+            self._HANDLERS[type(action)](self, action, subscription, pipeline)
+
+    def _deliver(self, action: Deliver, subscription: Subscription, pipeline: Pipeline) -> None:
+        rank = pipeline.take(action.payload, subscription.publisher.rank, self._clock())
+        subscription.ranks.add(rank)
+
+    def _notice(self, action: Noticed, subscription: Subscription, pipeline: Pipeline) -> None:
+        pipeline.tally["gaps", str(subscription.publisher.rank), action.what] += 1
+        if action.what == RESTARTED:
+            for rank in sorted(subscription.ranks):
+                pipeline.clear(rank, self._clock())
+
+    def _ask(self, action: Ask, subscription: Subscription, _pipeline: Pipeline) -> None:
+        subscription.ask(action.start)
+
+    def _end(self, action: Ended, subscription: Subscription, pipeline: Pipeline) -> None:
+        subscription.close_replay()
+        pipeline.tally["replays", str(subscription.publisher.rank), action.outcome] += 1
+
+    def _lose(self, action: Lost, subscription: Subscription, pipeline: Pipeline) -> None:
+        pipeline.tally["lost", str(subscription.publisher.rank)] += action.messages
+        for rank in subscription.ranks:
+            pipeline.doubt(rank)
+
+    _HANDLERS: Final[Mapping[type, Callable[[Source, Any, Subscription, Pipeline], None]]] = {
+        Deliver: _deliver,
+        Noticed: _notice,
+        Ask: _ask,
+        Ended: _end,
+        Lost: _lose,
+    }
+
+
+def understand(stream: Stream, frames: Sequence[bytes], now: float) -> Sequence[Action]:
+    """Return what is to be done about one answer of a replay.
+
+    An empty frame, perhaps the topic, the number and the payload; the last one has no payload.
+    """
+    if len(frames) not in _REPLY_FRAMES or frames[0] or len(frames[-2]) != _NUMBER:
+        return stream.spoil()
+    number, payload = frames[-2:]
+    if number == _END or not payload:
+        return stream.end()
+    return stream.reply(int.from_bytes(number, "big"), payload, now)
+
+
+def _connected(context: Any, kind: int, endpoint: str, options: Mapping[int, int]) -> Any:  # noqa: ANN401 - pyzmq is optional
+    """Return a socket that is connected to *endpoint*. Raises `EventEndpointError`."""
+    zmq = zeromq()
+    made = context.socket(kind)
+    for option, value in options.items():
+        made.setsockopt(option, value)
+    try:
+        made.connect(endpoint)
+    except zmq.ZMQError as error:
+        made.close()
+        raise EventEndpointError(endpoint, str(error)) from error
+    return made

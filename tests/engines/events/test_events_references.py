@@ -1,0 +1,201 @@
+"""Holders of blocks, prefixes, and the joining of events."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpmetrics.engines.events.batching import Batcher
+from mpmetrics.engines.events.model import Cleared, Event, Removed, Stored
+from mpmetrics.engines.events.prefixes import Prefixes
+from mpmetrics.engines.events.references import References
+
+
+def test_a_removal_counts_when_the_last_holder_is_gone() -> None:
+    """Two have stored it."""
+    references = References()
+    assert references.stored(0, "device", [1, 2]) == 2
+    assert references.stored(0, "device", [2, 3]) == 1
+    assert references.removed(0, "device", [1, 2]) == ([1], 1)
+    assert references.removed(0, "device", [2, 3]) == ([2, 3], 2)
+
+
+def test_what_is_unknown_counts() -> None:
+    """It may have been stored before anybody listened."""
+    references = References()
+    assert references.removed(0, "device", [9]) == ([9], 0)
+    references.stored(0, "device", [1])
+    assert references.removed(0, "device", [9]) == ([9], 0)
+
+
+def test_ranks_and_mediums_have_their_own() -> None:
+    """The same hash in another place is another block."""
+    references = References()
+    references.stored(0, "device", [1])
+    references.stored(1, "device", [1])
+    references.stored(0, "host", [1])
+    assert references.removed(0, "device", [1]) == ([1], 1)
+    assert references.removed(1, "device", [1]) == ([1], 1)
+    assert references.has(0, "host", 1)
+    assert references.cleared(0) == {"device": 0, "host": 1}
+    assert not references.has(0, "host", 1)
+    assert list(references.sizes()) == [(0, "device", 0), (1, "device", 0), (0, "host", 0)]
+
+
+def test_after_a_loss_the_next_removal_counts() -> None:
+    """Nobody knows whether the ones before it were among what is lost. Blocks stay."""
+    references = References()
+    references.stored(0, "device", [1, 1, 2])
+    references.stored(1, "device", [1, 1])
+    references.doubt(0)
+    assert list(references.sizes()) == [(0, "device", 2), (1, "device", 1)]
+    references.stored(0, "device", [2])
+    assert references.removed(0, "device", [1, 2]) == ([1, 2], 2)
+    assert references.removed(1, "device", [1]) == ([], 0)
+
+
+places = st.tuples(st.integers(0, 1), st.sampled_from(["device", "host"]))
+hashes = st.lists(st.integers(0, 3), max_size=4)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["store", "remove", "clear"]), places, hashes)))
+def test_the_counts_are_those_of_a_multiset(
+    history: list[tuple[str, tuple[int, str], list[int]]],
+) -> None:
+    """Whatever happens, in whatever order."""
+    references = References()
+    model: Counter[tuple[int, str, int]] = Counter()
+    for what, (rank, medium), blocks in history:
+        if what == "store":
+            references.stored(rank, medium, blocks)
+            model.update((rank, medium, block) for block in blocks)
+        elif what == "clear":
+            references.cleared(rank)
+            model = Counter({key: count for key, count in model.items() if key[0] != rank})
+        else:
+            expected = []
+            for block in blocks:
+                if model[rank, medium, block] <= 1:
+                    expected.append(block)
+                    del model[rank, medium, block]
+                else:
+                    model[rank, medium, block] -= 1
+            assert references.removed(rank, medium, blocks)[0] == expected
+        sizes = Counter({(rank, medium): size for rank, medium, size in references.sizes()})
+        assert +sizes == Counter((rank, medium) for rank, medium, _ in model)
+
+
+# -- prefixes --------------------------------------------------------------------------------------
+
+
+def test_a_second_continuation_has_found_the_prefix() -> None:
+    """The first one may be the same prompt, which goes on."""
+    prefixes = Prefixes()
+
+    def store(*blocks: int, parent: int | None = None, is_new: bool = True) -> int:
+        event = Stored(0, "device", blocks, parent, block_size=16)
+        return prefixes.stored(event, is_new=is_new)
+
+    assert store(1, 2, 3) == 0
+    assert store(4, parent=3) == 0
+    assert store(5, parent=2) == 32
+    assert store(6, 7, parent=2) == 32
+    assert store(6, parent=2, is_new=False) == 0
+    assert store(8, parent=7) == 0
+    assert store(9, parent=7) == 64
+    assert store(10, parent=99) == 0
+    prefixes.removed([7])
+    assert store(11, parent=7) == 0
+
+
+# -- batching --------------------------------------------------------------------------------------
+
+
+def stores(first: int, count: int, parent: int | None = None, rank: int = 0) -> Stored:
+    """Return a store of blocks one behind the other, of one token each."""
+    blocks = list(range(first, first + count))
+    return Stored(rank, "device", blocks, parent, blocks, 1)
+
+
+def test_a_chain_is_joined_until_it_is_time() -> None:
+    """Or until it has so many blocks that no more go into it."""
+    batcher = Batcher(0.5, most=4)
+    assert batcher.add([stores(1, 1), stores(2, 1, 1)], 10.0) == []
+    assert (batcher.deadline, batcher.due(10.4)) == (10.5, [])
+    assert batcher.due(10.5) == [stores(1, 2)]
+    assert batcher.add([stores(3, 3, 2), stores(6, 1, 5)], 11.0) == [stores(3, 4, 2)]
+    assert batcher.add([stores(7, 3, 6), stores(10, 2, 9)], 11.0) == [stores(7, 3, 6)]
+    assert batcher.flush() == [stores(10, 2, 9)]
+    assert (batcher.flush(), batcher.deadline) == ([], None)
+
+
+def test_what_does_not_belong_together_stays_apart() -> None:
+    """In its order."""
+    events: list[Event] = [
+        stores(1, 1),
+        stores(5, 1, 4),
+        Removed(0, "device", [1]),
+        Removed(0, "host", [1]),
+        Stored(0, "host", [2], 1, [2], 1),
+        Stored(0, "host", [3], 2, [3], 1, "lora"),
+        Stored(0, "host", [4], 3, [4], 1, "lora", salted=True),
+        Stored(0, "host", [5], 4, [], 1, "lora", salted=True),
+    ]
+    batcher = Batcher(1.0)
+    assert [*batcher.add(events, 0.0), *batcher.flush()] == events
+
+
+def test_removals_are_joined_and_a_clear_lets_all_go() -> None:
+    """That of its rank only."""
+    batcher = Batcher(1.0)
+    events: list[Event] = [
+        Removed(0, "device", [1]),
+        Removed(1, "device", [7]),
+        Removed(0, "device", [2]),
+        Cleared(0),
+    ]
+    assert batcher.add(events, 0.0) == [Removed(0, "device", [1, 2]), Cleared(0)]
+    assert batcher.flush() == [Removed(1, "device", [7])]
+
+
+chains = st.builds(stores, st.integers(0, 5), st.integers(1, 3), st.integers(0, 5) | st.none())
+removals = st.builds(
+    lambda rank, blocks: Removed(rank, "device", blocks),
+    st.integers(0, 1),
+    st.lists(st.integers(0, 5), min_size=1, max_size=3),
+)
+
+
+def flat(events: list[Event], rank: int) -> list[tuple[str, int, int | None]]:
+    """Return what *events* say of a rank, block by block."""
+    said: list[tuple[str, int, int | None]] = []
+    for event in events:
+        if event.rank != rank:
+            continue
+        if isinstance(event, Cleared):
+            said.append(("cleared", 0, None))
+        elif isinstance(event, Removed):
+            said += [("removed", block, None) for block in event.hashes]
+        else:
+            parents = [event.parent, *event.hashes[:-1]]
+            said += [
+                ("stored", block, parent)
+                for block, parent in zip(event.hashes, parents, strict=True)
+            ]
+    return said
+
+
+@given(st.lists(chains | removals | st.builds(Cleared, st.integers(0, 1))), st.integers(1, 6))
+def test_joined_events_say_the_same(events: list[Event], most: int) -> None:
+    """Block by block, in the same order, and none has too many."""
+    batcher = Batcher(1.0, most)
+    got: list[Event] = []
+    for now, event in enumerate(events):
+        got += [*batcher.due(now / 2), *batcher.add([event], now / 2)]
+    got += batcher.flush()
+    for rank in (0, 1):
+        assert flat(got, rank) == flat(events, rank)
+    for event in got:
+        assert isinstance(event, Cleared) or len(event.hashes) <= max(most, 3)

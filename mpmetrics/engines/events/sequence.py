@@ -2,6 +2,10 @@
 
 A publisher numbers its messages from 0. A message that is not the next one is kept until a replay
 has brought what is missing, or has failed; meanwhile nothing else is read. No clock, no sockets.
+
+Whoever is there after a connection was lost may be another publisher, whose numbers are already
+beyond those of the one before. So the first replay after that begins one message earlier, with one
+that is known: if it is not the same, somebody has begun anew.
 """
 
 from __future__ import annotations
@@ -22,6 +26,8 @@ NON_CONTIGUOUS: Final = "non_contiguous"
 ENDED_EARLY: Final = "ended_before_target"
 TIMEOUT: Final = "timeout"
 MALFORMED: Final = "malformed"
+UNREACHABLE: Final = "unreachable"
+STOPPED: Final = "stopped"
 
 OUTCOMES: Final = (
     COMPLETE,
@@ -31,8 +37,14 @@ OUTCOMES: Final = (
     ENDED_EARLY,
     TIMEOUT,
     MALFORMED,
+    UNREACHABLE,
+    RESTARTED,
+    STOPPED,
 )
-"""How a replay can end. Except for the first, something is missing, or too much of it."""
+"""How a replay can end. It has brought all that was missing if it is complete."""
+
+LONGEST: Final = 12
+"""So many times as long as for one message a whole replay may take."""
 
 
 class Deliver(NamedTuple):
@@ -71,9 +83,11 @@ Action = Deliver | Noticed | Ask | Ended | Lost
 class _Replay:
     """A replay that is under way, for the sake of the message that is kept."""
 
-    def __init__(self, number: int, payload: bytes) -> None:
+    def __init__(self, number: int, payload: bytes, known: bytes | None, latest: float) -> None:
         self.number = number
         self.payload = payload
+        self.known = known
+        self.latest = latest
         self.got = 0
         self.lost = 0
         self.flaw = ""
@@ -86,7 +100,8 @@ class Stream:
         """Expect the first message."""
         self._patience = patience
         self._expected = 0
-        self._has_begun = False
+        self._last: bytes | None = None
+        self._is_reconnected = False
         self._replay: _Replay | None = None
         self.deadline: float | None = None
 
@@ -95,68 +110,91 @@ class Stream:
         """Whether a replay is under way, and no live message may be given."""
         return self._replay is not None
 
+    def connected(self) -> None:
+        """Take it that messages come over a new connection from now on."""
+        self._is_reconnected = self._last is not None
+
     def live(self, number: int, payload: bytes, now: float) -> Sequence[Action]:
         """Return what is to be done about a live message, in this order."""
-        if number == self._expected:
-            self._expected, self._has_begun = number + 1, True
-            return (Deliver(payload),)
-        actions: list[Action] = []
         if number < self._expected:
             # No number comes twice over one connection: somebody has begun anew.
-            actions.append(Noticed(RESTARTED))
-            self._expected, self._has_begun = 0, False
-        if number == self._expected:
-            return [*actions, *self.live(number, payload, now)]
-        actions.append(Noticed(GAP if self._has_begun else LATE_START))
-        return [*actions, *self._missing(number, payload, now)]
+            return [Noticed(RESTARTED), *self._begin_anew(number, payload, now)]
+        known = self._last if self._is_reconnected and self._patience is not None else None
+        self._is_reconnected = False
+        if number == self._expected and known is None:
+            return self._next(number, payload)
+        actions: list[Action] = []
+        if number > self._expected:
+            actions.append(Noticed(LATE_START if self._last is None else GAP))
+        return [*actions, *self._missing(number, payload, known, now)]
 
     def reply(self, number: int, payload: bytes, now: float) -> Sequence[Action]:
         """Return what is to be done about a message of the replay."""
         replay = self._replay
-        if replay is None or number < self._expected:
+        if replay is None:
+            return ()
+        known, replay.known = replay.known, None
+        if known is not None and number == self._expected - 1:
+            return self._compare(replay, known, payload, now)
+        if number < self._expected:
             return ()
         if number >= replay.number:
-            return self._end(NON_CONTIGUOUS if replay.got else STARTED_LATE)
+            return self.end(NON_CONTIGUOUS if replay.got else STARTED_LATE)
         if number > self._expected:
             replay.flaw = replay.flaw or (NON_CONTIGUOUS if replay.got else STARTED_LATE)
             replay.lost += number - self._expected
         replay.got += 1
-        self._expected = number + 1
-        self.deadline = now + (self._patience or 0)
-        if self._expected == replay.number:
-            return [Deliver(payload), *self._end(COMPLETE)]
-        return (Deliver(payload),)
+        return [*self._next(number, payload), *self._go_on(replay, now)]
 
-    def end(self) -> Sequence[Action]:
-        """Return what is to be done when the replay says that it has no more."""
-        return self._end(ENDED_EARLY if self._replay and self._replay.got else EMPTY)
-
-    def spoil(self) -> Sequence[Action]:
-        """Return what is to be done when the replay sends what nobody understands."""
-        return self._end(MALFORMED)
+    def end(self, outcome: str = "") -> Sequence[Action]:
+        """Return what is to be done when the replay is over, since it has no more or so."""
+        replay = self._replay
+        if replay is None:
+            return ()
+        outcome = replay.flaw or outcome or (ENDED_EARLY if replay.got else EMPTY)
+        lost = replay.lost + replay.number - self._expected
+        self._replay = self.deadline = None
+        losses = [Lost(lost)] if lost else []
+        return [Ended(outcome), *losses, *self._next(replay.number, replay.payload)]
 
     def tick(self, now: float) -> Sequence[Action]:
         """Return what is to be done because it is so late."""
         late = self.deadline is not None and now >= self.deadline
-        return self._end(TIMEOUT) if late else ()
+        return self.end(TIMEOUT) if late else ()
 
-    def _missing(self, number: int, payload: bytes, now: float) -> Sequence[Action]:
+    def _next(self, number: int, payload: bytes) -> Sequence[Action]:
+        """Deliver a message, and expect the one behind it."""
+        self._expected, self._last = number + 1, payload
+        return (Deliver(payload),)
+
+    def _begin_anew(self, number: int, payload: bytes, now: float) -> Sequence[Action]:
+        """Take a live message as one of a publisher of which nothing is known."""
+        self._expected, self._last, self._is_reconnected = 0, None, False
+        return self.live(number, payload, now)
+
+    def _missing(
+        self, number: int, payload: bytes, known: bytes | None, now: float
+    ) -> Sequence[Action]:
         """Ask for what is missing before this message, or take it as lost."""
-        missing = number - self._expected
         if self._patience is None:
-            self._expected, self._has_begun = number + 1, True
-            return [Lost(missing), Deliver(payload)]
-        self._replay = _Replay(number, payload)
+            return [Lost(number - self._expected), *self._next(number, payload)]
+        self._replay = _Replay(number, payload, known, now + LONGEST * self._patience)
         self.deadline = now + self._patience
-        return [Ask(self._expected)]
+        return [Ask(self._expected if known is None else self._expected - 1)]
 
-    def _end(self, outcome: str) -> Sequence[Action]:
-        """End the replay, and go on with the message that was kept."""
-        replay = self._replay
-        if replay is None:
-            return ()
-        lost = replay.lost + replay.number - self._expected
-        self._expected, self._has_begun = replay.number + 1, True
+    def _compare(
+        self, replay: _Replay, known: bytes, payload: bytes, now: float
+    ) -> Sequence[Action]:
+        """Find out whether the replay is of the publisher whose last message is *known*."""
+        if payload == known:
+            return self._go_on(replay, now)
         self._replay = self.deadline = None
-        losses = [Lost(lost)] if lost else []
-        return [Ended(replay.flaw or outcome), *losses, Deliver(replay.payload)]
+        anew = self._begin_anew(replay.number, replay.payload, now)
+        return [Ended(RESTARTED), Noticed(RESTARTED), *anew]
+
+    def _go_on(self, replay: _Replay, now: float) -> Sequence[Action]:
+        """End the replay if nothing is missing, else wait for its next message."""
+        if self._expected == replay.number:
+            return self.end(COMPLETE)
+        self.deadline = min(now + (self._patience or 0), replay.latest)
+        return ()

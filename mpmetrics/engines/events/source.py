@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 from contextlib import suppress
@@ -9,7 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mpmetrics.engines.errors import EventEndpointError
 from mpmetrics.engines.events.sequence import (
+    MALFORMED,
     RESTARTED,
+    STOPPED,
+    UNREACHABLE,
     Ask,
     Deliver,
     Ended,
@@ -35,11 +39,17 @@ _AT_ONCE: Final = 256
 _NUMBER: Final = 8
 _END: Final = b"\xff" * _NUMBER
 _HIGH_WATER: Final = 100_000
+_LARGEST: Final = 1 << 26  # bytes of a frame; whoever sends a larger one is disconnected
 _LIVE_FRAMES: Final = 3
 _REPLY_FRAMES: Final = (3, 4)
 
 FRAMES: Final = "frames"
 """Why a message is left out: it is not a topic, a number and a payload."""
+
+FAILED: Final = "failed"
+"""Why a message is left out: something was raised that should not have been."""
+
+_log = logging.getLogger("mpmetrics")
 
 
 def zeromq() -> Any:  # noqa: ANN401 - a module
@@ -59,24 +69,35 @@ class Subscription:
         zmq = zeromq()
         self.publisher = publisher
         self.stream = Stream(patience if publisher.replay else None)
-        self.ranks = {publisher.rank}
+        self.ranks: set[int] = set()
         self.replay: Any = None
         self._context = context
-        options = {
-            zmq.LINGER: 0,
-            zmq.RCVHWM: _HIGH_WATER,
-            zmq.RECONNECT_IVL: 100,
-            zmq.RECONNECT_IVL_MAX: 5000,
-            zmq.TCP_KEEPALIVE: 1,
-        }
-        self.live = _connected(context, zmq.SUB, publisher.endpoint, options)
-        self.live.setsockopt(zmq.SUBSCRIBE, topic.encode())
+        if publisher.replay:  # a mistake in it is to be known now
+            self._dealer().close()
+        self.live = _socket(context, zmq.SUB, publisher.endpoint)
+        self.monitor: Any = None
+        try:
+            # It tells of each connection, and must be read, or ZeroMQ would wait for it one day.
+            self.monitor = self.live.get_monitor_socket(zmq.EVENT_CONNECTED)
+            self.live.setsockopt(zmq.SUBSCRIBE, topic.encode())
+            self.live.connect(publisher.endpoint)
+        except zmq.ZMQError as error:
+            self.close()
+            raise EventEndpointError(publisher.endpoint, str(error)) from error
+
+    def look(self) -> None:
+        """Take note of new connections."""
+        zmq = zeromq()
+        with suppress(zmq.Again):
+            while self.monitor.recv_multipart(zmq.NOBLOCK):
+                self.stream.connected()
 
     def ask(self, start: int) -> None:
-        """Ask for a replay. A socket of its own leaves nothing of it to the next one."""
-        zmq = zeromq()
-        options = {zmq.LINGER: 0, zmq.RCVHWM: 0}
-        self.replay = _connected(self._context, zmq.DEALER, self.publisher.replay, options)
+        """Ask for a replay. Raises `EventEndpointError`.
+
+        A socket of its own leaves nothing of it to the next one.
+        """
+        self.replay = self._dealer()
         self.replay.send_multipart([b"", start.to_bytes(_NUMBER, "big")])
 
     def close_replay(self) -> None:
@@ -88,15 +109,30 @@ class Subscription:
     def close(self) -> None:
         """Disconnect."""
         self.close_replay()
+        if self.monitor is not None:
+            self.live.disable_monitor()
+            self.monitor.close()
+            self.monitor = None
         self.live.close()
+
+    def _dealer(self) -> Any:  # noqa: ANN401 - pyzmq is optional
+        """Return a socket to ask for a replay with. Raises `EventEndpointError`."""
+        zmq, endpoint = zeromq(), self.publisher.replay
+        made = _socket(self._context, zmq.DEALER, endpoint)
+        try:
+            made.connect(endpoint)
+        except zmq.ZMQError as error:
+            made.close()
+            raise EventEndpointError(endpoint, str(error)) from error
+        return made
 
 
 class Source:
     """The *publishers* of an engine, as one.
 
     Messages go to a pipeline in the order of their numbers, publisher by publisher. What is
-    missing is asked for, and waited for *patience* seconds at the most. Raises
-    `MissingExtraError` or `EventEndpointError`.
+    missing is asked for; the next message of a replay is waited for *patience* seconds at the
+    most. Raises `MissingExtraError` or `EventEndpointError`.
     """
 
     def __init__(
@@ -115,14 +151,12 @@ class Source:
         self._context = context or self._zmq.Context()
         self._waking, self._woken = socket.socketpair()
         self._stopped = False
+        self._poller: Any = None
+        self._has_failed = False
         self._subscriptions: list[Subscription] = []
         try:
             for publisher in publishers:
-                subscription = Subscription(self._context, publisher, topic, patience)
-                self._subscriptions.append(subscription)
-                if publisher.replay:  # a mistake in it is to be known now
-                    subscription.ask(0)
-                    subscription.close_replay()
+                self._subscriptions.append(Subscription(self._context, publisher, topic, patience))
         except EventEndpointError:
             self.close()
             raise
@@ -143,47 +177,54 @@ class Source:
         self._woken.close()
 
     def run(self, pipeline: Pipeline) -> None:
-        """Read until `stop` is called."""
+        """Read until `stop` is called. What a replay has not brought by then is lost."""
         while not self._stopped:
             ready = self._poll(pipeline.deadline)
-            now = self._clock()
             for subscription in self._subscriptions:
+                # First of all: what comes next may be somebody else's.
+                subscription.look()
                 if subscription.live in ready:
                     self._read_live(subscription, pipeline)
                 if subscription.replay in ready:
                     self._read_replay(subscription, pipeline)
-                self._do(subscription.stream.tick(now), subscription, pipeline)
-            pipeline.tick(now)
+                self._do(subscription.stream.tick(self._clock()), subscription, pipeline)
+            pipeline.tick(self._clock())
+        for subscription in self._subscriptions:
+            self._do(subscription.stream.end(STOPPED), subscription, pipeline)
 
     def _poll(self, deadline: float | None) -> Mapping[Any, int]:
         """Wait until something is to be read or done; return the sockets that can be read."""
-        poller = self._zmq.Poller()
-        poller.register(self._woken, self._zmq.POLLIN)
-        for each in self._subscriptions:
-            poller.register(each.replay if each.stream.waits else each.live, self._zmq.POLLIN)
+        if self._poller is None:
+            self._poller = self._zmq.Poller()
+            self._poller.register(self._woken, self._zmq.POLLIN)
+            for each in self._subscriptions:
+                self._poller.register(each.monitor, self._zmq.POLLIN)
+                self._poller.register(each.replay or each.live, self._zmq.POLLIN)
         deadlines = [each.stream.deadline for each in self._subscriptions]
         times = [time for time in (deadline, *deadlines) if time is not None]
         wait = None if not times else max(0.0, min(times) - self._clock()) * 1000 + 1
-        return dict(poller.poll(wait))
+        return dict(self._poller.poll(wait))
 
     def _read_live(self, subscription: Subscription, pipeline: Pipeline) -> None:
         """Take what has come, until something is missing."""
         stream, receive = subscription.stream, subscription.live.recv_multipart
+        now = self._clock()
         for _ in range(_AT_ONCE):
             try:
                 frames = receive(self._zmq.NOBLOCK)
             except self._zmq.Again:
                 return
-            if len(frames) != _LIVE_FRAMES or len(frames[1]) != _NUMBER:
+            if len(frames) != _LIVE_FRAMES or len(frames[1]) != _NUMBER or frames[1] == _END:
                 pipeline.tally["problems", FRAMES] += 1
                 continue
             number = int.from_bytes(frames[1], "big")
-            self._do(stream.live(number, frames[2], self._clock()), subscription, pipeline)
+            self._do(stream.live(number, frames[2], now), subscription, pipeline)
             if stream.waits or self._stopped:
                 return
 
     def _read_replay(self, subscription: Subscription, pipeline: Pipeline) -> None:
         """Take what has come of the replay."""
+        now = self._clock()
         for _ in range(_AT_ONCE):
             if not subscription.stream.waits or self._stopped:
                 return
@@ -191,8 +232,7 @@ class Source:
                 frames = subscription.replay.recv_multipart(self._zmq.NOBLOCK)
             except self._zmq.Again:
                 return
-            actions = understand(subscription.stream, frames, self._clock())
-            self._do(actions, subscription, pipeline)
+            self._do(understand(subscription.stream, frames, now), subscription, pipeline)
 
     def _do(
         self, actions: Iterable[Action], subscription: Subscription, pipeline: Pipeline
@@ -202,7 +242,14 @@ class Source:
             self._HANDLERS[type(action)](self, action, subscription, pipeline)
 
     def _deliver(self, action: Deliver, subscription: Subscription, pipeline: Pipeline) -> None:
-        rank = pipeline.take(action.payload, subscription.publisher.rank, self._clock())
+        rank = subscription.publisher.rank
+        try:
+            rank = pipeline.take(action.payload, rank, self._clock())
+        except Exception:  # noqa: BLE001 - one message costs only itself
+            pipeline.tally["problems", FAILED] += 1
+            if not self._has_failed:
+                _log.exception("a message of rank %d is left out", rank)
+            self._has_failed = True
         subscription.ranks.add(rank)
 
     def _notice(self, action: Noticed, subscription: Subscription, pipeline: Pipeline) -> None:
@@ -210,11 +257,18 @@ class Source:
         if action.what == RESTARTED:
             for rank in sorted(subscription.ranks):
                 pipeline.clear(rank, self._clock())
+            subscription.ranks.clear()
 
-    def _ask(self, action: Ask, subscription: Subscription, _pipeline: Pipeline) -> None:
-        subscription.ask(action.start)
+    def _ask(self, action: Ask, subscription: Subscription, pipeline: Pipeline) -> None:
+        self._poller = None
+        try:
+            subscription.ask(action.start)
+        # There may be no descriptor left.
+        except EventEndpointError:
+            self._do(subscription.stream.end(UNREACHABLE), subscription, pipeline)
 
     def _end(self, action: Ended, subscription: Subscription, pipeline: Pipeline) -> None:
+        self._poller = None
         subscription.close_replay()
         pipeline.tally["replays", str(subscription.publisher.rank), action.outcome] += 1
 
@@ -238,22 +292,27 @@ def understand(stream: Stream, frames: Sequence[bytes], now: float) -> Sequence[
     An empty frame, perhaps the topic, the number and the payload; the last one has no payload.
     """
     if len(frames) not in _REPLY_FRAMES or frames[0] or len(frames[-2]) != _NUMBER:
-        return stream.spoil()
+        return stream.end(MALFORMED)
     number, payload = frames[-2:]
     if number == _END or not payload:
         return stream.end()
     return stream.reply(int.from_bytes(number, "big"), payload, now)
 
 
-def _connected(context: Any, kind: int, endpoint: str, options: Mapping[int, int]) -> Any:  # noqa: ANN401 - pyzmq is optional
-    """Return a socket that is connected to *endpoint*. Raises `EventEndpointError`."""
+def _socket(context: Any, kind: int, endpoint: str) -> Any:  # noqa: ANN401 - pyzmq is optional
+    """Return a new socket, for *endpoint*. Raises `EventEndpointError`."""
     zmq = zeromq()
-    made = context.socket(kind)
-    for option, value in options.items():
-        made.setsockopt(option, value)
     try:
-        made.connect(endpoint)
+        made = context.socket(kind)
     except zmq.ZMQError as error:
-        made.close()
         raise EventEndpointError(endpoint, str(error)) from error
+    for option, value in (
+        (zmq.LINGER, 0),
+        (zmq.RCVHWM, _HIGH_WATER),
+        (zmq.MAXMSGSIZE, _LARGEST),
+        (zmq.RECONNECT_IVL, 100),
+        (zmq.RECONNECT_IVL_MAX, 5000),
+        (zmq.TCP_KEEPALIVE, 1),
+    ):
+        made.setsockopt(option, value)
     return made

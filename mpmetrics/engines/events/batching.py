@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from itertools import chain
+from typing import TYPE_CHECKING, Final
 
 from mpmetrics.engines.events.model import Cleared, Event, Removed, Stored
 
@@ -13,11 +14,17 @@ MOST_BLOCKS: Final = 128
 """Blocks that a joined event has at the most."""
 
 
-class _Pending(NamedTuple):
-    """What is kept of one rank, and when it is to be let go at the latest."""
+class _Pending:
+    """What is kept of one rank: events to be joined, and when they are to be let go."""
 
-    event: Stored | Removed
-    due: float
+    def __init__(self, event: Stored | Removed, due: float) -> None:
+        self.events = [event]
+        self.blocks = len(event.hashes)
+        self.due = due
+
+    def add(self, event: Stored | Removed) -> None:
+        self.events.append(event)
+        self.blocks += len(event.hashes)
 
 
 class Batcher:
@@ -58,39 +65,31 @@ class Batcher:
         return [event for rank in list(self._pending) for event in self._let_go(rank)]
 
     def _keep(self, event: Stored | Removed, now: float) -> Sequence[Event]:
-        """Join *event* to what is kept, or keep it instead."""
+        """Keep *event* with what is kept, if they are to be joined, or instead of it."""
         kept = self._pending.get(event.rank)
-        joined = None if kept is None else _joined(kept.event, event)
         before: Sequence[Event] = ()
-        if kept is None or joined is None or len(joined.hashes) > self._most:
+        if kept is not None and self._has_room(kept, event) and _belong(kept.events[-1], event):
+            kept.add(event)
+        else:
             before = self._let_go(event.rank)
-            kept, joined = _Pending(event, now + self._delay), event
-        self._pending[event.rank] = kept._replace(event=joined)
-        return [*before, *self._let_go(event.rank)] if self._is_full(joined) else before
+            kept = self._pending[event.rank] = _Pending(event, now + self._delay)
+        is_full = kept.blocks >= self._most
+        return [*before, *self._let_go(event.rank)] if is_full else before
 
-    def _is_full(self, event: Stored | Removed) -> bool:
-        return len(event.hashes) >= self._most
+    def _has_room(self, kept: _Pending, event: Stored | Removed) -> bool:
+        return kept.blocks + len(event.hashes) <= self._most
 
     def _let_go(self, rank: int) -> Sequence[Event]:
         kept = self._pending.pop(rank, None)
-        return () if kept is None else (kept.event,)
+        return () if kept is None else (_joined(kept.events),)
 
 
-def _joined(first: Stored | Removed, second: Stored | Removed) -> Stored | Removed | None:
-    """Return both as one event, None if they are not to be joined."""
-    if first.medium != second.medium:
-        return None
-    if isinstance(first, Removed) and isinstance(second, Removed):
-        return first._replace(hashes=[*first.hashes, *second.hashes])
-    if isinstance(first, Stored) and isinstance(second, Stored) and _goes_on(first, second):
-        return first._replace(
-            hashes=[*first.hashes, *second.hashes], tokens=[*first.tokens, *second.tokens]
-        )
-    return None
-
-
-def _goes_on(first: Stored, second: Stored) -> bool:
-    """Return whether the blocks of *second* are those behind the ones of *first*."""
+def _belong(first: Stored | Removed, second: Stored | Removed) -> bool:
+    """Return whether *second* goes on where *first* ends."""
+    if type(first) is not type(second) or first.medium != second.medium:
+        return False
+    if isinstance(first, Removed) or isinstance(second, Removed):
+        return True
     alike = (first.block_size, first.lora, first.salted) == (
         second.block_size,
         second.lora,
@@ -102,3 +101,15 @@ def _goes_on(first: Stored, second: Stored) -> bool:
 def _is_whole(event: Stored) -> bool:
     """Return whether the tokens are there, so that nobody takes them for those of other blocks."""
     return len(event.tokens) == len(event.hashes) * event.block_size
+
+
+def _joined(events: Sequence[Stored | Removed]) -> Stored | Removed:
+    """Return *events* that belong together as one."""
+    first = events[0]
+    if len(events) == 1:
+        return first
+    hashes = [*chain.from_iterable(event.hashes for event in events)]
+    if isinstance(first, Removed):
+        return first._replace(hashes=hashes)
+    tokens = chain.from_iterable(event.tokens for event in events if isinstance(event, Stored))
+    return first._replace(hashes=hashes, tokens=[*tokens])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from mpmetrics.engines.catalogue import Family
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mpmetrics.engines.events.pipeline import Pipeline
     from mpmetrics.engines.events.sinks import Sink
 
-    Values = Mapping[tuple[str, ...], float]
+    Values = defaultdict[tuple[str, ...], float]
 
 _PREFIX: Final = "mpmetrics_kv"
 _PLACE: Final = ("medium", "dp_rank")
@@ -110,6 +110,13 @@ _FAMILIES: Final[Mapping[str, Family]] = {
             ("sink",),
             "Events that were lost because too many waited for a sink",
         ),
+        (
+            "forgotten",
+            "blocks_forgotten",
+            "counter",
+            _PLACE,
+            "Blocks that count no longer as resident, since too many are known",
+        ),
         ("resident", "blocks_resident", "gauge", _PLACE, "Blocks that are stored now"),
         ("lag", "lag_seconds", "gauge", ("dp_rank",), "Age of the last message when it was read"),
         ("queue", "queued_events", "gauge", ("sink",), "Events that wait for a sink"),
@@ -143,21 +150,27 @@ class EventCollector:
         for key, family in _FAMILIES.items():
             make = CounterMetricFamily if family.type == "counter" else GaugeMetricFamily
             made = make(family.name, family.help, labels=family.labels)
-            for labels, value in sorted(values.get(key, {}).items()):
+            for labels, value in sorted(values[key].items()):
                 made.add_metric(labels, value)
             yield made
 
-    def _values(self) -> Mapping[str, Values]:
+    def _values(self) -> defaultdict[str, Values]:
         """Return the value for the labels of each metric, by its key."""
-        counted: Counter[tuple[str, ...]] = Counter()
+        values: defaultdict[str, Values] = defaultdict(lambda: defaultdict(float))
         for tally in (self._pipeline.tally, *(sink.tally for sink in self._sinks)):
-            counted.update(tally.copy())
-        values: dict[str, dict[tuple[str, ...], float]] = {}
-        for (key, *labels), value in counted.items():
-            values.setdefault(key, {})[tuple(labels)] = value
-        sizes = self._pipeline.references.sizes()
-        values["resident"] = {(medium, str(rank)): size for rank, medium, size in sizes}
-        values["lag"] = {(str(rank),): lag for rank, lag in self._pipeline.lags.copy().items()}
-        values["queue"] = {(sink.name,): len(sink.buffer) for sink in self._sinks}
-        values["dropped"] = {(sink.name,): sink.buffer.dropped for sink in self._sinks}
+            for (key, *labels), count in tally.copy().items():
+                values[str(key)][tuple(map(str, labels))] += count
+        for (kind,), accepted in values["accepted"].items():
+            values["events"]["accepted", kind] = values["events"]["received", kind] = accepted
+        for key in ("filtered", "issues"):
+            for (kind, _), refused in values[key].items():
+                values["events"]["received", kind] += refused
+        for rank, medium, place in self._pipeline.references.places():
+            for key in ("stored", "removed", "held", "forgotten", "resident"):
+                values[key][medium, str(rank)] = getattr(place, key)
+        for rank, lag in self._pipeline.lags.copy().items():
+            values["lag"][str(rank),] = lag
+        for sink in self._sinks:
+            values["queue"][sink.name,] = len(sink.buffer)
+            values["dropped"][sink.name,] = sink.buffer.dropped
         return values

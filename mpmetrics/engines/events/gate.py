@@ -33,6 +33,9 @@ UNKNOWN_KIND: Final = "unknown_kind"
 OTHER_GROUP: Final = "non_main_attention_group"
 UNLEARNED_GROUP: Final = "unlearned_group_idx"
 
+_MOST_GROUPS: Final = 4096
+"""Groups of all ranks that are remembered; engines have a handful."""
+
 _OWNERS: Final = {None: "", "FRAMEWORK": "", "KVCR": UNSUPPORTED_OWNER}
 
 _MAIN: Final = frozenset({"full_attention", "mla_attention"})
@@ -78,23 +81,27 @@ class Gate:
         medium = medium_of(fields.get("medium"))
         if medium is None:
             return UNKNOWN_MEDIUM
+        group, kind = fields.get("group_idx"), fields.get("kv_cache_spec_kind")
+        return self.by_group(rank, medium, (group, kind), is_store=is_store)
+
+    def by_group(
+        self, rank: int, medium: str, group: tuple[object, object], *, is_store: bool
+    ) -> str:
+        """Return why an event of this *group*, its number and its kind, does not pass."""
         # What is on disk or elsewhere is told of once, whatever the group.
         if medium in {DISK, EXTERNAL}:
             return ""
-        return self._by_group(rank, fields, is_store=is_store)
-
-    def _by_group(self, rank: int, fields: Mapping[Any, Any], *, is_store: bool) -> str:
-        group, kind = fields.get("group_idx"), fields.get("kv_cache_spec_kind")
+        number, kind = group
         if kind is not None:
             reason = _KINDS.get(kind, UNKNOWN_KIND) if isinstance(kind, str) else UNKNOWN_KIND
-            if is_store and type(group) is int:
-                self._groups[rank, group] = reason
+            if is_store and type(number) is int and len(self._groups) < _MOST_GROUPS:
+                self._groups[rank, number] = reason
             return reason
-        if type(group) is not int:
+        if type(number) is not int:
             return ""
-        if (known := self._groups.get((rank, group))) is not None:
+        if (known := self._groups.get((rank, number))) is not None:
             return OTHER_GROUP if known == OTHER_KIND else known
-        return UNLEARNED_GROUP if group else ""
+        return UNLEARNED_GROUP if number else ""
 
 
 def _by_owner(owner: object) -> str:

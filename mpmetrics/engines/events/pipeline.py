@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from mpmetrics.engines.events.model import DEVICE, KINDS, Cleared, Event, Removed, Stored
+from mpmetrics.engines.events.model import DEVICE, Cleared, Event, Removed, Stored
 from mpmetrics.engines.events.prefixes import Prefixes
 from mpmetrics.engines.events.references import References
 from mpmetrics.engines.events.wire import FILTERED, Decoder
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mpmetrics.engines.events.batching import Batcher
 
     Emit = Callable[[Sequence[Event]], None]
-    Tally = Counter[tuple[str, ...]]
+    Tally = Counter[tuple[str | int, ...]]
 
 UNDECODABLE: Final = "undecodable"
 """Why a message is left out: its payload is no batch of events."""
@@ -26,7 +26,8 @@ UNDECODABLE: Final = "undecodable"
 class Pipeline:
     """Decodes, filters and counts; what passes is given to *emit*. For one thread only.
 
-    The *tally* counts by the name of a metric and the values of its labels.
+    The *tally* counts by the name of a metric and the values of its labels; what becomes of blocks
+    is counted in their *references*.
     """
 
     def __init__(
@@ -45,94 +46,94 @@ class Pipeline:
         self._batcher = batcher
         self._decoder = Decoder()
         self._prefixes: dict[int, Prefixes] = {}
+        self._ready: list[Event] = []
 
     @property
     def deadline(self) -> float | None:
-        """When `tick` is to be called, None if there is no need."""
+        """When `tick` is to be called at the latest, None if there is no need."""
         return None if self._batcher is None else self._batcher.deadline
 
     def take(self, payload: bytes, rank: int, now: float) -> int:
-        """Take a message that came from the publisher of *rank*; return whose blocks it is of."""
+        """Take a message that came from the publisher of *rank*; return whose blocks it is of.
+
+        What comes of it waits for the next `tick`.
+        """
         batch = self._decoder.decode(payload, rank)
         if batch is None:
             self.tally["problems", UNDECODABLE] += 1
             return rank
-        self.tally["batches", str(batch.rank)] += 1
+        self.tally["batches", batch.rank] += 1
         lag = self._wall() - batch.timestamp
         if math.isfinite(lag):
             self.lags[batch.rank] = max(0.0, lag)
         for kind, how, reason in batch.refused:
-            self.tally["events", "received", kind] += 1
             self.tally["filtered" if how == FILTERED else "issues", kind, reason] += 1
-        self._pass(batch.events, now)
+        handlers = self._HANDLERS
+        handled = [handlers[type(event)](self, event) for event in batch.events]
+        self._keep([event for event in handled if event is not None], now)
         return batch.rank
 
     def clear(self, rank: int, now: float) -> None:
         """Take it that *rank* has nothing any more: its engine has begun anew."""
-        self._send([self._cleared(Cleared(rank))], now)
+        self._keep([self._forget(Cleared(rank))], now)
 
     def doubt(self, rank: int) -> None:
         """Take it that messages of *rank* are lost."""
-        self.references.doubt(rank)
+        for place in self.references.of(rank):
+            place.doubt()
 
     def tick(self, now: float) -> None:
-        """Send what has been kept long enough."""
-        if self._batcher is not None and (due := self._batcher.due(now)):
-            self._emit(due)
+        """Send what is ready, and what has been kept long enough."""
+        if self._batcher is not None:
+            self._ready += self._batcher.due(now)
+        self._send()
 
     def flush(self) -> None:
-        """Send what is kept."""
-        if self._batcher is not None and (kept := self._batcher.flush()):
-            self._emit(kept)
+        """Send all that is there."""
+        if self._batcher is not None:
+            self._ready += self._batcher.flush()
+        self._send()
 
-    def _pass(self, events: Sequence[Event], now: float) -> None:
-        """Count *events*, and send those that tell something."""
-        passed: list[Event] = []
-        kinds = Counter(map(type, events))
-        for kind, count in kinds.items():
-            self.tally["events", "received", KINDS[kind]] += count
-            self.tally["events", "accepted", KINDS[kind]] += count
-        for event in events:
-            handled = self._HANDLERS[type(event)](self, event)
-            if handled is not None:
-                passed.append(handled)
-        self._send(passed, now)
+    def _keep(self, events: list[Event], now: float) -> None:
+        self._ready += events if self._batcher is None else self._batcher.add(events, now)
 
-    def _send(self, events: list[Event], now: float) -> None:
-        ready = events if self._batcher is None else self._batcher.add(events, now)
-        if ready:
+    def _send(self) -> None:
+        if self._ready:
+            ready, self._ready = self._ready, []
             self._emit(ready)
 
     def _stored(self, event: Stored) -> Stored:
+        self.tally["accepted", "stored"] += 1
         rank, medium, hashes = event.rank, event.medium, event.hashes
-        is_new = not self.references.has(rank, medium, hashes[0])
-        self.references.stored(rank, medium, hashes)
-        label = str(rank)
-        self.tally["stored", medium, label] += len(hashes)
+        place = self.references.place(rank, medium)
+        is_new = hashes[0] not in place
+        forgotten = place.store(hashes)
         if medium == DEVICE:
             prefixes = self._prefixes.get(rank)
             if prefixes is None:
                 prefixes = self._prefixes[rank] = Prefixes()
             if found := prefixes.stored(event, is_new=is_new):
-                self.tally["hits", label] += found
+                self.tally["hits", rank] += found
+            prefixes.removed(forgotten)
         return event
 
     def _removed(self, event: Removed) -> Removed | None:
+        self.tally["accepted", "removed"] += 1
         rank, medium, hashes = event.rank, event.medium, event.hashes
-        gone, _ = self.references.removed(rank, medium, hashes)
-        held = len(hashes) - len(gone)
-        if gone:
-            self.tally["removed", medium, str(rank)] += len(gone)
-            if medium == DEVICE and rank in self._prefixes:
-                self._prefixes[rank].removed(gone)
-        if not held:
+        gone = self.references.place(rank, medium).remove(hashes)
+        if medium == DEVICE and rank in self._prefixes:
+            self._prefixes[rank].removed(gone)
+        if len(gone) == len(hashes):
             return event if gone else None
-        self.tally["held", medium, str(rank)] += held
         return event._replace(hashes=gone) if gone else None
 
     def _cleared(self, event: Cleared) -> Cleared:
-        for medium, count in self.references.cleared(event.rank).items():
-            self.tally["removed", medium, str(event.rank)] += count
+        self.tally["accepted", "cleared"] += 1
+        return self._forget(event)
+
+    def _forget(self, event: Cleared) -> Cleared:
+        for place in self.references.of(event.rank):
+            place.clear()
         self._prefixes.pop(event.rank, None)
         return event
 

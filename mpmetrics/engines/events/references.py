@@ -6,71 +6,107 @@ removal believes that the block is gone. The counts are by rank, medium and hash
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+MOST_KNOWN: Final = 1 << 22
+"""Blocks of one rank in one medium that are known at the most."""
+
+_DOUBT: Final = 1 << 32
+
+
+class Place:
+    """The holders of blocks in one medium of one rank, and how many blocks came and went."""
+
+    def __init__(self, most: int = MOST_KNOWN) -> None:
+        """Begin with nothing stored; of more than *most* blocks the oldest are forgotten."""
+        self.stored = self.removed = self.held = self.forgotten = 0
+        self._most = most
+        self._holders: dict[int, int] = {}
+        self._nobody = 0  # as so many holders count as none
+
+    @property
+    def resident(self) -> int:
+        """How many blocks are there."""
+        return len(self._holders)
+
+    def __contains__(self, block: int) -> bool:
+        """Return whether the *block* is there."""
+        return block in self._holders
+
+    def store(self, hashes: Sequence[int]) -> Sequence[int]:
+        """Add a holder to each of the *hashes*; return blocks that are forgotten for it."""
+        holders, nobody = self._holders, self._nobody
+        for block in hashes:
+            count = holders.get(block, 0)
+            holders[block] = count + 1 if count > nobody else nobody + 1
+        self.stored += len(hashes)
+        return () if len(holders) <= self._most else self._forget()
+
+    def remove(self, hashes: Sequence[int]) -> Sequence[int]:
+        """Take a holder from each of the *hashes*; return those that have none left.
+
+        What was never stored has none, either: it may have been before anybody listened.
+        """
+        holders, last = self._holders, self._nobody + 1
+        gone: list[int] = []
+        for block in hashes:
+            count = holders.get(block, last)
+            if count > last:
+                holders[block] = count - 1
+            else:
+                holders.pop(block, None)
+                gone.append(block)
+        self.removed += len(gone)
+        self.held += len(hashes) - len(gone)
+        return gone
+
+    def clear(self) -> None:
+        """Take it that all blocks are gone."""
+        self.removed += len(self._holders)
+        self._holders, self._nobody = {}, 0
+
+    def doubt(self) -> None:
+        """Take it that messages are lost, and with them any number of removals.
+
+        Blocks stay, but nobody is known to hold them: the next removal is the last one. To be
+        told too early that a block is gone costs a hit, never to be told costs many misses.
+        """
+        if self._holders:
+            self._nobody += _DOUBT
+
+    def _forget(self) -> Sequence[int]:
+        """Forget an eighth of all blocks, so that it is not to be done for each."""
+        forgotten = list(islice(self._holders, 1 + self._most // 8))
+        for block in forgotten:
+            del self._holders[block]
+        self.forgotten += len(forgotten)
+        return forgotten
 
 
 class References:
     """The holders of every block that is known to be there."""
 
-    def __init__(self) -> None:
-        """Begin with nothing stored."""
-        self._counts: dict[tuple[int, str], dict[int, int]] = {}
+    def __init__(self, most: int = MOST_KNOWN) -> None:
+        """Begin with nothing stored; know *most* blocks in each place."""
+        self._most = most
+        self._places: dict[tuple[int, str], Place] = {}
 
-    def stored(self, rank: int, medium: str, hashes: Sequence[int]) -> int:
-        """Add a holder to each of the *hashes*; return how many of them are new."""
-        counts = self._counts.get((rank, medium))
-        if counts is None:
-            counts = self._counts[rank, medium] = {}
-        before = len(counts)
-        for each in hashes:
-            counts[each] = counts.get(each, 0) + 1
-        return len(counts) - before
+    def place(self, rank: int, medium: str) -> Place:
+        """Return the place of blocks of the *rank* in the *medium*."""
+        place = self._places.get((rank, medium))
+        if place is None:
+            place = self._places[rank, medium] = Place(self._most)
+        return place
 
-    def removed(self, rank: int, medium: str, hashes: Sequence[int]) -> tuple[list[int], int]:
-        """Take a holder from each of the *hashes*.
+    def of(self, rank: int) -> Sequence[Place]:
+        """Return the places of the *rank*."""
+        return [place for (of, _), place in self._places.items() if of == rank]
 
-        Returns those that have none left, or never had one, and how many were there until now.
-        """
-        counts = self._counts.get((rank, medium))
-        if counts is None:
-            return list(hashes), 0
-        gone: list[int] = []
-        before = len(counts)
-        for each in hashes:
-            holders = counts.get(each)
-            if holders is not None and holders > 1:
-                counts[each] = holders - 1
-                continue
-            if holders is not None:
-                del counts[each]
-            gone.append(each)
-        return gone, before - len(counts)
-
-    def cleared(self, rank: int) -> dict[str, int]:
-        """Forget the *rank*; return how many blocks it had in each medium."""
-        gone = {medium: len(counts) for (of, medium), counts in self._counts.items() if of == rank}
-        self._counts.update({(rank, medium): {} for medium in gone})
-        return gone
-
-    def doubt(self, rank: int) -> None:
-        """Take it that messages of the *rank* are lost, and with them any number of removals.
-
-        Blocks stay, but nobody is known to hold them: the next removal is the last one. To be
-        told too early that a block is gone costs a hit, never to be told costs many misses.
-        """
-        for known, medium in self._counts:
-            if known == rank:
-                counts = self._counts[known, medium]
-                counts.update(dict.fromkeys(counts, 0))
-
-    def has(self, rank: int, medium: str, block: int) -> bool:
-        """Return whether the *block* is there."""
-        return block in self._counts.get((rank, medium), ())
-
-    def sizes(self) -> Iterator[tuple[int, str, int]]:
-        """Yield each rank and medium, and how many blocks are there."""
-        for (rank, medium), counts in list(self._counts.items()):
-            yield rank, medium, len(counts)
+    def places(self) -> Iterator[tuple[int, str, Place]]:
+        """Yield each rank and medium, and their place; for any thread."""
+        for (rank, medium), place in list(self._places.items()):
+            yield rank, medium, place

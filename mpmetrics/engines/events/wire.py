@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from mpmetrics.engines.events.gate import IGNORED, Gate, medium_of
+from mpmetrics.engines.events.gate import IGNORED, MEDIUMS, Gate, medium_of
 from mpmetrics.engines.events.model import HASHES, Cleared, Event, Removed, Stored
+from mpmetrics.engines.events.typed import typed
 from mpmetrics.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -24,8 +25,12 @@ ISSUE: Final = "issue"
 CONVERSION: Final = "conversion_none"
 EMPTY: Final = "empty_store_blocks"
 
+# Also of text that is no UTF-8, of maps as keys of maps, and of arrays in arrays without end.
+_UNREADABLE: Final = (ValueError, TypeError, RecursionError)
+
 _SALT: Final = "dynamo-cache-salt:"
-_RANKS: Final = 1 << 32
+_RANKS: Final = 1 << 16
+"""As many as there are ports. Each has metrics of its own, so that garbage must not make more."""
 
 _STORED: Final = (
     "block_hashes",
@@ -76,29 +81,65 @@ class Decoder:
         except ImportError as error:
             raise MissingExtraError(package="msgspec", extra="zmq") from error
         self._unpack: Callable[[bytes], Any] = msgspec.msgpack.Decoder().decode
+        self._typed = typed(_RANKS)
+        self._readers: Mapping[type, Callable[[int, Any], Event | Refused]] = {
+            self._typed.stored: self._typed_store,
+            self._typed.removed: self._typed_removal,
+            self._typed.cleared: lambda rank, _event: Cleared(rank),
+        }
         self._gate = Gate()
 
     def decode(self, payload: bytes, rank: int = 0) -> Batch | None:
         """Return what is in *payload*, None if it is no batch; *rank* is for one without."""
         try:
+            batch = self._typed.decode(payload)
+        except _UNREADABLE:
+            return self.decode_any(payload, rank)
+        if batch.rank is not None:
+            rank = batch.rank
+        readers = self._readers
+        read = [readers[type(event)](rank, event) for event in batch.events]
+        return _sorted(batch.timestamp, rank, read)
+
+    def decode_any(self, payload: bytes, rank: int = 0) -> Batch | None:
+        """Do the same with events of any form, one at a time."""
+        try:
             batch = self._unpack(payload)
-        # Also of text that is no UTF-8, of maps as keys of maps, and of arrays in arrays without
-        # end.
-        except (ValueError, TypeError, RecursionError):
+        except _UNREADABLE:
             return None
         if not _is_batch(batch):
             return None
         if len(batch) > 2 and batch[2] is not None:  # noqa: PLR2004 - time, events, rank
             rank = batch[2]
-        events: list[Event] = []
-        refused: list[Refused] = []
-        for raw in batch[1]:
-            event = self._event(raw, rank)
-            if type(event) is Refused:
-                refused.append(event)
-            else:
-                events.append(event)  # type: ignore[arg-type] # mypy narrows by isinstance only
-        return Batch(float(batch[0]), rank, events, refused)
+        return _sorted(float(batch[0]), rank, [self._event(raw, rank) for raw in batch[1]])
+
+    def _typed_store(self, rank: int, event: Any) -> Stored | Refused:  # noqa: ANN401 - its type is made late
+        medium = MEDIUMS[event.medium or ""]
+        if reason := self._why_not(rank, medium, event, is_store=True):
+            return Refused("stored", FILTERED, reason)
+        extra = event.extra_keys
+        return Stored(
+            rank,
+            medium,
+            event.block_hashes,
+            event.parent_block_hash,
+            event.token_ids or (),
+            event.block_size,
+            event.lora_name or None,
+            extra is not None and _is_salted(extra),
+        )
+
+    def _typed_removal(self, rank: int, event: Any) -> Removed | Refused:  # noqa: ANN401 - as above
+        medium = MEDIUMS[event.medium or ""]
+        if reason := self._why_not(rank, medium, event, is_store=False):
+            return Refused("removed", FILTERED, reason)
+        return Removed(rank, medium, event.block_hashes)
+
+    def _why_not(self, rank: int, medium: str, event: Any, *, is_store: bool) -> str:  # noqa: ANN401 - as above
+        group, kind = event.group_idx, event.kv_cache_spec_kind
+        if group is None and kind is None:
+            return ""
+        return self._gate.by_group(rank, medium, (group, kind), is_store=is_store)
 
     def _event(self, raw: Any, rank: int) -> Event | Refused:  # noqa: ANN401 - as it was sent
         """Return one event, or why it is of no use."""
@@ -114,6 +155,13 @@ class Decoder:
             return Refused(kind, ISSUE, CONVERSION)
         except _EmptyError:
             return Refused(kind, ISSUE, EMPTY)
+
+
+def _sorted(timestamp: float, rank: int, read: Sequence[Event | Refused]) -> Batch:
+    """Return a batch of what was *read*, what is of use apart from what is not."""
+    refused = [each for each in read if type(each) is Refused]
+    events = [each for each in read if type(each) is not Refused] if refused else read
+    return Batch(timestamp, rank, events, refused)  # type: ignore[arg-type] # mypy narrows by isinstance only
 
 
 class _MalformedError(Exception):

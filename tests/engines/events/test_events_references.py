@@ -10,81 +10,110 @@ from hypothesis import strategies as st
 from mpmetrics.engines.events.batching import Batcher
 from mpmetrics.engines.events.model import Cleared, Event, Removed, Stored
 from mpmetrics.engines.events.prefixes import Prefixes
-from mpmetrics.engines.events.references import References
+from mpmetrics.engines.events.references import Place, References
 
 
 def test_a_removal_counts_when_the_last_holder_is_gone() -> None:
     """Two have stored it."""
-    references = References()
-    assert references.stored(0, "device", [1, 2]) == 2
-    assert references.stored(0, "device", [2, 3]) == 1
-    assert references.removed(0, "device", [1, 2]) == ([1], 1)
-    assert references.removed(0, "device", [2, 3]) == ([2, 3], 2)
+    place = Place()
+    place.store([1, 2])
+    place.store([2, 3])
+    assert place.remove([1, 2]) == [1]
+    assert (place.stored, place.removed, place.held, place.resident) == (4, 1, 1, 2)
+    assert place.remove([2, 3]) == [2, 3]
+    assert (place.stored, place.removed, place.held, place.resident) == (4, 3, 1, 0)
 
 
 def test_what_is_unknown_counts() -> None:
     """It may have been stored before anybody listened."""
-    references = References()
-    assert references.removed(0, "device", [9]) == ([9], 0)
-    references.stored(0, "device", [1])
-    assert references.removed(0, "device", [9]) == ([9], 0)
+    place = Place()
+    assert place.remove([9, 9]) == [9, 9]
+    place.store([1])
+    assert place.remove([9]) == [9]
 
 
 def test_ranks_and_mediums_have_their_own() -> None:
     """The same hash in another place is another block."""
     references = References()
-    references.stored(0, "device", [1])
-    references.stored(1, "device", [1])
-    references.stored(0, "host", [1])
-    assert references.removed(0, "device", [1]) == ([1], 1)
-    assert references.removed(1, "device", [1]) == ([1], 1)
-    assert references.has(0, "host", 1)
-    assert references.cleared(0) == {"device": 0, "host": 1}
-    assert not references.has(0, "host", 1)
-    assert list(references.sizes()) == [(0, "device", 0), (1, "device", 0), (0, "host", 0)]
+    for rank, medium in ((0, "device"), (1, "device"), (0, "host")):
+        references.place(rank, medium).store([1])
+    assert references.place(0, "device").remove([1]) == [1]
+    for place in references.of(0):
+        place.clear()
+    assert [(rank, medium, place.resident) for rank, medium, place in references.places()] == [
+        (0, "device", 0),
+        (1, "device", 1),
+        (0, "host", 0),
+    ]
+    assert [place.removed for _, _, place in references.places()] == [1, 0, 1]
 
 
 def test_after_a_loss_the_next_removal_counts() -> None:
     """Nobody knows whether the ones before it were among what is lost. Blocks stay."""
-    references = References()
-    references.stored(0, "device", [1, 1, 2])
-    references.stored(1, "device", [1, 1])
-    references.doubt(0)
-    assert list(references.sizes()) == [(0, "device", 2), (1, "device", 1)]
-    references.stored(0, "device", [2])
-    assert references.removed(0, "device", [1, 2]) == ([1, 2], 2)
-    assert references.removed(1, "device", [1]) == ([], 0)
+    place = Place()
+    place.doubt()
+    place.store([1, 1, 2])
+    place.doubt()
+    assert place.resident == 2
+    place.store([2, 3, 3])
+    place.doubt()
+    place.store([3, 3])
+    assert place.remove([1, 2, 3]) == [1, 2]
+    assert place.remove([3]) == [3]
+    place.clear()
+    place.store([1, 1])
+    assert place.remove([1]) == []
+
+
+def test_the_oldest_are_forgotten() -> None:
+    """A publisher whose removals get lost must not take all memory."""
+    place = Place(most=16)
+    assert place.store(range(16)) == ()
+    assert place.store([16]) == [0, 1, 2]
+    assert (place.resident, place.forgotten) == (14, 3)
+    assert 3 in place
+    assert place.remove([0, 3]) == [0, 3]
+    for block in range(100, 10_000):
+        place.store([block])
+        assert place.resident <= 16
+    assert place.stored == place.resident + place.forgotten + 1
 
 
 places = st.tuples(st.integers(0, 1), st.sampled_from(["device", "host"]))
 hashes = st.lists(st.integers(0, 3), max_size=4)
+steps = st.sampled_from(["store", "remove", "clear", "doubt"])
 
 
-@given(st.lists(st.tuples(st.sampled_from(["store", "remove", "clear"]), places, hashes)))
+@given(st.lists(st.tuples(steps, places, hashes)))
 def test_the_counts_are_those_of_a_multiset(
     history: list[tuple[str, tuple[int, str], list[int]]],
 ) -> None:
-    """Whatever happens, in whatever order."""
+    """Whatever happens, in whatever order. What is in doubt is in no multiset, but there."""
     references = References()
-    model: Counter[tuple[int, str, int]] = Counter()
+    held: Counter[tuple[int, str, int]] = Counter()
+    there: set[tuple[int, str, int]] = set()
     for what, (rank, medium), blocks in history:
+        place = references.place(rank, medium)
+        keys = [(rank, medium, block) for block in blocks]
         if what == "store":
-            references.stored(rank, medium, blocks)
-            model.update((rank, medium, block) for block in blocks)
-        elif what == "clear":
-            references.cleared(rank)
-            model = Counter({key: count for key, count in model.items() if key[0] != rank})
+            place.store(blocks)
+            held.update(keys)
+            there.update(keys)
+        elif what == "remove":
+            gone = []
+            for key in keys:
+                held[key] = max(0, held[key] - 1)
+                if not held[key]:
+                    there.discard(key)
+                    gone.append(key[2])
+            assert place.remove(blocks) == gone
         else:
-            expected = []
-            for block in blocks:
-                if model[rank, medium, block] <= 1:
-                    expected.append(block)
-                    del model[rank, medium, block]
-                else:
-                    model[rank, medium, block] -= 1
-            assert references.removed(rank, medium, blocks)[0] == expected
-        sizes = Counter({(rank, medium): size for rank, medium, size in references.sizes()})
-        assert +sizes == Counter((rank, medium) for rank, medium, _ in model)
+            for each in references.of(rank):
+                (each.clear if what == "clear" else each.doubt)()
+            held = Counter({key: count for key, count in held.items() if key[0] != rank})
+            there = {key for key in there if what == "doubt" or key[0] != rank}
+        sizes = Counter({(rank, medium): at.resident for rank, medium, at in references.places()})
+        assert +sizes == Counter((rank, medium) for rank, medium, _ in there)
 
 
 # -- prefixes --------------------------------------------------------------------------------------

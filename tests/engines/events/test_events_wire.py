@@ -228,7 +228,7 @@ def test_eagle_and_salt() -> None:
         pack(["now", []]),
         pack([1.0, [], "0"]),
         pack([1.0, [], -1]),
-        pack([1.0, [], 1 << 32]),
+        pack([1.0, [], 1 << 16]),
         pack([1.0, [], True]),
         pack({"ts": 1.0, "events": []}),
         b"\x92\xcb" + b"\0" * 8 + b"\xdd\xff\xff\xff\xff",
@@ -272,7 +272,7 @@ maps = st.builds(
 def test_garbage_in_the_shape_of_events(events: list[Any], rank: Any) -> None:
     """Each event is used or refused; a batch is one or is none."""
     found = Decoder().decode(msgspec.msgpack.encode([1.0, events, rank]), 0)
-    is_rank = rank is None or (type(rank) is int and 0 <= rank < 1 << 32)
+    is_rank = rank is None or (type(rank) is int and 0 <= rank < 1 << 16)
     assert (found is not None) == is_rank
     assert found is None or len(found.events) + len(found.refused) == len(events)
 

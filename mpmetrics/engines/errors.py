@@ -74,8 +74,30 @@ class EventEndpointError(MpmetricsError, ValueError):
         """Remember the *endpoint* as it was given, and *why* it is of no use."""
         super().__init__(endpoint, why)
         self.endpoint = endpoint
+class DebounceTimingError(MpmetricsError, ValueError):
+    """A time that cannot be: its *name*, and how many *seconds* it was to be."""
+
+    def __init__(self, name: str, seconds: float) -> None:
+        """Remember the *name* and the *seconds*."""
+        super().__init__(name, seconds)
+        self.name = name
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        """Return one line for a person."""
+        return f"{self.name} cannot be {self.seconds} seconds"
+
+
+class LoadError(MpmetricsError, ValueError):
+    """A load that says nothing, of a data-parallel rank."""
+
+    def __init__(self, dp_rank: int, why: str) -> None:
+        """Remember the *dp_rank*, and *why* it cannot be published."""
+        super().__init__(dp_rank, why)
+        self.dp_rank = dp_rank
         self.why = why
 
     def __str__(self) -> str:
         """Return one line for a person."""
         return f"endpoint {self.endpoint!r}: {self.why}"
+        return f"load of rank {self.dp_rank}: {self.why}"

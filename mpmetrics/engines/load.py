@@ -1,0 +1,215 @@
+"""The load of a worker, published when it changes, but not for every change.
+
+A router wants to know how many blocks of KV cache each data-parallel rank has in use. The engine
+says so at every step, many times a second; `WorkerLoadPublisher` passes on what is worth it,
+from a thread of its own, so that whoever publishes is never kept.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from mpmetrics.engines.debounce import Debounce, DebounceTiming
+from mpmetrics.engines.errors import LoadError
+from mpmetrics.engines.observing import ERRORS
+from mpmetrics.forks import forget_in_children
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from prometheus_client import Metric
+
+TOPIC: Final = "kv_metrics"
+"""The topic of Dynamo's event plane under which load is published."""
+
+_SECONDS_TO_END: Final = 1.0
+"""How long `close` waits for what is being published."""
+
+_OUTCOMES: Final = ("published", "suppressed", "failed")
+
+
+class ActiveLoad(NamedTuple):
+    """The load of one rank, as Dynamo has it; what is None is not known, and not sent."""
+
+    worker_id: int
+    dp_rank: int
+    active_decode_blocks: int | None = None
+    kv_used_blocks: int | None = None
+
+    def fields(self) -> dict[str, int]:
+        """Return what is known, by name: what goes out as msgpack."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
+
+
+class Clock(Protocol):
+    """What a publisher needs of time."""
+
+    def now(self) -> float:
+        """Return the time in seconds, from whenever."""
+        ...  # pragma: no cover - a protocol has no body
+
+    def wait(self, condition: threading.Condition, seconds: float | None) -> None:
+        """Wait for *condition*, which is held, but no longer than *seconds* if they are given."""
+        ...  # pragma: no cover - a protocol has no body
+
+
+class MonotonicClock:
+    """The time of the machine."""
+
+    def now(self) -> float:
+        """Return the time in seconds, from whenever."""
+        return time.monotonic()
+
+    def wait(self, condition: threading.Condition, seconds: float | None) -> None:
+        """Wait for *condition*, which is held, but no longer than *seconds* if they are given."""
+        condition.wait(seconds)
+
+
+class WorkerLoadPublisher:
+    """Publishes the load of a worker's ranks; `publish` is what Dynamo's publisher has, too.
+
+    *send* is called with an `ActiveLoad`, in a thread of this publisher, and raises when that
+    fails. A value that is like the one before is dropped; one that changes is sent when it has
+    been quiet for a moment, at the latest after `max_wait`, and again after a failure. An idle
+    rank is sent now and then. Times are those of *timing*.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[ActiveLoad], object],
+        worker_id: int,
+        *,
+        timing: DebounceTiming | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """Publish for the worker with this id. Raises `DebounceTimingError`."""
+        self._send = send
+        self._worker_id = worker_id
+        self._timing = (timing or DebounceTiming()).checked()
+        self._clock = clock or MonotonicClock()
+        self.forget()
+        forget_in_children(self)
+
+    def forget(self) -> None:
+        """Start anew in a forked child: the load is its parent's, and so is the thread."""
+        self._changed = threading.Condition()
+        self._ranks: dict[int, Debounce[ActiveLoad]] = {}
+        self._counts: Counter[str] = Counter()
+        self._thread: threading.Thread | None = None
+        self._closing = False
+
+    def publish(
+        self,
+        dp_rank: int | None = None,
+        active_decode_blocks: int | None = None,
+        kv_used_blocks: int | None = None,
+    ) -> None:
+        """Take the load of a rank (None: rank 0); what is None stays as it was last.
+
+        Raises `LoadError` when both are None. After `close`, nothing is taken any more.
+        """
+        rank = dp_rank or 0
+        if active_decode_blocks is None and kv_used_blocks is None:
+            raise LoadError(rank, "neither active_decode_blocks nor kv_used_blocks is given")
+        with self._changed:
+            if self._closing:
+                return
+            slot = self._ranks.setdefault(rank, Debounce(self._timing))
+            before = slot.newest or ActiveLoad(self._worker_id, rank)
+            load = before._replace(
+                active_decode_blocks=_known(active_decode_blocks, before.active_decode_blocks),
+                kv_used_blocks=_known(kv_used_blocks, before.kv_used_blocks),
+            )
+            if not slot.change(load, self._clock.now()):
+                self._counts["suppressed"] += 1
+                return
+            self._start()
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Send what has not been sent yet, and end; wait for that a second at the most."""
+        with self._changed:
+            self._closing = True
+            thread = self._thread
+            self._changed.notify()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(_SECONDS_TO_END)
+
+    def counts(self) -> Mapping[str, int]:
+        """Return how many loads were published, suppressed (nothing new), and failed."""
+        with self._changed:
+            return {outcome: self._counts[outcome] for outcome in _OUTCOMES}
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the counts as a family: this can be registered with a registry."""
+        from prometheus_client.core import CounterMetricFamily  # noqa: PLC0415 - see the package
+
+        family = CounterMetricFamily(
+            "mpmetrics_load_publications",
+            "Loads of this worker's ranks, by what became of them",
+            labels=["outcome"],
+        )
+        for outcome, count in self.counts().items():
+            family.add_metric([outcome], count)
+        return [family]
+
+    def _start(self) -> None:
+        """Start the thread when there is something to do for it."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="mpmetrics-load", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        """Send what is due, until `close`, and then what is left."""
+        while True:
+            with self._changed:
+                closing = self._closing
+                due = self._due(everything=closing)
+                if not due and not closing:
+                    self._clock.wait(self._changed, self._pause())
+                    continue
+            for slot, load in due:
+                self._try(slot, load)
+            if closing:
+                return
+
+    def _due(self, *, everything: bool) -> list[tuple[Debounce[ActiveLoad], ActiveLoad]]:
+        """Return what is to be sent now, or all that has not been sent."""
+        now = self._clock.now()
+        due = []
+        for slot in self._ranks.values():
+            at = slot.due()
+            if slot.newest is not None and (
+                slot.is_pending if everything else at is not None and at <= now
+            ):
+                due.append((slot, slot.newest))
+        return due
+
+    def _pause(self) -> float | None:
+        """Return the seconds until something is due, None if nothing is."""
+        times = [at for slot in self._ranks.values() if (at := slot.due()) is not None]
+        return max(0.0, min(times) - self._clock.now()) if times else None
+
+    def _try(self, slot: Debounce[ActiveLoad], load: ActiveLoad) -> None:
+        """Send one load, without holding anybody up meanwhile."""
+        failure: Exception | None = None
+        try:
+            self._send(load)
+        except Exception as error:  # noqa: BLE001 - senders are anybody's code
+            failure = error
+        with self._changed:
+            now = self._clock.now()
+            if failure is None:
+                slot.published(load, now)
+            else:
+                slot.failed(now)
+            self._counts["published" if failure is None else "failed"] += 1
+        if failure is not None:
+            ERRORS.count("load", "raised", failure)
+
+
+def _known(value: int | None, before: int | None) -> Any:  # noqa: ANN401 - either of them
+    return before if value is None else value

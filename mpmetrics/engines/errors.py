@@ -101,3 +101,27 @@ class LoadError(MpmetricsError, ValueError):
         """Return one line for a person."""
         return f"endpoint {self.endpoint!r}: {self.why}"
         return f"load of rank {self.dp_rank}: {self.why}"
+
+
+class KvbmError(MpmetricsError, ValueError):
+    """Something that KVBM cannot count: its *name*, and *why*."""
+
+    def __init__(self, name: str, why: str) -> None:
+        """Remember the *name* and *why*."""
+        super().__init__(name, why)
+        self.name = name
+        self.why = why
+
+    @classmethod
+    def counting(cls, what: str, some: int, of: int | None = None) -> KvbmError:
+        """Return the error of *some* tokens or blocks (*what*), *of* so many."""
+        return cls(what, f"there cannot be {some}" + ("" if of is None else f" of {of}"))
+
+    @classmethod
+    def between(cls, source: str, target: str, family: str) -> KvbmError:
+        """Return the error of a way that there is not."""
+        return cls(family, f"there is no way from {source} to {target}")
+
+    def __str__(self) -> str:
+        """Return one line for a person."""
+        return f"{self.name}: {self.why}"

@@ -113,7 +113,7 @@ class KvbmError(MpmetricsError, ValueError):
         self.why = why
 
     @classmethod
-    def counting(cls, what: str, some: int, of: int | None = None) -> KvbmError:
+    def counting(cls, some: int, what: str, of: int | None = None) -> KvbmError:
         """Return the error of *some* tokens or blocks (*what*), *of* so many."""
         return cls(what, f"there cannot be {some}" + ("" if of is None else f" of {of}"))
 

@@ -104,7 +104,7 @@ class KvbmMetrics:
     def matched(self, matched_tokens: int, requested_tokens: int) -> None:
         """Count a request: of so many tokens so many were found. Raises `KvbmError`."""
         if not 0 <= matched_tokens <= requested_tokens:
-            raise KvbmError.counting("tokens", matched_tokens, requested_tokens)
+            raise KvbmError.counting(matched_tokens, "tokens", requested_tokens)
         self._plain["matched_tokens"].inc(matched_tokens)
         self._plain["requested_tokens"].inc(requested_tokens)
 
@@ -116,7 +116,7 @@ class KvbmMetrics:
         if tier not in self._rates:
             raise KvbmError(tier, f"no tier with a hit rate; those are {', '.join(_RATED)}")
         if not 0 <= hits <= blocks:
-            raise KvbmError.counting("blocks", hits, blocks)
+            raise KvbmError.counting(hits, "blocks", blocks)
         self._rates[tier].add(hits, blocks)
 
     def object_failed(self, what: str) -> None:
@@ -158,7 +158,7 @@ class KvbmMetrics:
         if counter is None:
             raise KvbmError.between(source, target, family)
         if blocks < 0:
-            raise KvbmError.counting("blocks", blocks)
+            raise KvbmError.counting(blocks, "blocks")
         counter.inc(blocks)
 
     def _rate_families(self) -> Iterable[Metric]:

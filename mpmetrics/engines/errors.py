@@ -74,6 +74,13 @@ class EventEndpointError(MpmetricsError, ValueError):
         """Remember the *endpoint* as it was given, and *why* it is of no use."""
         super().__init__(endpoint, why)
         self.endpoint = endpoint
+        self.why = why
+
+    def __str__(self) -> str:
+        """Return one line for a person."""
+        return f"endpoint {self.endpoint!r}: {self.why}"
+
+
 class DebounceTimingError(MpmetricsError, ValueError):
     """A time that cannot be: its *name*, and how many *seconds* it was to be."""
 
@@ -99,7 +106,6 @@ class LoadError(MpmetricsError, ValueError):
 
     def __str__(self) -> str:
         """Return one line for a person."""
-        return f"endpoint {self.endpoint!r}: {self.why}"
         return f"load of rank {self.dp_rank}: {self.why}"
 
 

@@ -81,6 +81,20 @@ class EventEndpointError(MpmetricsError, ValueError):
         return f"endpoint {self.endpoint!r}: {self.why}"
 
 
+class NatsOptionError(MpmetricsError, ValueError):
+    """An option for a NATS server that is of no use: its *name*, and *why*."""
+
+    def __init__(self, name: str, why: str) -> None:
+        """Remember the *name* and *why*."""
+        super().__init__(name, why)
+        self.name = name
+        self.why = why
+
+    def __str__(self) -> str:
+        """Return one line for a person."""
+        return f"{self.name}: {self.why}"
+
+
 class DebounceTimingError(MpmetricsError, ValueError):
     """A time that cannot be: its *name*, and how many *seconds* it was to be."""
 

@@ -20,7 +20,10 @@ class Taken(NamedTuple):
 
 
 class Buffer:
-    """Keeps *capacity* events for one who takes them."""
+    """Keeps *capacity* events for one who takes them, beside those that he has in hand.
+
+    What was put is either waiting, or was sent, or was dropped: nothing is ever both.
+    """
 
     def __init__(self, capacity: int) -> None:
         """Begin empty."""
@@ -29,11 +32,12 @@ class Buffer:
         self._changed = threading.Condition(threading.Lock())
         self._gone: Counter[int] = Counter()
         self._closed = False
+        self._in_hand: deque[Event] = deque()
         self.dropped = 0
 
     def __len__(self) -> int:
-        """Return how many events wait."""
-        return len(self._events)
+        """Return how many events wait, or are in hand."""
+        return len(self._events) + len(self._in_hand)
 
     def put(self, events: Sequence[Event]) -> None:
         """Add *events*, and drop the oldest if there are too many. Once closed it drops all."""
@@ -45,7 +49,7 @@ class Buffer:
     def take(self, most: int) -> Taken | None:
         """Return the oldest events, *most* of them at the most; wait while there are none.
 
-        None once it is closed and empty.
+        None once it is closed and empty. They are in hand until `done` or `lose` is called.
         """
         with self._changed:
             while not self._events and not self._closed:
@@ -54,7 +58,23 @@ class Buffer:
                 return None
             gone, self._gone = self._gone, Counter()
             pop = self._events.popleft
-            return Taken([pop() for _ in range(min(most, len(self._events)))], gone)
+            events = [pop() for _ in range(min(most, len(self._events)))]
+            self._in_hand.extend(events)
+            return Taken(events, gone)
+
+    def done(self, count: int) -> None:
+        """Take it that the first *count* events in hand have been given away, or never can be."""
+        with self._changed:
+            for _ in range(count):
+                self._in_hand.popleft()
+
+    def lose(self) -> None:
+        """Drop what is still in hand."""
+        with self._changed:
+            self._events.extendleft(reversed(self._in_hand))
+            lost = len(self._in_hand)
+            self._in_hand.clear()
+            self._drop(lost)
 
     def close(self, *, drop: bool = False) -> None:
         """Have `take` return None when nothing is left; *drop* what waits."""

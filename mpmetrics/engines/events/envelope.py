@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import secrets
+import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
 from mpmetrics.errors import MissingExtraError
+from mpmetrics.forks import forget_in_children
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,6 +18,9 @@ KV_EVENTS: Final = "kv-events"
 """The topic of KV events."""
 
 _VERSION: Final = 1
+
+_BITS: Final = 53
+"""Of the id of a publisher: as many as a number in JSON can have."""
 
 
 class Address(NamedTuple):
@@ -55,11 +62,58 @@ class Envelope(NamedTuple):
     payload: bytes
 
 
-def frames(envelope: Envelope, packed: bytes) -> list[bytes]:
-    """Return an *envelope*, which is *packed* already, as a message of the plane by ZeroMQ."""
-    return [
-        envelope.topic.encode(),
-        envelope.publisher_id.to_bytes(8, "big"),
-        envelope.sequence.to_bytes(8, "big"),
-        bytes([_VERSION]) + len(packed).to_bytes(4, "big") + packed,
-    ]
+class Message(NamedTuple):
+    """An *envelope*, and the same *packed* by msgpack."""
+
+    envelope: Envelope
+    packed: bytes
+
+    @property
+    def id(self) -> str:
+        """What no other message has, and what this one has again when it is sent again."""
+        return f"{self.envelope.publisher_id:x}-{self.envelope.sequence}"
+
+    def frames(self) -> list[bytes]:
+        """Return this as a message of the plane by ZeroMQ."""
+        topic, number = self.envelope.topic.encode(), self.envelope.sequence.to_bytes(8, "big")
+        length = len(self.packed).to_bytes(4, "big")
+        publisher = self.envelope.publisher_id.to_bytes(8, "big")
+        return [topic, publisher, number, bytes([_VERSION]) + length + self.packed]
+
+
+class Author:
+    """One who publishes on a *topic*: his messages have numbers, which begin with 0."""
+
+    def __init__(
+        self,
+        topic: str,
+        publisher_id: int | None = None,
+        *,
+        extra: str = "nats",
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """Publish as *publisher_id*, or as somebody new. Raises `MissingExtraError`."""
+        self._topic = topic
+        self._given = publisher_id
+        self._wall = wall
+        self._pack = packer(extra)
+        self.forget()
+        forget_in_children(self)
+
+    def forget(self) -> None:
+        """Be somebody else in a forked child: the numbers are its parent's."""
+        made = secrets.randbits(_BITS)
+        self.publisher_id = made if self._given is None else self._given
+        self._given = None
+        self._numbers = itertools.count()
+
+    def message(self, payload: object) -> Message:
+        """Return the next message."""
+        envelope = Envelope(
+            self.publisher_id,
+            next(self._numbers),
+            int(self._wall() * 1000),
+            self._topic,
+            self._pack(payload),
+        )
+        return Message(envelope, self._pack(envelope._asdict()))

@@ -49,24 +49,37 @@ class Sink:
     def stop(self, grace: float = GRACE) -> None:
         """Give away what waits, within *grace* seconds; the rest is dropped, and counted."""
         self.buffer.close()
-        if self._thread.ident is not None:
-            self._thread.join(grace)
+        if self._thread.ident is None:
+            self.buffer.close(drop=True)
+            self._close()
+            return
+        self._thread.join(grace)
         self.buffer.close(drop=True)
         self._give_up()
-        if self._thread.ident is not None:
-            self._thread.join(grace)
+        self._thread.join(grace)
 
     def _run(self) -> None:
         """Give away what comes, until there is no more."""
-        while (taken := self.buffer.take(_AT_ONCE)) is not None:
-            self._give(taken)
+        try:
+            while (taken := self.buffer.take(_AT_ONCE)) is not None:
+                self._give(taken)
+                self.buffer.lose()
+        except Exception:  # noqa: BLE001 - nobody else would ever know
+            _log.exception("no more events go to %s", self.name)
+            self.buffer.close(drop=True)
+            self.buffer.lose()
+        finally:
+            self._close()
 
     def _give(self, taken: Taken) -> None:
-        """Give away some events."""
+        """Give away some events, and tell the buffer of each that is done; others are dropped."""
         raise NotImplementedError
 
     def _give_up(self) -> None:
         """Wait no longer for whoever does not take anything."""
+
+    def _close(self) -> None:
+        """Let go of everything, when nothing more is given away."""
 
     def _warn(self, reason: str, error: BaseException) -> None:
         """Log a failure, if it is the first for this *reason*; count it in any case."""
@@ -101,3 +114,4 @@ class CallbackSink(Sink):
             else:
                 sent += 1
         self.tally["sent", self.name] += sent
+        self.buffer.done(len(taken.events))

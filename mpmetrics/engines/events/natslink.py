@@ -1,0 +1,353 @@
+"""Handing messages to a NATS server, and knowing that it has them.
+
+A connection of its own is made anew after every failure, since that of nats-py, when it comes back
+by itself, does not tell which messages the server got. What the server has not confirmed is sent
+again. Without JetStream it may then come twice, and its listeners know it by the number in the
+envelope; JetStream knows it by its id, and keeps one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import ssl
+import threading
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from mpmetrics.engines.errors import EventEndpointError, NatsOptionError
+from mpmetrics.engines.events.links import (
+    DENIED,
+    INTERRUPTED,
+    LATE,
+    LOST,
+    NO_STREAM,
+    REFUSED,
+    TOO_LARGE,
+    UNREACHABLE,
+    LinkError,
+    LoopThread,
+)
+from mpmetrics.errors import MissingExtraError
+from mpmetrics.forks import forget_in_children
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mpmetrics.engines.events.envelope import Message
+
+PATIENCE: Final = 5.0
+"""Seconds that a server has to let somebody in, and to confirm what it was given."""
+
+_TO_CLOSE: Final = 0.5
+_SCHEMES: Final = ("nats", "tls", "ws", "wss")
+
+
+class NatsOptions(NamedTuple):
+    """How to get into a NATS server, in the words of nats-py; what is empty is not used.
+
+    One of *user* with *password*, *token*, and *credentials*: a file with a JWT and a key. With any
+    of those that begin with `tls`, nothing is sent to a server that does not encrypt. With
+    *jetstream*, what is published has to be kept by a stream.
+    """
+
+    user: str = ""
+    password: str = ""
+    token: str = ""
+    credentials: str = ""
+    tls_ca: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_hostname: str = ""
+    tls_first: bool = False
+    jetstream: bool = False
+
+    @property
+    def wants_tls(self) -> bool:
+        """Whether only a server that encrypts will do."""
+        return any((self.tls_ca, self.tls_cert, self.tls_hostname, self.tls_first))
+
+    def checked(self) -> NatsOptions:
+        """Return the options. Raises `NatsOptionError` for those that do not go together."""
+        ways = [name for name in ("user", "token", "credentials") if getattr(self, name)]
+        if len(ways) > 1:
+            raise NatsOptionError(ways[1], f"cannot be given beside {ways[0]}")
+        for one, other in (("user", "password"), ("password", "user"), ("tls_key", "tls_cert")):
+            if getattr(self, one) and not getattr(self, other):
+                raise NatsOptionError(one, f"is of no use without {other}")
+        return self
+
+    def context(self) -> ssl.SSLContext:
+        """Return what is needed for TLS. Raises `NatsOptionError`."""
+        option = "tls_ca"
+        try:
+            context = ssl.create_default_context(cafile=self.tls_ca or None)
+            option = "tls_cert"
+            if self.tls_cert:
+                context.load_cert_chain(self.tls_cert, self.tls_key or None)
+        except OSError as error:  # also that a file is no certificate
+            raise NatsOptionError(option, f"{getattr(self, option)}: {error}") from error
+        return context
+
+
+class NatsLink:
+    """A link to one of some NATS *servers*: URLs, separated by commas."""
+
+    def __init__(self, servers: str, options: NatsOptions | None = None) -> None:
+        """Connect later. Raises `MissingExtraError`, `EventEndpointError`, `NatsOptionError`."""
+        try:
+            import nats  # noqa: PLC0415 - only who has events needs it
+            import nats.js.errors  # noqa: PLC0415 - as above
+        except ImportError as error:
+            raise MissingExtraError(package="nats-py", extra="nats") from error
+        self._nats: Any = nats
+        self._servers = [_checked(url.strip()) for url in servers.split(",")]
+        self._options = (options or NatsOptions()).checked()
+        is_tls = any(url.startswith(("tls:", "wss:")) for url in self._servers)
+        self._wants_tls = self._options.wants_tls or is_tls
+        self._given = _arguments(self._options, with_tls=self._wants_tls)
+        self._strangers: list[object] = []
+        self._interrupted = False
+        self.forget()
+        forget_in_children(self)
+
+    def forget(self) -> None:
+        """Connect anew in a forked child: the connection is its parent's, and so is the loop."""
+        # Kept, so that nothing is closed or said where the parent goes on.
+        self._strangers += [vars(self).get("_loop"), vars(self).get("_client")]
+        self._lock = threading.Lock()
+        self._loop: LoopThread | None = None
+        self._sending: concurrent.futures.Future[None] | None = None
+        self._client: Any = None
+        self._lost: asyncio.Event
+        self._error: Exception | None = None
+
+    def send(self, subject: str, messages: Sequence[Message]) -> None:
+        """Hand over *messages*, in their order, within seconds. Raises `LinkError`."""
+        with self._lock:
+            if self._interrupted:
+                raise LinkError(INTERRUPTED, "it is over")
+            if self._loop is None:
+                self._loop = LoopThread("mpmetrics-nats")
+            sending = self._sending = self._loop.start(self._sent(subject, messages))
+        try:
+            sending.result()
+        except concurrent.futures.CancelledError as error:
+            raise LinkError(INTERRUPTED, "it is over") from error
+
+    def interrupt(self) -> None:
+        """Have `send` raise now, and whenever it is called; any thread may call this."""
+        with self._lock:
+            self._interrupted = True
+            if self._sending is not None:
+                self._sending.cancel()
+
+    def close(self) -> None:
+        """Disconnect; not while `send` is called."""
+        loop, self._loop = self._loop, None
+        if loop is None:
+            return
+        closing = loop.start(self._disconnect())
+        try:
+            closing.result(2 * _TO_CLOSE)
+        except (concurrent.futures.TimeoutError, concurrent.futures.CancelledError):
+            closing.cancel()
+        loop.close()
+
+    async def _sent(self, subject: str, messages: Sequence[Message]) -> None:
+        """Hand over *messages*; whatever goes wrong ends the connection."""
+        try:
+            client = await asyncio.wait_for(self._connected(), PATIENCE)
+            self._error = None
+            hand_over = self._kept if self._options.jetstream else self._heard
+            messages, larger = _fitting(messages, client.max_payload)
+            if messages:
+                await hand_over(client, subject, messages)
+        except BaseException as error:
+            await self._disconnect()
+            if isinstance(error, asyncio.CancelledError | LinkError):
+                raise
+            raise self._explained(error) from error
+        if larger is not None:
+            raise LinkError(TOO_LARGE, larger, taken=len(messages))
+
+    async def _connected(self) -> Any:  # noqa: ANN401 - nats-py is optional
+        """Return a connection; there may be one."""
+        if self._client is not None and self._client.is_connected:
+            return self._client
+        await self._disconnect()
+        self._error = None
+        self._lost = asyncio.Event()
+        # Known before it is connected, so that `_disconnect` finds it whatever happens.
+        client = self._client = self._nats.aio.client.Client()
+        await client.connect(
+            self._servers,
+            error_cb=self._note,
+            closed_cb=self._lose,
+            allow_reconnect=False,
+            # What is 0 goes on for ever, with 1 each server is tried, and tried again.
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
+            connect_timeout=PATIENCE,
+            name="mpmetrics",
+            **self._secrets(client),
+            **self._given,
+        )
+        self._refuse_plain(client)
+        return client
+
+    async def _heard(self, client: Any, subject: str, messages: Sequence[Message]) -> None:  # noqa: ANN401 - nats-py is optional
+        """Publish; the server answers a ping when it has read all that was before it."""
+        for message in messages:
+            await client.publish(subject, message.packed)
+        await self._unless_lost(client.flush(PATIENCE))
+        if self._error is not None:  # such as that the subject is not allowed
+            raise self._error
+
+    async def _kept(self, client: Any, subject: str, messages: Sequence[Message]) -> None:  # noqa: ANN401 - nats-py is optional
+        """Publish, and wait until a stream has each message."""
+        stream = client.jetstream()
+        answers: list[asyncio.Future[object]] = [
+            await stream.publish_async(subject, message.packed, headers={"Nats-Msg-Id": message.id})
+            for message in messages
+        ]
+        try:
+            await self._unless_lost(asyncio.wait(answers, timeout=PATIENCE))
+        except LinkError as error:
+            error.taken = _taken(answers)
+            raise
+        finally:
+            for answer in answers:
+                answer.cancel()
+        taken = _taken(answers)
+        if taken < len(messages):
+            first = answers[taken]
+            failure = TimeoutError() if first.cancelled() else first.exception()
+            raise self._explained(failure or TimeoutError(), taken)
+
+    async def _unless_lost(self, waiting: Any) -> None:  # noqa: ANN401 - a coroutine
+        """Wait for something that does not come any more when the connection is lost."""
+        wanted = asyncio.ensure_future(waiting)
+        lost = asyncio.ensure_future(self._lost.wait())
+        try:
+            await asyncio.wait({wanted, lost}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            lost.cancel()
+            wanted.cancel()
+        if not wanted.done():
+            raise LinkError(LOST, f"the connection was lost: {self._error or 'it was closed'}")
+        await wanted
+
+    def _explained(self, error: BaseException, taken: int = 0) -> LinkError:
+        """Return why nothing was handed over, in one of a few words."""
+        if isinstance(error, self._nats.errors.NoServersError) and self._error is not None:
+            error = self._error  # what it was that went wrong with the last server
+        text = f"{type(error).__name__}: {error}".rstrip(": ")
+        lower = text.lower()
+        denied = ("authorization" in lower, "permissions" in lower, "authentication" in lower)
+        if any(denied):
+            return LinkError(DENIED, text, taken)
+        for kinds, reason in (
+            ((asyncio.TimeoutError, TimeoutError), LATE),
+            ((self._nats.js.errors.NoStreamResponseError,), NO_STREAM),
+            ((self._nats.js.errors.APIError,), REFUSED),
+            ((OSError, self._nats.errors.NoServersError), UNREACHABLE),
+        ):
+            if isinstance(error, kinds):
+                return LinkError(reason, text, taken)
+        return LinkError(LOST, text, taken)
+
+    async def _note(self, error: Exception) -> None:
+        """Remember the last error that nats-py tells of."""
+        self._error = error
+
+    async def _lose(self) -> None:
+        self._lost.set()
+
+    async def _disconnect(self) -> None:
+        """End the connection, also one to a server that does not answer."""
+        client, self._client = self._client, None
+        if client is None:
+            return
+        writer = _writer(client)
+        try:
+            await asyncio.wait_for(client.close(), _TO_CLOSE)
+        except Exception as error:  # noqa: BLE001 - it is to go, whatever it says
+            self._error = self._error or error
+        finally:
+            # It would wait until the other side has read what is still to be sent.
+            if writer is not None:
+                writer.transport.abort()
+
+    def _secrets(self, client: Any) -> Mapping[str, Any]:  # noqa: ANN401 - nats-py is optional
+        """Return what is told to no server that listens in plain text if it is to encrypt."""
+        options = self._options
+
+        def told(secret: str) -> Any:  # noqa: ANN401 - a function
+            def tell() -> str:
+                self._refuse_plain(client)
+                return secret
+
+            return tell
+
+        found = {"user": options.user, "password": options.password, "token": options.token}
+        return {name: told(value) for name, value in found.items() if value}
+
+    def _refuse_plain(self, client: Any) -> None:  # noqa: ANN401 - nats-py is optional
+        """Raise `LinkError` if the connection is to be encrypted and is not."""
+        writer = _writer(client)
+        if self._wants_tls and (writer is None or writer.get_extra_info("ssl_object") is None):
+            raise LinkError(REFUSED, "the server does not encrypt")
+
+
+def _writer(client: Any) -> Any:  # noqa: ANN401 - nats-py is optional
+    """Return the stream to which nats-py writes, None if there is none; it has no public name."""
+    return getattr(getattr(client, "_transport", None), "_io_writer", None)
+
+
+def _arguments(options: NatsOptions, *, with_tls: bool) -> dict[str, Any]:
+    """Return what nats-py is given beside secrets. Raises `NatsOptionError`."""
+    given: dict[str, Any] = {}
+    if options.credentials:
+        option = "credentials"
+        try:
+            with open(options.credentials, "rb"):
+                given["user_credentials"] = options.credentials
+        except OSError as error:
+            raise NatsOptionError(option, str(error)) from error
+    if with_tls:
+        given["tls"] = options.context()
+        given["tls_handshake_first"] = options.tls_first
+        if options.tls_hostname:
+            given["tls_hostname"] = options.tls_hostname
+    return given
+
+
+def _checked(url: str) -> str:
+    """Return the *url* of a server. Raises `EventEndpointError`."""
+    try:
+        parts = urlsplit(url)
+        is_server = parts.scheme in _SCHEMES and parts.hostname and (parts.port or 1) > 0
+    except ValueError:
+        is_server = False
+    if not is_server:
+        shown = url.rpartition("@")[2]  # nobody wants his password on the screen
+        raise EventEndpointError(shown, "it is not of the form nats://HOST:PORT")
+    return url
+
+
+def _fitting(messages: Sequence[Message], most: int) -> tuple[Sequence[Message], str | None]:
+    """Return the messages before the first that the server will not take, and what is wrong."""
+    for place, message in enumerate(messages):
+        size = len(message.packed)
+        if size > most:
+            return messages[:place], f"a message of {size} bytes, and {most} are allowed"
+    return messages, None
+
+
+def _taken(answers: Sequence[asyncio.Future[object]]) -> int:
+    """Return how many messages are kept, from the first on."""
+    for place, answer in enumerate(answers):
+        if not answer.done() or answer.cancelled() or answer.exception() is not None:
+            return place
+    return len(answers)

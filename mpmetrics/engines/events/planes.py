@@ -1,0 +1,189 @@
+"""Sinks on Dynamo's event plane: routers listen there to what workers have in their caches."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from mpmetrics.engines.events.envelope import KV_EVENTS, Address, Author, Message
+from mpmetrics.engines.events.links import TOO_LARGE, LinkError
+from mpmetrics.engines.events.model import Cleared
+from mpmetrics.engines.events.natslink import NatsLink, NatsOptions
+from mpmetrics.engines.events.routing import Router
+from mpmetrics.engines.events.sinks import CAPACITY, Sink
+from mpmetrics.engines.events.zmqlink import ZmqLink
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mpmetrics.engines.events.buffer import Taken
+    from mpmetrics.engines.events.links import Link
+    from mpmetrics.engines.events.model import Event
+
+MOST_EVENTS: Final = 128
+MOST_BLOCKS: Final = 8192
+"""What a message has at the most, as with Dynamo."""
+
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 2.0
+"""Seconds between two attempts to reach a broker; each time it is twice as long."""
+
+
+class Worker(NamedTuple):
+    """Whose events they are: a worker's with this id, at an *address* of Dynamo's.
+
+    Blocks of another size than *block_size*, if it is known, are of no use to routers.
+    """
+
+    worker_id: int
+    address: Address = Address()
+    block_size: int | None = None
+
+
+class _Parcel(NamedTuple):
+    """A message, and how many events it stands for, with those before it that are not in it."""
+
+    message: Message | None
+    events: int
+    rejected: int
+
+
+class PlaneSink(Sink):
+    """Puts events of one *worker* into messages, and hands these to a *link* until it has them."""
+
+    def __init__(  # noqa: PLR0913 - what the two below have in common
+        self,
+        name: str,
+        worker: Worker,
+        link: Link,
+        *,
+        extra: str,
+        publisher_id: int | None = None,
+        capacity: int = CAPACITY,
+    ) -> None:
+        """Publish as *publisher_id*, or as somebody new. Raises `MissingExtraError`."""
+        super().__init__(name, capacity)
+        self._router = Router(worker.worker_id, worker.block_size, extra)
+        self._author = Author(KV_EVENTS, publisher_id, extra=extra)
+        self._subject = worker.address.subject()
+        self._link = link
+        self._over = threading.Event()
+        self._pause = FIRST_PAUSE
+
+    @property
+    def publisher_id(self) -> int:
+        """The id that is in the envelopes."""
+        return self._author.publisher_id
+
+    def _give(self, taken: Taken) -> None:
+        self._router.skip(taken.dropped)
+        parcels = self._parcels(taken.events)
+        while parcels:
+            messages = [parcel.message for parcel in parcels if parcel.message is not None]
+            failure = self._handed(messages)
+            parcels = self._counted(parcels, failure)
+            if failure is not None and failure.reason != TOO_LARGE and self._waited():
+                return
+
+    def _handed(self, messages: Sequence[Message]) -> LinkError | None:
+        """Hand over *messages*; return why that did not go well."""
+        try:
+            if messages:
+                self._link.send(self._subject, messages)
+        except LinkError as error:
+            if not self._over.is_set():
+                self._warn(error.reason, error)
+            return error
+        self._pause = FIRST_PAUSE
+        return None
+
+    def _counted(self, parcels: list[_Parcel], failure: LinkError | None) -> list[_Parcel]:
+        """Count what has gone, and what never will; return what is left."""
+        taken = sum(1 for each in parcels if each.message) if failure is None else failure.taken
+        left = list(parcels)
+        while left and (taken or left[0].message is None):
+            parcel = left.pop(0)
+            taken -= parcel.message is not None
+            self.tally["sent", self.name] += parcel.events - parcel.rejected
+            self.buffer.done(parcel.events)
+        if failure is not None and failure.reason == TOO_LARGE:
+            parcel = left.pop(0)
+            self.tally["rejected", self.name, TOO_LARGE] += parcel.events - parcel.rejected
+            self.buffer.done(parcel.events)
+        return left
+
+    def _waited(self) -> bool:
+        """Wait for a while, twice as long as before; return whether it is over."""
+        over = self._over.wait(self._pause)
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        return over
+
+    def _parcels(self, events: Sequence[Event]) -> list[_Parcel]:
+        """Return *events* as messages, and what cannot be in one as rejected."""
+        parcels: list[_Parcel] = []
+        documents: list[Any] = []
+        count = rejected = blocks = 0
+        for event in events:
+            size = 0 if isinstance(event, Cleared) else len(event.hashes)
+            if documents and (len(documents) >= MOST_EVENTS or blocks + size > MOST_BLOCKS):
+                parcels.append(_Parcel(self._author.message(documents), count, rejected))
+                documents, count, rejected, blocks = [], 0, 0, 0
+            count += 1
+            document = self._router.convert(event)
+            if isinstance(document, str):
+                self.tally["rejected", self.name, document] += 1
+                rejected += 1
+            else:
+                documents.append(document)
+                blocks += size
+        message = self._author.message(documents) if documents else None
+        parcels.append(_Parcel(message, count, rejected))
+        return parcels
+
+    def _give_up(self) -> None:
+        self._over.set()
+        self._link.interrupt()
+
+    def _close(self) -> None:
+        self._link.close()
+
+
+class NatsSink(PlaneSink):
+    """Publishes events on NATS *servers*: URLs, separated by commas."""
+
+    def __init__(  # noqa: PLR0913 - they all have defaults
+        self,
+        servers: str,
+        worker: Worker,
+        options: NatsOptions | None = None,
+        *,
+        name: str = "nats",
+        publisher_id: int | None = None,
+        capacity: int = CAPACITY,
+    ) -> None:
+        """Connect later. Raises `MissingExtraError`, `EventEndpointError`, `NatsOptionError`."""
+        link = NatsLink(servers, options)
+        super().__init__(
+            name, worker, link, extra="nats", publisher_id=publisher_id, capacity=capacity
+        )
+
+
+class ZmqSink(PlaneSink):
+    """Publishes events by ZeroMQ: on an *endpoint* of its own, or to a broker that is there."""
+
+    def __init__(  # noqa: PLR0913 - they all have defaults
+        self,
+        endpoint: str,
+        worker: Worker,
+        *,
+        bind: bool = True,
+        name: str = "zmq",
+        publisher_id: int | None = None,
+        capacity: int = CAPACITY,
+    ) -> None:
+        """Bind or connect. Raises `MissingExtraError` and `EventEndpointError`."""
+        link = ZmqLink(endpoint, bind=bind)
+        super().__init__(
+            name, worker, link, extra="zmq", publisher_id=publisher_id, capacity=capacity
+        )
+        self.endpoint = link.endpoint

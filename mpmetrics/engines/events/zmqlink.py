@@ -1,0 +1,92 @@
+"""Handing messages to the listeners of Dynamo's event plane by ZeroMQ.
+
+ZeroMQ confirms nothing. What a listener misses, because it was not there or too slow, it knows by
+the numbers of the messages.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from mpmetrics.engines.errors import EventEndpointError
+from mpmetrics.engines.events.links import INTERRUPTED, UNREACHABLE, LinkError
+from mpmetrics.engines.events.source import zeromq
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mpmetrics.engines.events.envelope import Message
+
+_HIGH_WATER: Final = 100_000
+_LINGER: Final = 500
+"""Milliseconds that messages have to get away when it is over."""
+
+_EVERYWHERE: Final = ("*", "0.0.0.0", "[::]")  # noqa: S104 - only where somebody asks for it
+
+
+class ZmqLink:
+    """A socket that publishes: bound to *endpoint* for listeners, or connected to a broker."""
+
+    def __init__(self, endpoint: str, *, bind: bool = True) -> None:
+        """Bind or connect. Raises `MissingExtraError` and `EventEndpointError`."""
+        self._zmq = zmq = zeromq()
+        self._bind = bind
+        self._interrupted = False
+        self._context: Any = zmq.Context()
+        self._socket: Any = self._context.socket(zmq.PUB)
+        self._brokers = 0
+        self._monitor: Any = None
+        for option, value in (
+            (zmq.SNDHWM, _HIGH_WATER),
+            (zmq.LINGER, _LINGER),
+            (zmq.RECONNECT_IVL, 100),
+            (zmq.RECONNECT_IVL_MAX, 5000),
+            (zmq.TCP_KEEPALIVE, 1),
+        ):
+            self._socket.setsockopt(option, value)
+        try:
+            self._attach(endpoint)
+        except zmq.ZMQError as error:
+            self.close()
+            raise EventEndpointError(endpoint, str(error)) from error
+
+    def _attach(self, endpoint: str) -> None:
+        if self._bind:
+            self._socket.bind(endpoint)
+        else:
+            zmq = self._zmq
+            events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+            self._monitor = self._socket.get_monitor_socket(events)
+            self._socket.connect(endpoint)
+        self.endpoint: str = self._socket.getsockopt_string(self._zmq.LAST_ENDPOINT)
+        """Where it is; the port is there also if any was asked for."""
+
+    def send(self, subject: str, messages: Sequence[Message]) -> None:  # noqa: ARG002 - topics are in the frames
+        """Hand over *messages* to ZeroMQ. Raises `LinkError` when there is no broker."""
+        if self._interrupted:
+            raise LinkError(INTERRUPTED, "it is over")
+        if not self._bind and not self._has_broker():
+            raise LinkError(UNREACHABLE, f"no broker at {self.endpoint}")
+        for message in messages:
+            self._socket.send_multipart(message.frames(), self._zmq.NOBLOCK)
+
+    def interrupt(self) -> None:
+        """Have `send` raise whenever it is called; it never waits."""
+        self._interrupted = True
+
+    def close(self) -> None:
+        """Disconnect, once what is under way has got away, or shortly after."""
+        if self._monitor is not None:
+            self._socket.disable_monitor()
+            self._monitor = None
+        self._socket.close()
+        self._context.term()
+
+    def _has_broker(self) -> bool:
+        """Return whether there is a connection: without one everything would vanish."""
+        from zmq.utils.monitor import recv_monitor_message  # noqa: PLC0415 - as above
+
+        while self._monitor.poll(0):
+            event = recv_monitor_message(self._monitor)["event"]
+            self._brokers = int(event == self._zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        return bool(self._brokers)

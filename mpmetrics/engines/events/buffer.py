@@ -32,12 +32,12 @@ class Buffer:
         self._changed = threading.Condition(threading.Lock())
         self._gone: Counter[int] = Counter()
         self._closed = False
-        self._in_hand: deque[Event] = deque()
+        self._in_hand: Counter[int] = Counter()
         self.dropped = 0
 
     def __len__(self) -> int:
         """Return how many events wait, or are in hand."""
-        return len(self._events) + len(self._in_hand)
+        return len(self._events) + sum(self._in_hand.values())
 
     def put(self, events: Sequence[Event]) -> None:
         """Add *events*, and drop the oldest if there are too many. Once closed it drops all."""
@@ -59,22 +59,20 @@ class Buffer:
             gone, self._gone = self._gone, Counter()
             pop = self._events.popleft
             events = [pop() for _ in range(min(most, len(self._events)))]
-            self._in_hand.extend(events)
+            self._in_hand.update(event.rank for event in events)
             return Taken(events, gone)
 
-    def done(self, count: int) -> None:
-        """Take it that the first *count* events in hand have been given away, or never can be."""
+    def done(self, rank: int, count: int) -> None:
+        """Take it that *count* events in hand, of *rank*, are given away, or never can be."""
         with self._changed:
-            for _ in range(count):
-                self._in_hand.popleft()
+            self._in_hand[rank] -= count
 
     def lose(self) -> None:
         """Drop what is still in hand."""
         with self._changed:
-            self._events.extendleft(reversed(self._in_hand))
-            lost = len(self._in_hand)
+            self._gone.update(self._in_hand)
+            self.dropped += sum(self._in_hand.values())
             self._in_hand.clear()
-            self._drop(lost)
 
     def close(self, *, drop: bool = False) -> None:
         """Have `take` return None when nothing is left; *drop* what waits."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mpmetrics.engines.events.envelope import KV_EVENTS, Address, Author, Message
 from mpmetrics.engines.events.links import TOO_LARGE, LinkError
-from mpmetrics.engines.events.model import Cleared
+from mpmetrics.engines.events.model import HASHES, Cleared
 from mpmetrics.engines.events.natslink import NatsLink, NatsOptions
 from mpmetrics.engines.events.routing import Router
 from mpmetrics.engines.events.sinks import CAPACITY, Sink
 from mpmetrics.engines.events.zmqlink import ZmqLink
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mpmetrics.engines.events.buffer import Taken
     from mpmetrics.engines.events.links import Link
@@ -41,11 +43,13 @@ class Worker(NamedTuple):
 
 
 class _Parcel(NamedTuple):
-    """A message, and how many events it stands for, with those before it that are not in it."""
+    """A message of some events of a *rank*, or what there is instead of one if all are rejected."""
 
+    rank: int
     message: Message | None
     events: int
-    rejected: int
+    rejected: Mapping[str, int]
+    """How many of the events are not in the message, by why."""
 
 
 class PlaneSink(Sink):
@@ -61,19 +65,28 @@ class PlaneSink(Sink):
         publisher_id: int | None = None,
         capacity: int = CAPACITY,
     ) -> None:
-        """Publish as *publisher_id*, or as somebody new. Raises `MissingExtraError`."""
+        """Publish as *publisher_id*, or as somebody new. Raises `MissingExtraError`.
+
+        To Dynamo each rank is a publisher of its own: their ids are that of rank 0, and the rank.
+        """
         super().__init__(name, capacity)
         self._router = Router(worker.worker_id, worker.block_size, extra)
-        self._author = Author(KV_EVENTS, publisher_id, extra=extra)
+        self._make_author = partial(Author, KV_EVENTS, extra=extra)
+        self._authors = {0: self._make_author(publisher_id)}
         self._subject = worker.address.subject()
         self._link = link
         self._over = threading.Event()
         self._pause = FIRST_PAUSE
 
-    @property
-    def publisher_id(self) -> int:
-        """The id that is in the envelopes."""
-        return self._author.publisher_id
+    def publisher_id(self, rank: int = 0) -> int:
+        """Return the id that is in the envelopes of a *rank*."""
+        return self._author(rank).publisher_id
+
+    def _author(self, rank: int) -> Author:
+        if rank not in self._authors:
+            first = self._authors[0].publisher_id
+            self._authors[rank] = self._make_author((first + rank) & HASHES)
+        return self._authors[rank]
 
     def _give(self, taken: Taken) -> None:
         self._router.skip(taken.dropped)
@@ -97,20 +110,24 @@ class PlaneSink(Sink):
         self._pause = FIRST_PAUSE
         return None
 
-    def _counted(self, parcels: list[_Parcel], failure: LinkError | None) -> list[_Parcel]:
+    def _counted(self, parcels: Sequence[_Parcel], failure: LinkError | None) -> list[_Parcel]:
         """Count what has gone, and what never will; return what is left."""
-        taken = sum(1 for each in parcels if each.message) if failure is None else failure.taken
+        taken = len(parcels) if failure is None else failure.taken
         left = list(parcels)
         while left and (taken or left[0].message is None):
-            parcel = left.pop(0)
-            taken -= parcel.message is not None
-            self.tally["sent", self.name] += parcel.events - parcel.rejected
-            self.buffer.done(parcel.events)
+            taken -= left[0].message is not None
+            self._count(left.pop(0), "sent")
         if failure is not None and failure.reason == TOO_LARGE:
-            parcel = left.pop(0)
-            self.tally["rejected", self.name, TOO_LARGE] += parcel.events - parcel.rejected
-            self.buffer.done(parcel.events)
+            self._count(left.pop(0), "rejected", TOO_LARGE)
         return left
+
+    def _count(self, parcel: _Parcel, outcome: str, *reason: str) -> None:
+        """Count the events of a *parcel* that is done with."""
+        for why, count in parcel.rejected.items():
+            self.tally["rejected", self.name, why] += count
+        others = parcel.events - sum(parcel.rejected.values())
+        self.tally[outcome, self.name, *reason] += others  # type: ignore[index] # mypy has no stars there
+        self.buffer.done(parcel.rank, parcel.events)
 
     def _waited(self) -> bool:
         """Wait for a while, twice as long as before; return whether it is over."""
@@ -119,26 +136,24 @@ class PlaneSink(Sink):
         return over
 
     def _parcels(self, events: Sequence[Event]) -> list[_Parcel]:
-        """Return *events* as messages, and what cannot be in one as rejected."""
-        parcels: list[_Parcel] = []
-        documents: list[Any] = []
-        count = rejected = blocks = 0
+        """Return *events* as messages, rank by rank."""
+        ranks: dict[int, list[Event]] = {}
         for event in events:
-            size = 0 if isinstance(event, Cleared) else len(event.hashes)
-            if documents and (len(documents) >= MOST_EVENTS or blocks + size > MOST_BLOCKS):
-                parcels.append(_Parcel(self._author.message(documents), count, rejected))
-                documents, count, rejected, blocks = [], 0, 0, 0
-            count += 1
+            ranks.setdefault(event.rank, []).append(event)
+        return [self._parcel(rank, some) for rank, own in ranks.items() for some in _portions(own)]
+
+    def _parcel(self, rank: int, events: Sequence[Event]) -> _Parcel:
+        """Return *events* as a message, without those that routers cannot be told of."""
+        documents: list[Any] = []
+        rejected: Counter[str] = Counter()
+        for event in events:
             document = self._router.convert(event)
             if isinstance(document, str):
-                self.tally["rejected", self.name, document] += 1
-                rejected += 1
+                rejected[document] += 1
             else:
                 documents.append(document)
-                blocks += size
-        message = self._author.message(documents) if documents else None
-        parcels.append(_Parcel(message, count, rejected))
-        return parcels
+        message = self._author(rank).message(documents) if documents else None
+        return _Parcel(rank, message, len(events), rejected)
 
     def _give_up(self) -> None:
         self._over.set()
@@ -146,6 +161,20 @@ class PlaneSink(Sink):
 
     def _close(self) -> None:
         self._link.close()
+
+
+def _portions(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
+    """Yield *events* in portions for one message each."""
+    portion: list[Event] = []
+    blocks = 0
+    for event in events:
+        size = 0 if isinstance(event, Cleared) else len(event.hashes)
+        if portion and (len(portion) >= MOST_EVENTS or blocks + size > MOST_BLOCKS):
+            yield portion
+            portion, blocks = [], 0
+        portion.append(event)
+        blocks += size
+    yield portion
 
 
 class NatsSink(PlaneSink):

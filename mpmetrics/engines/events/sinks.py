@@ -114,4 +114,5 @@ class CallbackSink(Sink):
             else:
                 sent += 1
         self.tally["sent", self.name] += sent
-        self.buffer.done(len(taken.events))
+        for rank, count in Counter(event.rank for event in taken.events).items():
+            self.buffer.done(rank, count)

@@ -130,13 +130,19 @@ class WorkerLoadPublisher:
             self._changed.notify()
 
     def close(self) -> None:
-        """Send what has not been sent yet, and end; wait for that a second at the most."""
+        """Send what has not been sent yet, and end; wait for that a second at the most.
+
+        What *send* has to close is closed, too.
+        """
         with self._changed:
             self._closing = True
             thread = self._thread
             self._changed.notify()
         if thread is not None and thread is not threading.current_thread():
             thread.join(_SECONDS_TO_END)
+        close_sender = getattr(self._send, "close", None)
+        if callable(close_sender):
+            close_sender()
 
     def counts(self) -> Mapping[str, int]:
         """Return how many loads were published, suppressed (nothing new), and failed."""

@@ -126,7 +126,7 @@ class PlaneSink(Sink):
         for why, count in parcel.rejected.items():
             self.tally["rejected", self.name, why] += count
         others = parcel.events - sum(parcel.rejected.values())
-        self.tally[outcome, self.name, *reason] += others  # type: ignore[index] # mypy has no stars there
+        self.tally[(outcome, self.name, *reason)] += others
         self.buffer.done(parcel.rank, parcel.events)
 
     def _waited(self) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mpmetrics.engines.errors import EventEndpointError
 from mpmetrics.engines.events.links import INTERRUPTED, UNREACHABLE, LinkError
 from mpmetrics.engines.events.source import zeromq
+from mpmetrics.forks import forget_in_children
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,21 +22,34 @@ _HIGH_WATER: Final = 100_000
 _LINGER: Final = 500
 """Milliseconds that messages have to get away when it is over."""
 
-_EVERYWHERE: Final = ("*", "0.0.0.0", "[::]")  # noqa: S104 - only where somebody asks for it
-
 
 class ZmqLink:
     """A socket that publishes: bound to *endpoint* for listeners, or connected to a broker."""
 
     def __init__(self, endpoint: str, *, bind: bool = True) -> None:
         """Bind or connect. Raises `MissingExtraError` and `EventEndpointError`."""
-        self._zmq = zmq = zeromq()
+        self._zmq = zeromq()
         self._bind = bind
         self._interrupted = False
+        self._strangers: list[object] = []
+        self.endpoint = endpoint
+        """Where it is, with the port that it has got if any was asked for."""
+        self._begin()
+        forget_in_children(self)
+
+    def forget(self) -> None:
+        """Connect anew in a forked child; what is bound stays the parent's alone."""
+        # ZeroMQ must not be touched in a child, not even to end it.
+        self._strangers += [self._context, self._socket, self._monitor]
+        self._context = self._socket = self._monitor = None
+        self._brokers = 0
+
+    def _begin(self) -> None:
+        zmq = self._zmq
         self._context: Any = zmq.Context()
         self._socket: Any = self._context.socket(zmq.PUB)
-        self._brokers = 0
         self._monitor: Any = None
+        self._brokers = 0
         for option, value in (
             (zmq.SNDHWM, _HIGH_WATER),
             (zmq.LINGER, _LINGER),
@@ -45,26 +59,29 @@ class ZmqLink:
         ):
             self._socket.setsockopt(option, value)
         try:
-            self._attach(endpoint)
+            self._attach()
         except zmq.ZMQError as error:
             self.close()
-            raise EventEndpointError(endpoint, str(error)) from error
+            raise EventEndpointError(self.endpoint, str(error)) from error
 
-    def _attach(self, endpoint: str) -> None:
+    def _attach(self) -> None:
         if self._bind:
-            self._socket.bind(endpoint)
+            self._socket.bind(self.endpoint)
+            self.endpoint = self._socket.getsockopt_string(self._zmq.LAST_ENDPOINT).rstrip("\0")
         else:
             zmq = self._zmq
             events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
             self._monitor = self._socket.get_monitor_socket(events)
-            self._socket.connect(endpoint)
-        self.endpoint: str = self._socket.getsockopt_string(self._zmq.LAST_ENDPOINT)
-        """Where it is; the port is there also if any was asked for."""
+            self._socket.connect(self.endpoint)
 
     def send(self, subject: str, messages: Sequence[Message]) -> None:  # noqa: ARG002 - topics are in the frames
         """Hand over *messages* to ZeroMQ. Raises `LinkError` when there is no broker."""
         if self._interrupted:
             raise LinkError(INTERRUPTED, "it is over")
+        if self._socket is None and not self._bind:
+            self._begin()
+        if self._socket is None:
+            raise LinkError(UNREACHABLE, f"{self.endpoint} is the parent's")
         if not self._bind and not self._has_broker():
             raise LinkError(UNREACHABLE, f"no broker at {self.endpoint}")
         for message in messages:
@@ -76,11 +93,13 @@ class ZmqLink:
 
     def close(self) -> None:
         """Disconnect, once what is under way has got away, or shortly after."""
+        if self._context is None:
+            return
         if self._monitor is not None:
             self._socket.disable_monitor()
-            self._monitor = None
         self._socket.close()
         self._context.term()
+        self._context = self._socket = self._monitor = None
 
     def _has_broker(self) -> bool:
         """Return whether there is a connection: without one everything would vanish."""

@@ -7,8 +7,9 @@ called.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mpmetrics.engines.loading import lazily
 
 if TYPE_CHECKING:
     from mpmetrics.engines.callbacks import register_engine_metrics_callback
@@ -33,14 +34,25 @@ if TYPE_CHECKING:
     from mpmetrics.engines.connectors.multistats import MultiConnectorStats
     from mpmetrics.engines.connectors.protocols import Connector, SupportsHMA, supports_hma
     from mpmetrics.engines.connectors.stats import ConnectorStats
+    from mpmetrics.engines.debounce import DebounceTiming
     from mpmetrics.engines.directory import MultiprocDirectory, ensure_multiproc_dir
     from mpmetrics.engines.errors import (
+        DebounceTimingError,
         EndpointBoundError,
+        EventEndpointError,
+        KvbmError,
+        LoadError,
         MetricConflictError,
         NameSanitizingError,
+        NatsOptionError,
         TokenLedgerError,
     )
+    from mpmetrics.engines.events.bridge import EventBridge
+    from mpmetrics.engines.events.natslink import NatsOptions
+    from mpmetrics.engines.events.planes import NatsSink, ZmqSink
+    from mpmetrics.engines.events.sinks import CallbackSink
     from mpmetrics.engines.gauges import ComponentGauges
+    from mpmetrics.engines.kvbm import KvbmMetrics, serve_kvbm
     from mpmetrics.engines.ledger import (
         IterationTokens,
         PrefillStats,
@@ -48,6 +60,7 @@ if TYPE_CHECKING:
         first_schedule,
         prefix_hit,
     )
+    from mpmetrics.engines.load import ActiveLoad, WorkerLoadPublisher
     from mpmetrics.engines.monitor import EngineMonitor, MonitorTiming
     from mpmetrics.engines.presets import (
         DYNAMO_COMPONENT,
@@ -60,11 +73,14 @@ if TYPE_CHECKING:
         VLLM,
     )
     from mpmetrics.engines.registry import MetricsRegistry
+    from mpmetrics.engines.senders import DynamoSender, NatsSender, ZmqSender
     from mpmetrics.engines.statlogger import StatLogger, StatLoggerFactory
     from mpmetrics.engines.tokens import TokenMetrics
 
 _HOMES = {
+    "ActiveLoad": "load",
     "CONNECTOR_FAMILIES": "connectors.declarations",
+    "CallbackSink": "events.sinks",
     "ComponentGauges": "gauges",
     "Connector": "connectors.protocols",
     "ConnectorConflictError": "connectors.errors",
@@ -77,13 +93,21 @@ _HOMES = {
     "ConnectorStatsError": "connectors.errors",
     "ConnectorSummary": "connectors.families",
     "DYNAMO_COMPONENT": "presets",
+    "DebounceTiming": "debounce",
+    "DebounceTimingError": "errors",
+    "DynamoSender": "senders",
     "EndpointBoundError": "errors",
     "EngineMonitor": "monitor",
+    "EventBridge": "events.bridge",
+    "EventEndpointError": "errors",
     "HybridCacheError": "connectors.errors",
     "IterationTokens": "ledger",
     "KVBM": "presets",
+    "KvbmError": "errors",
+    "KvbmMetrics": "kvbm",
     "LMCACHE": "presets",
     "LMCACHE_MP": "presets",
+    "LoadError": "errors",
     "MetricConflictError": "errors",
     "MetricsRegistry": "registry",
     "MetricsSetup": "collection",
@@ -95,6 +119,10 @@ _HOMES = {
     "MultiConnectorWorkerMetadata": "connectors.metadata",
     "MultiprocDirectory": "directory",
     "NameSanitizingError": "errors",
+    "NatsOptionError": "errors",
+    "NatsOptions": "events.natslink",
+    "NatsSender": "senders",
+    "NatsSink": "events.planes",
     "PrefillStats": "ledger",
     "PromptTokenStats": "ledger",
     "RAY_VLLM": "presets",
@@ -107,11 +135,15 @@ _HOMES = {
     "TokenMetrics": "tokens",
     "TransferParamsClashError": "connectors.errors",
     "VLLM": "presets",
+    "WorkerLoadPublisher": "load",
+    "ZmqSender": "senders",
+    "ZmqSink": "events.planes",
     "ensure_multiproc_dir": "directory",
     "first_schedule": "ledger",
     "offload_info": "connectors.declarations",
     "prefix_hit": "ledger",
     "register_engine_metrics_callback": "callbacks",
+    "serve_kvbm": "kvbm",
     "setup_metrics_collection": "collection",
     "supports_hma": "connectors.protocols",
 }
@@ -126,6 +158,8 @@ __all__ = [
     "SGLANG",
     "TRTLLM",
     "VLLM",
+    "ActiveLoad",
+    "CallbackSink",
     "ComponentGauges",
     "Connector",
     "ConnectorConflictError",
@@ -137,10 +171,20 @@ __all__ = [
     "ConnectorStats",
     "ConnectorStatsError",
     "ConnectorSummary",
+    "DebounceTiming",
+    "DebounceTimingError",
+    "DynamoSender",
+    "EndpointBoundError",
     "EndpointBoundError",
     "EngineMonitor",
+    "EngineMonitor",
+    "EventBridge",
+    "EventEndpointError",
     "HybridCacheError",
     "IterationTokens",
+    "KvbmError",
+    "KvbmMetrics",
+    "LoadError",
     "MetricConflictError",
     "MetricsRegistry",
     "MetricsSetup",
@@ -152,6 +196,10 @@ __all__ = [
     "MultiConnectorWorkerMetadata",
     "MultiprocDirectory",
     "NameSanitizingError",
+    "NatsOptionError",
+    "NatsOptions",
+    "NatsSender",
+    "NatsSink",
     "PrefillStats",
     "PromptTokenStats",
     "StatLogger",
@@ -160,26 +208,17 @@ __all__ = [
     "TokenLedgerError",
     "TokenMetrics",
     "TransferParamsClashError",
+    "WorkerLoadPublisher",
+    "ZmqSender",
+    "ZmqSink",
     "ensure_multiproc_dir",
     "first_schedule",
     "offload_info",
     "prefix_hit",
     "register_engine_metrics_callback",
+    "serve_kvbm",
     "setup_metrics_collection",
     "supports_hma",
 ]
 
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
-    """Load a public name on first use."""
-    if name not in _HOMES:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """Return the public names, loaded or not."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(__name__, _HOMES, globals())

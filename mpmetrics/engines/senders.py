@@ -9,6 +9,7 @@ from mpmetrics.engines.events.envelope import Address, Author
 from mpmetrics.engines.events.natslink import NatsLink, NatsOptions
 from mpmetrics.engines.events.zmqlink import ZmqLink
 from mpmetrics.engines.load import TOPIC, ActiveLoad
+from mpmetrics.forks import forget_in_children
 
 if TYPE_CHECKING:
     from mpmetrics.engines.events.links import Link
@@ -41,6 +42,11 @@ class PlaneSender:
         self._link = link
         self._author = Author(TOPIC, publisher_id, extra=extra)
         self._subject = address.subject(TOPIC)
+        self.forget()
+        forget_in_children(self)
+
+    def forget(self) -> None:
+        """Wait for no thread of the parent in a forked child."""
         self._using = threading.Lock()
 
     def __call__(self, load: ActiveLoad) -> None:

@@ -31,6 +31,9 @@ class ZmqLink:
         self._zmq = zeromq()
         self._bind = bind
         self._interrupted = False
+        self._context: Any = None
+        self._socket: Any = None
+        self._monitor: Any = None
         self._strangers: list[object] = []
         self.endpoint = endpoint
         """Where it is, with the port that it has got if any was asked for."""
@@ -46,9 +49,9 @@ class ZmqLink:
 
     def _begin(self) -> None:
         zmq = self._zmq
-        self._context: Any = zmq.Context()
-        self._socket: Any = self._context.socket(zmq.PUB)
-        self._monitor: Any = None
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.PUB)
+        self._monitor = None
         self._brokers = 0
         for option, value in (
             (zmq.SNDHWM, _HIGH_WATER),

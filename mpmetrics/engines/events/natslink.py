@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import json
 import ssl
 import threading
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -40,6 +41,10 @@ PATIENCE: Final = 5.0
 """Seconds that a server has to let somebody in, and to confirm what it was given."""
 
 _TO_CLOSE: Final = 0.5
+_NOBODY: Final = "503"
+"""The status of what comes back when nobody listens."""
+
+_DENIALS: Final = ("authorization", "authentication", "permissions")
 _SCHEMES: Final = ("nats", "tls", "ws", "wss")
 
 
@@ -97,7 +102,6 @@ class NatsLink:
         """Connect later. Raises `MissingExtraError`, `EventEndpointError`, `NatsOptionError`."""
         try:
             import nats  # noqa: PLC0415 - only who has events needs it
-            import nats.js.errors  # noqa: PLC0415 - as above
         except ImportError as error:
             raise MissingExtraError(package="nats-py", extra="nats") from error
         self._nats: Any = nats
@@ -165,7 +169,7 @@ class NatsLink:
                 await hand_over(client, subject, messages)
         except BaseException as error:
             await self._disconnect()
-            if isinstance(error, asyncio.CancelledError | LinkError):
+            if isinstance(error, asyncio.CancelledError):
                 raise
             raise self._explained(error) from error
         if larger is not None:
@@ -206,24 +210,36 @@ class NatsLink:
 
     async def _kept(self, client: Any, subject: str, messages: Sequence[Message]) -> None:  # noqa: ANN401 - nats-py is optional
         """Publish, and wait until a stream has each message."""
-        stream = client.jetstream()
-        answers: list[asyncio.Future[object]] = [
-            await stream.publish_async(subject, message.packed, headers={"Nats-Msg-Id": message.id})
-            for message in messages
+        # By hand: what nats-py has for this does not tell of a stream that refuses a message.
+        inbox = client.new_inbox()
+        answers: list[asyncio.Future[None]] = [
+            asyncio.get_running_loop().create_future() for _ in messages
         ]
+
+        async def answer(reply: Any) -> None:  # noqa: ANN401 - as above
+            future = answers[int(reply.subject.rpartition(".")[2])]
+            if not future.done():
+                _settle(future, reply.data, reply.headers or {})
+
+        subscription = await client.subscribe(f"{inbox}.*", cb=answer)
+        for place, message in enumerate(messages):
+            await client.publish(
+                subject,
+                message.packed,
+                reply=f"{inbox}.{place}",
+                headers={"Nats-Msg-Id": message.id},
+            )
+        waiting = asyncio.gather(*answers)
         try:
-            await self._unless_lost(asyncio.wait(answers, timeout=PATIENCE))
-        except LinkError as error:
-            error.taken = _taken(answers)
-            raise
+            await self._unless_lost(asyncio.wait_for(waiting, PATIENCE))
+            await subscription.unsubscribe()
+        except Exception as error:
+            failure = self._explained(error)
+            failure.taken = _taken(answers)
+            raise failure from error
         finally:
-            for answer in answers:
-                answer.cancel()
-        taken = _taken(answers)
-        if taken < len(messages):
-            first = answers[taken]
-            failure = TimeoutError() if first.cancelled() else first.exception()
-            raise self._explained(failure or TimeoutError(), taken)
+            for future in answers:
+                future.cancel()
 
     async def _unless_lost(self, waiting: Any) -> None:  # noqa: ANN401 - a coroutine
         """Wait for something that does not come any more when the connection is lost."""
@@ -238,24 +254,21 @@ class NatsLink:
             raise LinkError(LOST, f"the connection was lost: {self._error or 'it was closed'}")
         await wanted
 
-    def _explained(self, error: BaseException, taken: int = 0) -> LinkError:
+    def _explained(self, error: BaseException) -> LinkError:
         """Return why nothing was handed over, in one of a few words."""
+        if isinstance(error, LinkError):
+            return error
         if isinstance(error, self._nats.errors.NoServersError) and self._error is not None:
             error = self._error  # what it was that went wrong with the last server
         text = f"{type(error).__name__}: {error}".rstrip(": ")
-        lower = text.lower()
-        denied = ("authorization" in lower, "permissions" in lower, "authentication" in lower)
-        if any(denied):
-            return LinkError(DENIED, text, taken)
-        for kinds, reason in (
-            ((asyncio.TimeoutError, TimeoutError), LATE),
-            ((self._nats.js.errors.NoStreamResponseError,), NO_STREAM),
-            ((self._nats.js.errors.APIError,), REFUSED),
-            ((OSError, self._nats.errors.NoServersError), UNREACHABLE),
-        ):
-            if isinstance(error, kinds):
-                return LinkError(reason, text, taken)
-        return LinkError(LOST, text, taken)
+        if any(word in text.lower() for word in _DENIALS):
+            return LinkError(DENIED, text)
+        # Since Python 3.11 one that is late is an OSError, too.
+        if isinstance(error, asyncio.TimeoutError):
+            return LinkError(LATE, text)
+        if isinstance(error, OSError | self._nats.errors.NoServersError):
+            return LinkError(UNREACHABLE, text)
+        return LinkError(LOST, text)
 
     async def _note(self, error: Exception) -> None:
         """Remember the last error that nats-py tells of."""
@@ -345,9 +358,26 @@ def _fitting(messages: Sequence[Message], most: int) -> tuple[Sequence[Message],
     return messages, None
 
 
-def _taken(answers: Sequence[asyncio.Future[object]]) -> int:
+def _settle(answer: asyncio.Future[None], data: bytes, headers: Mapping[str, str]) -> None:
+    """Take what a server says of a message that a stream is to keep."""
+    if headers.get("Status") == _NOBODY:
+        answer.set_exception(LinkError(NO_STREAM, "no stream keeps what is published"))
+        return
+    try:
+        failure = json.loads(data).get("error")
+    except (ValueError, AttributeError):
+        failure = data
+    if failure:
+        answer.set_exception(LinkError(REFUSED, f"a stream says {failure}"))
+    else:
+        answer.set_result(None)
+
+
+def _taken(answers: Sequence[asyncio.Future[None]]) -> int:
     """Return how many messages are kept, from the first on."""
-    for place, answer in enumerate(answers):
-        if not answer.done() or answer.cancelled() or answer.exception() is not None:
-            return place
-    return len(answers)
+    places = (place for place, each in enumerate(answers) if not _is_kept(each))
+    return next(places, len(answers))
+
+
+def _is_kept(answer: asyncio.Future[None]) -> bool:
+    return answer.done() and not answer.cancelled() and answer.exception() is None

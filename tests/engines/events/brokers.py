@@ -1,0 +1,306 @@
+"""A real `nats-server`, who listens to it, and what is to be in between when things go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import nats
+from nats.js.errors import NotFoundError
+
+from tests.engines.events.messages import unpack
+from tests.servers import LOOPBACK, free_port
+from tests.workers import PATIENCE
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from typing_extensions import Self
+
+STREAM = "KV"
+
+
+class Broker:
+    """A server on a port of its own, with JetStream; it can be killed and started again."""
+
+    def __init__(
+        self, program: str, directory: Path, config: str = "", *, jetstream: bool = True
+    ) -> None:
+        """Configure it; *config* is more of what is in its file."""
+        self.port = free_port()
+        self.url = f"nats://{LOOPBACK}:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
+        store = directory / "jetstream"
+        file = directory / "nats.conf"
+        keeps = f'jetstream {{ store_dir: "{store}" }}\n' if jetstream else ""
+        file.write_text(f'listen: "{LOOPBACK}:{self.port}"\n{keeps}{config}')
+        self._command = [program, "--config", str(file)]
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Kill it."""
+        self.kill()
+
+    def start(self) -> None:
+        """Start it, and wait until it is ready."""
+        ready = threading.Event()
+        said: list[bytes] = []
+        self._process = subprocess.Popen(
+            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        self._reader = threading.Thread(target=_listen, args=(self._process, ready, said))
+        self._reader.start()
+        assert ready.wait(PATIENCE), b"".join(said).decode()
+        assert any(b"Server is ready" in line for line in said), b"".join(said).decode()
+
+    def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
+        """End it by a signal, if it runs."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert self._reader is not None
+        process.send_signal(how)
+        process.wait(PATIENCE)
+        self._reader.join()
+
+    def stop(self) -> None:
+        """Have it do nothing, with its connections open."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+
+def _listen(process: subprocess.Popen[bytes], ready: threading.Event, said: list[bytes]) -> None:
+    """Read what the server says until its end."""
+    assert process.stderr is not None
+    with process.stderr:
+        for line in process.stderr:
+            if not ready.is_set():
+                said.append(line)
+            if b"Server is ready" in line:
+                ready.set()
+    ready.set()
+
+
+class Heard(NamedTuple):
+    """A message that a listener got: *headers* as they are on the wire."""
+
+    subject: str
+    headers: bytes
+    data: bytes
+
+    @property
+    def envelope(self) -> dict[str, Any]:
+        """What is in it."""
+        found = unpack(self.data)
+        assert isinstance(found, dict)
+        return found
+
+    @property
+    def documents(self) -> Any:
+        """What is in the envelope."""
+        return unpack(self.envelope["payload"])
+
+
+class Listener:
+    """Hears everything, by the protocol of NATS itself."""
+
+    def __init__(
+        self,
+        port: int,
+        *,
+        login: Mapping[str, str] | None = None,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        """Connect and subscribe; what is published from now on is heard."""
+        self._socket = socket.create_connection((LOOPBACK, port), PATIENCE)
+        file = self._socket.makefile("rb")
+        info = file.readline()
+        assert info.startswith(b"INFO "), info
+        if context is not None:
+            file.close()
+            self._socket = context.wrap_socket(self._socket, server_hostname=LOOPBACK)
+            file = self._socket.makefile("rb")
+        self._file = file
+        options = {"verbose": False, "headers": True, **(login or {})}
+        self._socket.sendall(
+            b"CONNECT " + json.dumps(options).encode() + b"\r\nSUB namespace.> 1\r\nPING\r\n"
+        )
+        assert self._file.readline() == b"PONG\r\n"
+
+    def __enter__(self) -> Self:
+        """Return the listener."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Disconnect."""
+        self._file.close()
+        self._socket.close()
+
+    def next(self) -> Heard:
+        """Return the next message."""
+        while True:
+            kind, *words = self._file.readline().split()
+            if kind == b"PING":
+                self._socket.sendall(b"PONG\r\n")
+                continue
+            assert kind in {b"MSG", b"HMSG"}, (kind, words)
+            subject, size = words[0].decode(), int(words[-1])
+            headers = int(words[-2]) if kind == b"HMSG" else 0
+            data = self._file.read(size + 2)[:-2]
+            return Heard(subject, data[:headers], data[headers:])
+
+    def events(self, count: int) -> list[dict[str, Any]]:
+        """Return the next *count* events."""
+        found: list[dict[str, Any]] = []
+        while len(found) < count:
+            found += self.next().documents
+        assert len(found) == count
+        return found
+
+
+async def with_stream(context: Any) -> None:
+    """Have a stream keep what is published; there may be one."""
+    try:
+        await context.stream_info(STREAM)
+    except NotFoundError:
+        await context.add_stream(name=STREAM, subjects=["namespace.>"])
+
+
+def do(url: str, what: Callable[[Any], Coroutine[Any, Any, Any]], **options: Any) -> Any:
+    """Return what a function of a JetStream context gives."""
+
+    async def connected() -> Any:
+        client = await nats.connect(url, connect_timeout=PATIENCE, **options)
+        try:
+            return await what(client.jetstream(timeout=PATIENCE))
+        finally:
+            await client.close()
+
+    return asyncio.run(connected())
+
+
+def kept(url: str) -> list[Heard]:
+    """Return what the stream has."""
+
+    async def read(context: Any) -> list[Heard]:
+        state = (await context.stream_info(STREAM)).state
+        found = []
+        for number in range(state.first_seq, state.last_seq + 1):
+            message = await context.get_msg(STREAM, number)
+            headers = json.dumps(dict(message.headers or {})).encode()
+            found.append(Heard(message.subject, headers, message.data))
+        return found
+
+    found = do(url, read)
+    assert isinstance(found, list)
+    return found
+
+
+class Cutter:
+    """Stands before a server, and cuts the connection once that has answered something.
+
+    The server has got it; who has sent it does not know.
+    """
+
+    def __init__(self, port: int, *answers: bytes) -> None:
+        """Listen; the connections one after the other are cut when an answer begins so."""
+        self._target = port
+        self._answers = list(answers)
+        self._listener = socket.create_server((LOOPBACK, 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.cut: list[bytes] = []
+        self._open: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def __enter__(self) -> Self:
+        """Return the cutter."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """End all connections."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._threads[0].join()
+        for each in self._open:
+            _end(each)
+        for thread in self._threads[1:]:
+            thread.join()
+        for each in self._open:
+            each.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection((LOOPBACK, self._target))
+            self._open += [client, server]
+            answer = self._answers.pop(0) if self._answers else None
+            for source, sink, mark in ((client, server, None), (server, client, answer)):
+                thread = threading.Thread(target=self._copy, args=(source, sink, mark))
+                self._threads.append(thread)
+                thread.start()
+
+    def _copy(self, source: socket.socket, sink: socket.socket, mark: bytes | None) -> None:
+        """Pass on what comes, until there is a line that begins with *mark*, the second such."""
+        seen = 0
+        try:
+            while data := source.recv(1 << 16):
+                if mark is not None and mark in data:
+                    seen += 1
+                    if seen > 1:
+                        self.cut.append(data)
+                        break
+                sink.sendall(data)
+        except OSError:
+            pass
+        for each in (source, sink):
+            _end(each)
+
+
+def _end(each: socket.socket) -> None:
+    with suppress(OSError):
+        each.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def silent() -> Iterator[int]:
+    """Yield a port where somebody accepts all connections and says nothing."""
+    # The kernel accepts for who listens.
+    with socket.create_server((LOOPBACK, 0), backlog=128) as listener:
+        yield listener.getsockname()[1]
+
+
+def plain(heard: list[bytes]) -> Callable[[socket.socket], None]:
+    """Return a server for one connection that does not encrypt, and keeps what it is told."""
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            info = {"server_id": "x", "version": "2.9.0", "max_payload": 1 << 20, "headers": True}
+            connection.sendall(b"INFO " + json.dumps({**info, "auth_required": True}).encode())
+            connection.sendall(b"\r\n")
+            while data := connection.recv(1 << 16):
+                heard.append(data)
+
+    return serve
+
+
+def identifiers(documents: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Return the numbers of events."""
+    return [document["event"]["event_id"] for document in documents]

@@ -6,6 +6,7 @@ the numbers of the messages.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from mpmetrics.engines.errors import EventEndpointError
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
     from mpmetrics.engines.events.envelope import Message
 
+_PORT: Final = re.compile(r"^tcp://.*:([0-9]+)$")
+_LARGEST_PORT: Final = 65535
+"""ZeroMQ takes larger ones for others."""
+
 _HIGH_WATER: Final = 100_000
 _LINGER: Final = 500
 """Milliseconds that messages have to get away when it is over."""
@@ -29,6 +34,8 @@ class ZmqLink:
     def __init__(self, endpoint: str, *, bind: bool = True) -> None:
         """Bind or connect. Raises `MissingExtraError` and `EventEndpointError`."""
         self._zmq = zeromq()
+        if (match := _PORT.search(endpoint)) and int(match[1]) > _LARGEST_PORT:
+            raise EventEndpointError(endpoint, f"there is no port {match[1]}")
         self._bind = bind
         self._interrupted = False
         self._context: Any = None
@@ -100,6 +107,7 @@ class ZmqLink:
             return
         if self._monitor is not None:
             self._socket.disable_monitor()
+            self._monitor.close(0)
         self._socket.close()
         self._context.term()
         self._context = self._socket = self._monitor = None

@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-engines dev test soak bench recycling load lint types docs wheel clean
+.PHONY: help demo demo-engines dev test soak soak-events bench recycling load lint types docs wheel clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ test: $(VENV)/with-test ## Run the tests
 SECONDS ?= 300
 soak: $(VENV)/with-test ## Kill workers and compactors for SECONDS, twice, while readers look on
 	MPMETRICS_SOAK=$(SECONDS) $(BIN)/pytest tests/compaction/test_under_fire.py $(ARGS)
+
+soak-events: SECONDS = 600
+soak-events: $(VENV)/with-test ## Publish KV events for SECONDS while their broker is killed and restarted
+	MPMETRICS_SOAK_EVENTS=$(SECONDS) $(BIN)/pytest -s tests/engines/events/test_events_soak.py $(ARGS)
 
 bench: $(VENV)/with-test ## Run the benchmarks
 	$(BIN)/python -m tests.benchmarks $(ARGS)

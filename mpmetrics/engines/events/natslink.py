@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import itertools
 import json
 import ssl
 import threading
@@ -33,7 +34,7 @@ from mpmetrics.errors import MissingExtraError
 from mpmetrics.forks import forget_in_children
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from mpmetrics.engines.events.envelope import Message
 
@@ -229,13 +230,14 @@ class NatsLink:
                 reply=f"{inbox}.{place}",
                 headers={"Nats-Msg-Id": message.id},
             )
-        waiting = asyncio.gather(*answers)
+        waiting = asyncio.wait(answers, timeout=PATIENCE, return_when=asyncio.FIRST_EXCEPTION)
         try:
-            await self._unless_lost(asyncio.wait_for(waiting, PATIENCE))
+            await self._unless_lost(waiting)
+            _raise_first(answers)
             await subscription.unsubscribe()
         except Exception as error:
             failure = self._explained(error)
-            failure.taken = _taken(answers)
+            failure.taken = sum(1 for _ in itertools.takewhile(_is_kept, answers))
             raise failure from error
         finally:
             for future in answers:
@@ -373,10 +375,13 @@ def _settle(answer: asyncio.Future[None], data: bytes, headers: Mapping[str, str
         answer.set_result(None)
 
 
-def _taken(answers: Sequence[asyncio.Future[None]]) -> int:
-    """Return how many messages are kept, from the first on."""
-    places = (place for place, each in enumerate(answers) if not _is_kept(each))
-    return next(places, len(answers))
+def _raise_first(answers: Iterable[asyncio.Future[None]]) -> None:
+    """Raise why the first message that is not kept is not."""
+    for failure in [each.exception() for each in answers if each.done()]:
+        if failure is not None:
+            raise failure
+    if not all(map(_is_kept, answers)):
+        raise asyncio.TimeoutError
 
 
 def _is_kept(answer: asyncio.Future[None]) -> bool:

@@ -175,8 +175,6 @@ __all__ = [
     "DebounceTimingError",
     "DynamoSender",
     "EndpointBoundError",
-    "EndpointBoundError",
-    "EngineMonitor",
     "EngineMonitor",
     "EventBridge",
     "EventEndpointError",

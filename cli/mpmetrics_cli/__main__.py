@@ -7,6 +7,7 @@ import click
 from mpmetrics_cli.compact import compact
 from mpmetrics_cli.doctor import doctor
 from mpmetrics_cli.dump import dump
+from mpmetrics_cli.events import events
 from mpmetrics_cli.program import USAGE, Program
 from mpmetrics_cli.run import run
 from mpmetrics_cli.serve import serve
@@ -35,6 +36,7 @@ main.add_command(doctor)
 main.add_command(compact)
 main.add_command(run)
 main.add_command(serve)
+main.add_command(events)
 
 if __name__ == "__main__":
     main(prog_name="mpmetrics")

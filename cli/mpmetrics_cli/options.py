@@ -84,15 +84,24 @@ _SELECTION: Final[tuple[Decorator, ...]] = (
 )
 
 
+_LISTEN: Final = click.option(
+    "--listen",
+    default="127.0.0.1:9464",
+    show_default=True,
+    metavar="ADDRESS",
+    help="HOST:PORT, [IPv6]:PORT, :PORT for every interface, or unix:PATH. Port 0 takes a free "
+    "one.",
+)
+
+_WEB_CONFIG: Final = click.option(
+    "--web-config",
+    "web_config_file",
+    metavar="FILE",
+    help="TLS and passwords, in the format that all Prometheus exporters share.",
+)
+
 _SERVING: Final[tuple[Decorator, ...]] = (
-    click.option(
-        "--listen",
-        default="127.0.0.1:9464",
-        show_default=True,
-        metavar="ADDRESS",
-        help="HOST:PORT, [IPv6]:PORT, :PORT for every interface, or unix:PATH. Port 0 takes a "
-        "free one.",
-    ),
+    _LISTEN,
     click.option(
         "--source",
         "urls",
@@ -108,18 +117,18 @@ _SERVING: Final[tuple[Decorator, ...]] = (
         metavar="SECONDS",
         help="How long a scrape waits for each source; a late one is served as it was before.",
     ),
-    click.option(
-        "--web-config",
-        "web_config_file",
-        metavar="FILE",
-        help="TLS and passwords, in the format that all Prometheus exporters share.",
-    ),
+    _WEB_CONFIG,
 )
+
+
+def listen_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of a command that serves nothing but a page of its own to *command*."""
+    return with_options((_LISTEN, _WEB_CONFIG), command)
 
 
 def serving_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of a command that serves a page to *command*."""
-    return _with_options(_SERVING, command)
+    return with_options(_SERVING, command)
 
 
 def web_config(path: str | None) -> WebConfig | None:
@@ -149,15 +158,15 @@ def make_page(  # noqa: PLR0913 - one for each option
 
 def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that choose and label metrics to *command*."""
-    return _with_options(_SELECTION, command)
+    return with_options(_SELECTION, command)
 
 
 def dead_gauges_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say what becomes of dead workers' gauges to *command*."""
-    return _with_options(_DEAD_GAUGES, command)
+    return with_options(_DEAD_GAUGES, command)
 
 
-def _with_options(options: Sequence[Decorator], command: Callable[..., Any]) -> Callable[..., Any]:
+def with_options(options: Sequence[Decorator], command: Callable[..., Any]) -> Callable[..., Any]:
     """Add *options*, in the order in which the help shall have them."""
     for option in reversed(options):
         command = option(command)

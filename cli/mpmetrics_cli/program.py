@@ -92,11 +92,17 @@ def _usual_endings() -> Iterator[None]:
         raise Exit(UNWRITABLE) from error
 
 
-def write(data: bytes) -> None:
-    """Write *data* to standard output. Raises `OSError` when that does not work."""
+def write(data: bytes, *, buffered: bool = True) -> None:
+    """Write *data* to standard output. Raises `OSError` when that does not work.
+
+    A thread that may wait for a reader at the end of the process must not use the buffer, whose
+    lock the interpreter wants then.
+    """
     if sys.stdout is None:
         raise OSError(errno.EBADF, "standard output is closed")
-    stream = sys.stdout.buffer
+    stream: Any = sys.stdout.buffer
+    if not buffered:
+        stream = getattr(stream, "raw", stream)
     rest = memoryview(data)
     # With PYTHONUNBUFFERED the stream is a raw one, which may write only a part, or nothing.
     while rest:

@@ -48,6 +48,11 @@ class EventBridge(AbstractContextManager["EventBridge"]):
         self.metrics = EventCollector(self._pipeline, self._sinks)
         self._thread = threading.Thread(target=self._run, name="mpmetrics-events", daemon=True)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether events are being read."""
+        return self._thread.is_alive()
+
     def start(self) -> Self:
         """Begin."""
         for sink in self._sinks:

@@ -1,0 +1,174 @@
+"""Options that say where events go, and the sinks that they stand for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from mpmetrics_cli.options import with_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from mpmetrics.engines.events.planes import Worker
+    from mpmetrics.engines.events.sinks import Sink
+    from mpmetrics_cli.options import Decorator
+
+_SEGMENTS: Final = 3
+
+
+def parse_number(
+    _context: click.Context, _parameter: click.Parameter, text: str | None
+) -> int | None:
+    """Return the worker's id, which labels have in hexadecimal, with 0x before it."""
+    if text is None:
+        return None
+    digits = text.lower().removeprefix("0x")
+    try:
+        number = int(digits, 10 if digits == text else 16)
+    except ValueError:
+        number = -1
+    if not 0 <= number < 1 << 64:
+        message = f"{text!r} is not a number of 64 bits, decimal or with 0x"
+        raise click.BadParameter(message)
+    return number
+
+
+def parse_address(
+    _context: click.Context, _parameter: click.Parameter, text: str
+) -> tuple[str, ...]:
+    """Split NAMESPACE.COMPONENT.ENDPOINT, as Dynamo spells it, at its last two dots."""
+    parts = tuple(text.removeprefix("dyn://").rsplit(".", _SEGMENTS - 1))
+    if len(parts) != _SEGMENTS or not all(parts):
+        message = f"{text!r} is not of the form NAMESPACE.COMPONENT.ENDPOINT"
+        raise click.BadParameter(message)
+    return parts
+
+
+def _secret(name: str, variable: str, meaning: str, metavar: str) -> Decorator:
+    """Return an option that is better given by a variable of the environment."""
+    return click.option(
+        f"--nats-{name}",
+        default="",
+        envvar=variable,
+        show_envvar=True,
+        metavar=metavar,
+        help=meaning,
+    )
+
+
+def _file(name: str, meaning: str) -> Decorator:
+    return click.option(f"--nats-{name}", default="", metavar="FILE", help=meaning)
+
+
+_SINKS: Final[tuple[Decorator, ...]] = (
+    click.option(
+        "--sink",
+        "urls",
+        multiple=True,
+        metavar="URL",
+        help="Publish the events for Dynamo's routers (repeatable): on nats://HOST:PORT, or several "
+        "of a cluster, separated by commas; or by ZeroMQ, listening on tcp://HOST:PORT or "
+        "ipc://PATH; with a + before it there is a broker to connect to.",
+    ),
+    click.option(
+        "--worker-id",
+        callback=parse_number,
+        metavar="ID",
+        help="The worker's id in Dynamo, decimal or with 0x; routers send requests to it.",
+    ),
+    click.option(
+        "--endpoint",
+        "address",
+        default="dynamo.backend.generate",
+        show_default=True,
+        callback=parse_address,
+        metavar="NAMESPACE.COMPONENT.ENDPOINT",
+        help="Where the worker serves in Dynamo.",
+    ),
+    click.option(
+        "--block-size",
+        type=click.IntRange(min=1),
+        metavar="TOKENS",
+        help="Do not publish blocks of another size.",
+    ),
+    click.option(
+        "--buffer",
+        "capacity",
+        type=click.IntRange(min=1),
+        default=100_000,
+        show_default=True,
+        metavar="EVENTS",
+        help="How many wait for a sink that is not there; then the oldest are dropped.",
+    ),
+    click.option(
+        "--jetstream",
+        is_flag=True,
+        help="Have NATS confirm that a stream, which must be there, keeps what is published.",
+    ),
+    _secret("user", "NATS_AUTH_USERNAME", "The user, for NATS.", "NAME"),
+    _secret("password", "NATS_AUTH_PASSWORD", "The user's password.", "TEXT"),
+    _secret("token", "NATS_AUTH_TOKEN", "The token, for NATS.", "TEXT"),
+    _secret("credentials", "NATS_AUTH_CREDENTIALS_FILE", "A file with a JWT and its key.", "FILE"),
+    _file("tls-ca", "The certificates that NATS servers are to be known by."),
+    _file("tls-cert", "The certificate to show to NATS servers."),
+    _file("tls-key", "The key of that certificate, if it is in a file of its own."),
+)
+
+
+def sink_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say where events go to *command*."""
+    return with_options(_SINKS, command)
+
+
+def sinks_of(  # noqa: PLR0913 - one for each option
+    urls: Sequence[str],
+    *,
+    worker_id: int | None,
+    address: tuple[str, str, str],
+    block_size: int | None,
+    capacity: int,
+    jetstream: bool,
+    **nats: str,
+) -> list[Sink]:
+    """Return a sink for each of the *urls*. Raises what the sinks raise."""
+    from mpmetrics.engines.events.envelope import Address  # noqa: PLC0415 - `--help` need not wait
+    from mpmetrics.engines.events.planes import Worker  # noqa: PLC0415 - as above
+
+    if not urls:
+        return []
+    if worker_id is None:
+        message = "--sink needs --worker-id: routers send requests to that worker"
+        raise click.UsageError(message)
+    worker = Worker(worker_id, Address(*address), block_size)
+    options = {name.removeprefix("nats_"): value for name, value in nats.items()}
+    names = _names(urls)
+    if len(set(names)) < len(names):
+        message = f"--sink {max(names, key=names.count)} is given twice"
+        raise click.UsageError(message)
+    return [
+        _sink(url, worker, {**options, "jetstream": jetstream}, name=name, capacity=capacity)
+        for url, name in zip(urls, names, strict=True)
+    ]
+
+
+def _sink(url: str, worker: Worker, options: Mapping[str, Any], **given: Any) -> Sink:  # noqa: ANN401 - of all sinks
+    """Return the sink that *url* stands for."""
+    from mpmetrics.engines.events.natslink import NatsOptions  # noqa: PLC0415 - as above
+    from mpmetrics.engines.events.planes import NatsSink, ZmqSink  # noqa: PLC0415 - as above
+
+    if url.removeprefix("+").startswith(("tcp://", "ipc://")):
+        return ZmqSink(url.removeprefix("+"), worker, bind=not url.startswith("+"), **given)
+    return NatsSink(url, worker, NatsOptions(**options), **given)
+
+
+def _names(urls: Sequence[str]) -> list[str]:
+    """Return a name for each sink: its URL without what is before an @, which is secret."""
+    return [
+        ",".join(
+            "://".join((scheme, rest.rpartition("@")[2]))
+            for scheme, _, rest in (each.strip().partition("://") for each in url.split(","))
+        )
+        for url in urls
+    ]

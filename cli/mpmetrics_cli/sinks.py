@@ -68,8 +68,8 @@ _SINKS: Final[tuple[Decorator, ...]] = (
         "urls",
         multiple=True,
         metavar="URL",
-        help="Publish the events for Dynamo's routers (repeatable): on nats://HOST:PORT, or several "
-        "of a cluster, separated by commas; or by ZeroMQ, listening on tcp://HOST:PORT or "
+        help="Publish events for Dynamo's routers (repeatable): on nats://HOST:PORT, or several of "
+        "a cluster, separated by commas; or by ZeroMQ, listening on tcp://HOST:PORT or "
         "ipc://PATH; with a + before it there is a broker to connect to.",
     ),
     click.option(

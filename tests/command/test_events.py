@@ -2,72 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import signal
-import subprocess
+import socket
 import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.command.processes import command, invoke
+from tests.command.bridges import bridging
+from tests.command.processes import invoke
 from tests.engines.events.messages import CLEARED, batch, removed, stored
 from tests.engines.events.publishing import EnginePublisher
-from tests.servers import fetch
-from tests.workers import PATIENCE, environment
+from tests.servers import LOOPBACK, fetch, free_port
+from tests.workers import PATIENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-
-class Bridge:
-    """The command in a process of its own."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        """Take the running *process*."""
-        self.process = process
-
-    def said(self) -> str:
-        """Return the next line on standard error."""
-        assert self.process.stderr is not None
-        return self.process.stderr.readline()
-
-    def address(self) -> str:
-        """Return where the metrics are, which is the first thing that it says."""
-        said = self.said()
-        found = re.fullmatch(r"mpmetrics: listening on (http://127\.0\.0\.1:[0-9]+)\n", said)
-        assert found, said
-        return found[1]
-
-    def lines(self, count: int) -> list[dict[str, object]]:
-        """Return the next lines on standard output."""
-        assert self.process.stdout is not None
-        return [json.loads(self.process.stdout.readline()) for _ in range(count)]
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        """Ask it to end; return its exit status."""
-        self.process.send_signal(number)
-        return self.process.wait(PATIENCE)
-
-
-@contextmanager
-def bridging(*arguments: str, **variables: str) -> Iterator[Bridge]:
-    """Run the command; kill it at the end."""
-    with subprocess.Popen(
-        command("events", *arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        env={**environment(None), **variables},
-    ) as process:
-        try:
-            yield Bridge(process)
-        finally:
-            process.kill()
 
 
 @pytest.fixture
@@ -134,9 +85,9 @@ def test_the_metrics_are_served(endpoint: str, replay: str) -> None:
     assert "mpmetrics_kv_lag" not in page
 
 
-def test_each_rank_has_its_publisher(free_ports: list[int]) -> None:
+def test_each_rank_has_its_publisher() -> None:
     """The ports follow each other; those of a worker need not begin with the first."""
-    port = free_ports[0]
+    port = _adjacent_ports()
     arguments = ["--source", f"tcp://127.0.0.1:{port - 2}", "--ranks", "2", "--first-rank", "2"]
     with (
         EnginePublisher(f"tcp://127.0.0.1:{port}") as one,
@@ -190,6 +141,17 @@ def test_events_reach_a_broker(endpoint: str, nats_server: NatsServer) -> None:
         (event,) = heard.events(1)
         assert event["worker_id"] == 254
         assert bridge.end() == 0
+
+
+def _adjacent_ports() -> int:
+    """Return the first of two free ports."""
+    while True:
+        port = free_port()
+        try:
+            socket.create_server((LOOPBACK, port + 1)).close()
+        except OSError:
+            continue
+        return port
 
 
 @pytest.mark.parametrize(

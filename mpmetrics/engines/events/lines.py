@@ -45,4 +45,4 @@ class LinesSink(Sink):
             self._warn("raised", error)
         else:
             self.tally["sent", self.name] += len(taken.events)
-            self.buffer.done(len(taken.events))
+            self._done(taken.events)

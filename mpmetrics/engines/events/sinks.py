@@ -75,6 +75,11 @@ class Sink:
         """Give away some events, and tell the buffer of each that is done; others are dropped."""
         raise NotImplementedError
 
+    def _done(self, events: Sequence[Event]) -> None:
+        """Tell the buffer of *events*, which all came from it at once, and none of them before."""
+        for rank, count in Counter(event.rank for event in events).items():
+            self.buffer.done(rank, count)
+
     def _give_up(self) -> None:
         """Wait no longer for whoever does not take anything."""
 
@@ -114,5 +119,4 @@ class CallbackSink(Sink):
             else:
                 sent += 1
         self.tally["sent", self.name] += sent
-        for rank, count in Counter(event.rank for event in taken.events).items():
-            self.buffer.done(rank, count)
+        self._done(taken.events)

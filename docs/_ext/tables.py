@@ -3,7 +3,8 @@
 `{merge-rules}` stands for `mpmetrics.merging.RULES`, `{problem-reasons}` for
 `mpmetrics.errors.REASONS`, `{dead-gauges}` for `mpmetrics.compaction.DEAD_GAUGES`,
 `{engine-families}`, with vllm, lmcache or dynamo, for the table of `mpmetrics.engines.catalogue`,
-and `{connector-families}`, with a class of KV connectors, for what it declares.
+`{connector-families}`, with a class of KV connectors, for what it declares, and
+`{event-families}` for `mpmetrics.engines.events.figures.EVENT_FAMILIES`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from sphinx.util.docutils import SphinxDirective
 from mpmetrics import compaction, errors, merging
 from mpmetrics.engines import catalogue
 from mpmetrics.engines.connectors import declarations
+from mpmetrics.engines.events import figures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -64,6 +66,11 @@ LMCACHE_COLUMNS: Final = {
     **FAMILY_COLUMNS,
     "Over `worker_id`": lambda family: family.rollup,
     "In files": lambda family: "yes" if family.in_files else "no",
+}
+
+EVENT_COLUMNS: Final[Mapping[str, Callable[[Family], str]]] = {
+    "Name": lambda family: f"`{family.name}{'_total' if family.type == 'counter' else ''}`",
+    **{title: FAMILY_COLUMNS[title] for title in ("Type", "Labels", "Meaning")},
 }
 
 ENGINES: Final = {
@@ -151,6 +158,16 @@ class ConnectorFamilies(SphinxDirective):
         return self.parse_text_to_nodes("\n".join(family_lines(known[name], CONNECTOR_COLUMNS)))
 
 
+class EventFamilies(SphinxDirective):
+    """The table of what a bridge of KV events emits."""
+
+    def run(self) -> list[Node]:
+        """Return the table as nodes of the document."""
+        self.env.note_dependency(figures.__file__)
+        lines = family_lines(figures.EVENT_FAMILIES, EVENT_COLUMNS)
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Tell Sphinx of the directives."""
     app.add_directive("merge-rules", MergeRules)
@@ -158,4 +175,5 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_directive("dead-gauges", DeadGauges)
     app.add_directive("engine-families", EngineFamilies)
     app.add_directive("connector-families", ConnectorFamilies)
+    app.add_directive("event-families", EventFamilies)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

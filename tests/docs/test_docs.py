@@ -54,7 +54,7 @@ def blocks(page: Path, *languages: str) -> list[str]:
 def commands(page: Path) -> Iterator[list[str]]:
     """Yield the arguments of each call of `mpmetrics` in the shell blocks of a *page*."""
     for block in blocks(page, "sh", "console"):
-        for line in block.splitlines():
+        for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line.removeprefix("$ "), comments=True)
             if words[:1] == ["mpmetrics"]:
                 yield words[1:]

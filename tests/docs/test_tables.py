@@ -15,6 +15,7 @@ import pytest
 
 from mpmetrics.engines import CONNECTOR_FAMILIES
 from mpmetrics.engines.catalogue import DYNAMO_FAMILIES, LMCACHE_FAMILIES, VLLM_FAMILIES
+from mpmetrics.engines.events.figures import EVENT_FAMILIES
 from tests.conftest import FAIL_ON_SKIP
 from tests.workers import PATIENCE
 
@@ -152,3 +153,14 @@ def test_a_connector_that_there_is_not(tmp_path: Path) -> None:
     status, said = build(tmp_path, "# Page\n\n```{connector-families} Nixl\n```\n")
     assert status != 0
     assert "no connector 'Nixl': it is one of NixlPullConnector, " in said
+
+
+def test_the_families_of_events(tmp_path: Path) -> None:
+    """Each has its row, by the name that it has on a page."""
+    status, page = build(tmp_path, "# Page\n\n```{event-families}\n```\n")
+    assert status == 0, page
+    head, *body = rows(page)
+    assert head == ["Name", "Type", "Labels", "Meaning"]
+    assert len(body) == len(EVENT_FAMILIES)
+    assert body[0][:3] == ["mpmetrics_kv_events_total", "counter", "stage, event_type"]
+    assert ["mpmetrics_kv_blocks_resident", "gauge", "medium, dp_rank"] in [row[:3] for row in body]

@@ -12,6 +12,7 @@ import pytest
 
 from tests.command.bridges import bridging
 from tests.command.processes import invoke
+from tests.engines.events.brokers import Broker, Listener, do, with_stream
 from tests.engines.events.messages import CLEARED, batch, removed, stored
 from tests.engines.events.publishing import EnginePublisher
 from tests.servers import LOOPBACK, fetch, free_port
@@ -19,6 +20,8 @@ from tests.workers import PATIENCE
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.conftest import NeedsProgram
 
 
 @pytest.fixture
@@ -128,19 +131,28 @@ def test_a_reader_that_stops_reading_holds_up_nothing(endpoint: str) -> None:
         assert bridge.end() == 0
 
 
-def test_events_reach_a_broker(endpoint: str, nats_server: NatsServer) -> None:
-    """The address and the worker's id are those of Dynamo."""
-    arguments = ["--source", endpoint, "--sink", nats_server.url, "--worker-id", "0xfe"]
-    with (
-        nats_server.listening("namespace.a.component.b.endpoint.c.kv-events") as heard,
-        EnginePublisher(endpoint) as publisher,
-        bridging(*arguments, "--endpoint", "a.b.c", "--listen", "127.0.0.1:0") as bridge,
-    ):
-        publisher.do("subscribed")
-        publisher.publish(batch(stored(5, size=1, tokens=[7])))
-        (event,) = heard.events(1)
-        assert event["worker_id"] == 254
-        assert bridge.end() == 0
+def test_events_reach_a_broker(endpoint: str, tmp_path: Path, needs_program: NeedsProgram) -> None:
+    """The address and the worker's id are those of Dynamo; secrets come from the environment."""
+    program = needs_program("nats-server", package="nats-server")
+    config = "authorization { user: worker, password: secret }\n"
+    login = {"user": "worker", "pass": "secret"}
+    with Broker(program, tmp_path, config) as broker, EnginePublisher(endpoint) as publisher:
+        do(broker.url, with_stream, user="worker", password="secret")
+        arguments = ["--source", endpoint, "--sink", broker.url, "--worker-id", "0xfe"]
+        arguments += ["--endpoint", "a.b.c", "--jetstream", "--listen", "127.0.0.1:0"]
+        variables = {"NATS_AUTH_USERNAME": "worker", "NATS_AUTH_PASSWORD": "secret"}
+        with (
+            Listener(broker.port, login=login) as listener,
+            bridging(*arguments, **variables) as bridge,
+        ):
+            address = bridge.address()
+            publisher.do("subscribed")
+            publisher.publish(batch(stored(5, size=1, tokens=[7])))
+            heard = listener.next()
+            assert bridge.end() == 0
+    assert address
+    assert heard.subject == "namespace.a.component.b.endpoint.c.kv-events"
+    assert [event["worker_id"] for event in heard.documents] == [254]
 
 
 def _adjacent_ports() -> int:

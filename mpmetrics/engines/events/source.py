@@ -91,6 +91,8 @@ class Subscription:
         with suppress(zmq.Again):
             while self.monitor.recv_multipart(zmq.NOBLOCK):
                 self.stream.connected()
+                # ZeroMQ subscribes again when the socket is used next; a replay may take a while.
+                self.live.getsockopt(zmq.EVENTS)
 
     def ask(self, start: int) -> None:
         """Ask for a replay. Raises `EventEndpointError`.

@@ -1,0 +1,260 @@
+"""A publisher of events in a process of its own, as in an engine: live by PUB, replays by ROUTER.
+
+It numbers its messages, keeps the last of them for replays, and answers those like vLLM, in the
+form of today or of long ago. It also does what goes wrong, when it is told to.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import subprocess
+import sys
+from collections import deque
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Final
+
+import zmq
+
+from mpmetrics.engines.events.bridge import EventBridge
+from mpmetrics.engines.events.model import Cleared
+from mpmetrics.engines.events.sinks import CallbackSink
+from mpmetrics.engines.events.source import Source
+from tests.workers import PATIENCE, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from typing_extensions import Self
+
+    from mpmetrics.engines.events.endpoints import Publisher
+    from mpmetrics.engines.events.model import Event
+
+END: Final = b"\xff" * 8
+
+
+class EnginePublisher:
+    """The process, driven over pipes. *form* is how many frames its answers have."""
+
+    def __init__(
+        self, endpoint: str, replay: str = "", *, form: int = 4, keep: int = 10_000
+    ) -> None:
+        """Start it, and wait until it is bound."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", __name__, endpoint, replay, str(form), str(keep)],
+            env=environment(None, PYTHONPATH=":".join(sys.path)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        try:
+            self.do("nothing")
+        except BaseException:
+            self.kill()
+            raise
+
+    def __enter__(self) -> Self:
+        """Return the publisher."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Kill it."""
+        self.kill()
+
+    def kill(self) -> None:
+        """Kill it, as happens to engines."""
+        self.process.kill()
+        with self.process:
+            pass
+
+    def do(self, command: str, *arguments: Any) -> Any:
+        """Have it do something; return what it answers."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps([command, *arguments]).encode() + b"\n")
+        self.process.stdin.flush()
+        ready, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
+        line = self.process.stdout.readline() if ready else b""
+        assert line, f"the publisher does not {command}"
+        return json.loads(line)
+
+    def publish(self, *payloads: bytes, lose: bool = False) -> None:
+        """Publish messages; those that it is to *lose* are not sent, but numbered and kept."""
+        self.do("publish", lose, *[payload.hex() for payload in payloads])
+
+    def send(self, *frames: bytes) -> None:
+        """Send any frames."""
+        self.do("send", *[frame.hex() for frame in frames])
+
+
+class _Engine:
+    """What is inside the process."""
+
+    def __init__(self, endpoint: str, replay: str, form: str, keep: str) -> None:
+        context = zmq.Context.instance()
+        self.endpoint = endpoint
+        self.live = self.bound()
+        self.router = context.socket(zmq.ROUTER)
+        self.router.setsockopt(zmq.SNDHWM, 2 * int(keep) + 2)
+        if replay:
+            self.router.bind(replay)
+        self.topic = [b"kv"] if int(form) == 4 else []
+        self.kept: deque[tuple[int, bytes]] = deque(maxlen=int(keep))
+        self.number = 0
+        self.asked: list[int] = []
+        self.answers: Callable[[int], Iterator[Sequence[bytes]]] = self.replay
+        self.is_endless = False
+        self.endless: Sequence[bytes] = ()
+
+    def bound(self) -> Any:
+        """Return a socket to publish with. On the wire it is PUB; it tells of subscribers, too."""
+        live = zmq.Context.instance().socket(zmq.XPUB)
+        live.bind(self.endpoint)
+        return live
+
+    def serve(self) -> None:
+        """Obey, and answer replays."""
+        while True:
+            ready = self.poll(1 if self.endless else None)
+            if self.router in ready:
+                self.answer()
+            if sys.stdin.fileno() in ready:
+                line = sys.stdin.readline()
+                if not line:
+                    return
+                command, *arguments = json.loads(line)
+                print(json.dumps(getattr(self, f"do_{command}")(*arguments)), flush=True)  # noqa: T201 - the pipe
+            for _ in range(100 if self.endless else 0):
+                self.router.send_multipart(self.endless)
+
+    def poll(self, wait: int | None, *more: Any) -> Mapping[Any, int]:
+        """Wait until there is something to do; return where."""
+        poller = zmq.Poller()
+        for each in (sys.stdin.fileno(), self.router, *more):
+            poller.register(each, zmq.POLLIN)
+        return dict(poller.poll(wait))
+
+    def answer(self) -> None:
+        """Answer who asks for a replay."""
+        who, _, start = self.router.recv_multipart()
+        self.asked.append(int.from_bytes(start, "big"))
+        for frames in self.answers(self.asked[-1]):
+            self.router.send_multipart([who, *frames])
+            if self.is_endless:
+                self.endless = [who, *frames]
+
+    def replay(self, start: int) -> Iterator[Sequence[bytes]]:
+        """Yield what is kept, as vLLM does."""
+        for number, payload in self.kept:
+            if number >= start:
+                yield [b"", *self.topic, number.to_bytes(8, "big"), payload]
+        yield [b"", *[b"" for _ in self.topic], END, b""]
+
+    def do_nothing(self) -> None:
+        """Answer."""
+
+    def do_subscribed(self) -> None:
+        """Wait for somebody to subscribe."""
+        while True:
+            ready = self.poll(None, self.live)
+            if self.router in ready:
+                self.answer()
+            if self.live in ready and self.live.recv()[:1] == b"\1":
+                return
+
+    def do_disconnect(self) -> None:
+        """Lose the connections to all subscribers, and be there again."""
+        monitor = self.live.get_monitor_socket(zmq.EVENT_CLOSED)
+        self.live.unbind(self.endpoint)
+        # ZeroMQ removes the file of an `ipc://` endpoint at its leisure; it must not be the new one.
+        monitor.recv_multipart()
+        self.live.close(linger=0)
+        self.live = self.bound()
+
+    def do_publish(self, lose: bool, *payloads: str) -> None:  # noqa: FBT001 - over a pipe
+        """Publish messages."""
+        for payload in map(bytes.fromhex, payloads):
+            if not lose:
+                self.live.send_multipart([b"kv", self.number.to_bytes(8, "big"), payload])
+            self.kept.append((self.number, payload))
+            self.number += 1
+
+    def do_send(self, *frames: str) -> None:
+        """Send frames as they are."""
+        self.live.send_multipart([bytes.fromhex(frame) for frame in frames])
+
+    def do_begin_with(self, number: int) -> None:
+        """Number from here on."""
+        self.number = number
+
+    def do_asked(self) -> Sequence[int]:
+        """Return from where on replays were asked for."""
+        return self.asked
+
+    def do_answer(self, how: str) -> None:
+        """Answer replays as told from now on."""
+        past = [b"", bytes(8), b"x"]
+        self.answers = {
+            "nothing": lambda _start: iter(()),
+            "with nonsense": lambda _start: iter([[b"what", b"is", b"it", b"?"]]),
+            "without end": lambda _start: iter([past]),
+            "by halves": lambda start: iter(list(self.replay(start))[:1]),
+        }[how]
+        self.is_endless = how == "without end"
+
+
+class Consumer:
+    """A bridge in this process, and what comes out of it."""
+
+    def __init__(
+        self,
+        *publishers: Publisher,
+        patience: float = PATIENCE,
+        topic: str = "",
+        delay: float | None = None,
+    ) -> None:
+        """Subscribe."""
+        self.seen: SimpleQueue[Event] = SimpleQueue()
+        self.source = Source(publishers, topic=topic, patience=patience)
+        self.bridge = EventBridge(self.source, [CallbackSink(self.seen.put)], delay=delay)
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        self.bridge.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """End."""
+        self.bridge.stop()
+
+    def until(self, block: int) -> list[int]:
+        """Return the first block of each event, in order, until that is *block*; 0 if none."""
+        return [_first(event) for event in self.events_until(block)]
+
+    def events_until(self, block: int) -> list[Event]:
+        """Return events, in order, until one begins with *block*."""
+        events: list[Event] = []
+        try:
+            while not events or _first(events[-1]) != block:
+                events.append(self.seen.get(timeout=PATIENCE))
+        except Empty:
+            raise AssertionError(events) from None
+        return events
+
+    def series(self) -> Mapping[str, float]:
+        """Return the metrics without their prefix and without those that are zero."""
+        return {
+            " ".join(
+                [sample.name.removeprefix("mpmetrics_kv_"), *sample.labels.values()]
+            ): sample.value
+            for metric in self.bridge.metrics.collect()
+            for sample in metric.samples
+            if sample.value
+        }
+
+
+def _first(event: Event) -> int:
+    return 0 if isinstance(event, Cleared) else event.hashes[0]
+
+
+if __name__ == "__main__":
+    _Engine(*sys.argv[1:]).serve()

@@ -90,10 +90,10 @@ class _Engine:
     """What is inside the process."""
 
     def __init__(self, endpoint: str, replay: str, form: str, keep: str) -> None:
-        context = zmq.Context.instance()
+        self.context: Any = zmq.Context()
         self.endpoint = endpoint
         self.live = self.bound()
-        self.router = context.socket(zmq.ROUTER)
+        self.router = self.context.socket(zmq.ROUTER)
         self.router.setsockopt(zmq.SNDHWM, 2 * int(keep) + 2)
         if replay:
             self.router.bind(replay)
@@ -107,7 +107,7 @@ class _Engine:
 
     def bound(self) -> Any:
         """Return a socket to publish with. On the wire it is PUB; it tells of subscribers, too."""
-        live = zmq.Context.instance().socket(zmq.XPUB)
+        live = self.context.socket(zmq.XPUB)
         live.bind(self.endpoint)
         return live
 
@@ -165,7 +165,7 @@ class _Engine:
         """Lose the connections to all subscribers, and be there again."""
         monitor = self.live.get_monitor_socket(zmq.EVENT_CLOSED)
         self.live.unbind(self.endpoint)
-        # ZeroMQ removes the file of an `ipc://` endpoint at its leisure; it must not be the new one.
+        # ZeroMQ removes the file of an `ipc://` endpoint at its leisure: not the new one, please.
         monitor.recv_multipart()
         self.live.close(linger=0)
         self.live = self.bound()
@@ -183,7 +183,7 @@ class _Engine:
         self.live.send_multipart([bytes.fromhex(frame) for frame in frames])
 
     def do_begin_with(self, number: int) -> None:
-        """Number from here on."""
+        """Give the next message this number."""
         self.number = number
 
     def do_asked(self) -> Sequence[int]:
@@ -240,7 +240,7 @@ class Consumer:
             raise AssertionError(events) from None
         return events
 
-    def series(self) -> Mapping[str, float]:
+    def series(self) -> dict[str, float]:
         """Return the metrics without their prefix and without those that are zero."""
         return {
             " ".join(

@@ -1,4 +1,4 @@
-"""Events of real publishers, in processes that lose messages, replay them, restart and misbehave."""
+"""Events of real publishers: processes that lose messages, replay them, restart, misbehave."""
 
 from __future__ import annotations
 
@@ -124,6 +124,23 @@ def test_a_late_start(publisher: Publisher, keep: int, lost: int) -> None:
     assert series.get("lost_messages_total 0", 0) == lost
     outcome = "started_after_requested" if lost else "complete"
     assert series[f"replays_total 0 {outcome}"] == 1
+
+
+def test_numbers_of_64_bits(publisher: Publisher) -> None:
+    """They are as good as others."""
+    with start(publisher) as engine, Consumer(publisher) as consumer:
+        engine.do("subscribed")
+        engine.do("begin_with", (1 << 63) - 1)
+        engine.publish(*blocks(1))
+        engine.publish(*blocks(2), lose=True)
+        engine.publish(*blocks(3))
+        engine.do("begin_with", (1 << 64) - 2)
+        engine.publish(*blocks(4))
+        engine.do("begin_with", 0)
+        engine.publish(*blocks(5))
+        assert consumer.until(5) == [1, 2, 3, 4, 0, 5]
+        assert engine.do("asked") == [0, 1 << 63, (1 << 63) + 2]
+        assert consumer.series()["lost_messages_total 0"] == float((1 << 64) - 5)
 
 
 @pytest.mark.parametrize(
@@ -356,7 +373,7 @@ def test_each_message_is_received_once_or_counted_as_lost(publisher: Publisher, 
     sent: list[int] = []
     got: list[int] = []
     with Consumer(publisher) as consumer:
-        for run in range(4):
+        for _ in range(4):
             with start(publisher, form=rnd.choice([3, 4]), keep=20) as engine:
                 engine.do("subscribed")
                 for turn in range(60):
@@ -382,7 +399,7 @@ def test_each_message_is_received_once_or_counted_as_lost(publisher: Publisher, 
 
 def descriptors() -> int:
     """Return how many are open."""
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are not to be seen")

@@ -131,7 +131,7 @@ class Stream:
     def reply(self, number: int, payload: bytes, now: float) -> Sequence[Action]:
         """Return what is to be done about a message of the replay."""
         replay = self._replay
-        if replay is None:
+        if replay is None or number < self._expected - 1:
             return ()
         known, replay.known = replay.known, None
         if known is not None and number == self._expected - 1:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +21,9 @@ from mpmetrics.engines.events.sequence import (
     Stream,
 )
 from mpmetrics.engines.events.source import understand
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 END = b"\xff" * 8
 
@@ -188,6 +193,89 @@ def test_answers_that_end_it(frames: list[bytes], outcome: str) -> None:
     assert understand(stream, frames, 0.0) == [Ended(outcome), Lost(1), Deliver(b"live")]
 
 
+def test_a_replay_that_goes_on_and_on() -> None:
+    """Each message is in time, but all together take too long."""
+    stream = Stream(5)
+    stream.live(1000, b"live", 0.0)
+    for number in range(14):
+        assert stream.tick(number * 4.5) == ()
+        replay(stream, number, now=number * 4.5)
+    assert stream.deadline == 60
+    assert stream.tick(60)[0] == Ended("timeout")
+
+
+def test_a_replay_that_is_of_no_use_any_more() -> None:
+    """What is kept is delivered when all is over."""
+    stream = Stream(5)
+    assert stream.end("stopped") == ()
+    live(stream, 0, 3)
+    replay(stream, 1)
+    assert stream.end("stopped") == [Ended("stopped"), Lost(1), *messages(3)]
+
+
+# -- a new connection ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [2, 5])
+def test_the_same_publisher_after_a_lost_connection(number: int) -> None:
+    """Its last message is as it was."""
+    stream = Stream(5)
+    stream.connected()
+    live(stream, 0, 1)
+    stream.connected()
+    notice = [Noticed(GAP)] if number > 2 else []
+    assert live(stream, number) == [*notice, Ask(1)]
+    between = range(2, number)
+    end = [Ended("complete"), *messages(number)]
+    assert replay(stream, 1, *between) == [*messages(*between), *end]
+    assert live(stream, number + 1) == messages(number + 1)
+
+
+@pytest.mark.parametrize("number", [2, 5])
+def test_another_publisher_after_a_lost_connection(number: int) -> None:
+    """Whoever has that number now says something else. Its own messages are asked for."""
+    stream = Stream(5)
+    live(stream, 0, 1)
+    stream.connected()
+    live(stream, number)
+    anew = [Ended("restarted"), Noticed(RESTARTED), Noticed(LATE_START), Ask(0)]
+    assert stream.reply(1, b"something else", 0.0) == anew
+    assert replay(stream, *range(number)) == [
+        *messages(*range(number)),
+        Ended("complete"),
+        *messages(number),
+    ]
+
+
+def test_nobody_knows_after_a_lost_connection() -> None:
+    """It is taken for the same publisher, and is not asked again."""
+    stream = Stream(5)
+    live(stream, 0, 1)
+    stream.connected()
+    live(stream, 2)
+    assert stream.end() == [Ended("empty"), *messages(2)]
+    assert live(stream, 3) == messages(3)
+    stream.connected()
+    live(stream, 6)
+    assert replay(stream, 5) == [
+        *messages(5),
+        Ended("started_after_requested"),
+        Lost(1),
+        *messages(6),
+    ]
+
+
+def test_a_lost_connection_without_replays() -> None:
+    """Nobody can be asked."""
+    stream = Stream()
+    live(stream, 0, 1)
+    stream.connected()
+    assert live(stream, 2, 4) == [*messages(2), Noticed(GAP), Lost(1), *messages(4)]
+
+
+# -- histories -------------------------------------------------------------------------------------
+
+
 @given(st.data())
 def test_any_history(data: st.DataObject) -> None:
     """Of every run of a publisher, each message is delivered once, in order, or counted as lost."""
@@ -216,3 +304,46 @@ def test_any_history(data: st.DataObject) -> None:
         assert got[0] > last
         assert len(got) + lost == number - last
         last, number = number, number + 1
+
+
+@given(st.data())
+def test_each_message_is_received_once_or_lost(data: st.DataObject) -> None:
+    """Of every publisher, up to the last message that came of it, though replays bring too much.
+
+    Replays are those of the publisher that is there. They begin as early as it likes, repeat
+    messages, go on behind what is missing, break off, or come to nothing.
+    """
+    stream = Stream(5.0)
+    got: list[bytes] = []
+    lost = sent = 0
+
+    def note(actions: Sequence[Action]) -> None:
+        nonlocal lost
+        got.extend(each.payload for each in actions if isinstance(each, Deliver))
+        lost += sum(each.messages for each in actions if isinstance(each, Lost))
+
+    for run in range(data.draw(st.integers(1, 3))):
+        count = data.draw(st.integers(1, 15))
+        said = [b"%d %d" % (run, number) for number in range(count)]
+        stream.connected()
+        is_first = True
+        for number in sorted(
+            data.draw(st.sets(st.integers(0, count - 1), max_size=8)) | {count - 1}
+        ):
+            if data.draw(st.booleans()):
+                stream.connected()
+            note(stream.live(number, said[number], 0.0))
+            while stream.waits:
+                # Who begins anew is found out if the first replay is a whole one.
+                first = 0 if is_first else data.draw(st.integers(0, count))
+                end = number + 1 if is_first else data.draw(st.integers(0, number + 1))
+                is_first = False
+                for each in range(first, end):
+                    for _ in range(data.draw(st.integers(1, 2))):
+                        note(stream.reply(each, said[each], 0.0))
+                note(stream.end() if data.draw(st.booleans()) else stream.tick(99.0))
+            is_first = False
+        sent += count
+    assert len(got) == len(set(got))
+    assert got == sorted(got, key=lambda payload: tuple(map(int, payload.split())))
+    assert len(got) + lost == sent

@@ -32,7 +32,7 @@ def typed(ranks: int) -> Typed:
     except ImportError as error:
         raise MissingExtraError(package="msgspec", extra="zmq") from error
     natural = Annotated[int, Meta(ge=0)]
-    kept = [
+    everywhere = [
         ("medium", Literal[tuple(MEDIUMS)] | None, None),
         ("group_idx", int | None, None),
         ("kv_cache_spec_kind", str | None, None),
@@ -48,15 +48,15 @@ def typed(ranks: int) -> Typed:
             ("block_size", natural, 0),
             ("lora_name", str | None, None),
             ("extra_keys", Any, None),
-            *kept,
+            *everywhere,
         ],
         tag="BlockStored",
         gc=False,
     )
     removed = defstruct(
-        "BlockRemoved", [("block_hashes", list[natural]), *kept], tag="BlockRemoved", gc=False
+        "BlockRemoved", [("block_hashes", list[natural]), *everywhere], tag="BlockRemoved", gc=False
     )
-    cleared = defstruct("AllBlocksCleared", [kept[-1]], tag="AllBlocksCleared", gc=False)
+    cleared = defstruct("AllBlocksCleared", everywhere, tag="AllBlocksCleared", gc=False)
     batch = defstruct(
         "Batch",
         [

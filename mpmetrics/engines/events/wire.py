@@ -82,10 +82,10 @@ class Decoder:
             raise MissingExtraError(package="msgspec", extra="zmq") from error
         self._unpack: Callable[[bytes], Any] = msgspec.msgpack.Decoder().decode
         self._typed = typed(_RANKS)
-        self._readers: Mapping[type, Callable[[int, Any], Event | Refused]] = {
-            self._typed.stored: self._typed_store,
-            self._typed.removed: self._typed_removal,
-            self._typed.cleared: lambda rank, _event: Cleared(rank),
+        self._makers: Mapping[type, tuple[str, Callable[[int, str, Any], Event]]] = {
+            self._typed.stored: ("stored", _typed_store),
+            self._typed.removed: ("removed", _typed_removal),
+            self._typed.cleared: ("cleared", _typed_clear),
         }
         self._gate = Gate()
 
@@ -97,9 +97,7 @@ class Decoder:
             return self.decode_any(payload, rank)
         if batch.rank is not None:
             rank = batch.rank
-        readers = self._readers
-        read = [readers[type(event)](rank, event) for event in batch.events]
-        return _sorted(batch.timestamp, rank, read)
+        return _sorted(batch.timestamp, rank, [self._of(event, rank) for event in batch.events])
 
     def decode_any(self, payload: bytes, rank: int = 0) -> Batch | None:
         """Do the same with events of any form, one at a time."""
@@ -113,33 +111,16 @@ class Decoder:
             rank = batch[2]
         return _sorted(float(batch[0]), rank, [self._event(raw, rank) for raw in batch[1]])
 
-    def _typed_store(self, rank: int, event: Any) -> Stored | Refused:  # noqa: ANN401 - its type is made late
-        medium = MEDIUMS[event.medium or ""]
-        if reason := self._why_not(rank, medium, event, is_store=True):
-            return Refused("stored", FILTERED, reason)
-        extra = event.extra_keys
-        return Stored(
-            rank,
-            medium,
-            event.block_hashes,
-            event.parent_block_hash,
-            event.token_ids or (),
-            event.block_size,
-            event.lora_name or None,
-            extra is not None and _is_salted(extra),
-        )
-
-    def _typed_removal(self, rank: int, event: Any) -> Removed | Refused:  # noqa: ANN401 - as above
-        medium = MEDIUMS[event.medium or ""]
-        if reason := self._why_not(rank, medium, event, is_store=False):
-            return Refused("removed", FILTERED, reason)
-        return Removed(rank, medium, event.block_hashes)
-
-    def _why_not(self, rank: int, medium: str, event: Any, *, is_store: bool) -> str:  # noqa: ANN401 - as above
-        group, kind = event.group_idx, event.kv_cache_spec_kind
-        if group is None and kind is None:
-            return ""
-        return self._gate.by_group(rank, medium, (group, kind), is_store=is_store)
+    def _of(self, typed: Any, rank: int) -> Event | Refused:  # noqa: ANN401 - its type is made late
+        """Return one event that was decoded by its type, or why it is of no use."""
+        kind, make = self._makers[type(typed)]
+        medium = MEDIUMS[typed.medium or ""]
+        group = typed.group_idx, typed.kv_cache_spec_kind
+        if group != _NO_GROUP and (
+            reason := self._gate.by_group(rank, medium, group, is_store=make is _typed_store)
+        ):
+            return Refused(kind, FILTERED, reason)
+        return make(rank, medium, typed)
 
     def _event(self, raw: Any, rank: int) -> Event | Refused:  # noqa: ANN401 - as it was sent
         """Return one event, or why it is of no use."""
@@ -233,6 +214,30 @@ def _removed(rank: int, fields: Fields) -> Removed:
 def _cleared(rank: int, _fields: Fields) -> Cleared:
     return Cleared(rank)
 
+
+def _typed_store(rank: int, medium: str, typed: Any) -> Stored:  # noqa: ANN401 - as above
+    extra = typed.extra_keys
+    return Stored(
+        rank,
+        medium,
+        typed.block_hashes,
+        typed.parent_block_hash,
+        () if typed.token_ids is None else typed.token_ids,
+        typed.block_size,
+        typed.lora_name or None,
+        extra is not None and _is_salted(extra),
+    )
+
+
+def _typed_removal(rank: int, medium: str, typed: Any) -> Removed:  # noqa: ANN401 - as above
+    return Removed(rank, medium, typed.block_hashes)
+
+
+def _typed_clear(rank: int, _medium: str, _typed: Any) -> Cleared:  # noqa: ANN401 - as above
+    return Cleared(rank)
+
+
+_NO_GROUP: Final = (None, None)
 
 _NAMES: Final[Mapping[str, Sequence[str]]] = {
     "BlockStored": _STORED,

@@ -290,3 +290,74 @@ def test_damaged_batches(data: st.DataObject) -> None:
     for place in data.draw(st.lists(st.integers(0, len(payload) - 1), max_size=4)):
         payload[place] = data.draw(st.integers(0, 255))
     Decoder().decode(bytes(payload[: data.draw(st.integers(0, len(payload)))]))
+
+
+# -- two ways to decode ----------------------------------------------------------------------------
+
+hash_of_a_block = st.integers(0, (1 << 64) - 1)
+REGULAR = {
+    "medium": st.sampled_from([None, "GPU", "CPU", "STORAGE", ""]),
+    "group_idx": st.none() | st.integers(0, 2),
+    "kv_cache_spec_kind": st.sampled_from([None, "full_attention", "mamba", "new"]),
+    "locality": st.sampled_from([None, "LOCAL"]),
+    "ownership": st.sampled_from([None, "FRAMEWORK"]),
+}
+STORE = {
+    "type": st.just("BlockStored"),
+    "block_hashes": st.lists(hash_of_a_block, min_size=1, max_size=3),
+    "parent_block_hash": st.none() | hash_of_a_block,
+    "token_ids": st.lists(st.integers(0, 1 << 40), max_size=4) | st.none(),
+    "block_size": st.integers(0, 20),
+    "lora_name": st.sampled_from([None, "", "a"]),
+    "extra_keys": st.sampled_from([None, [None], [["dynamo-cache-salt:x"]], 5]),
+    "session_id": st.none() | st.text(),
+    **REGULAR,
+}
+REMOVAL = {
+    "type": st.just("BlockRemoved"),
+    "block_hashes": st.lists(hash_of_a_block, max_size=3),
+    **REGULAR,
+}
+CLEAR = {"type": st.just("AllBlocksCleared"), "ownership": REGULAR["ownership"]}
+
+
+def some_of(fields: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    """Return maps with the tag, the hashes, and any of the other *fields*."""
+    needed = {name: fields[name] for name in ("type", "block_hashes") if name in fields}
+    others = {name: each for name, each in fields.items() if name not in needed}
+    return st.fixed_dictionaries(needed, optional=others)
+
+
+regular = some_of(STORE) | some_of(REMOVAL) | some_of(CLEAR)
+times = st.floats(allow_nan=False) | st.integers(0, 1 << 40)
+ranks = st.none() | st.integers(-1, 1 << 17)
+
+
+@given(st.lists(st.tuples(times, st.lists(regular, max_size=3), ranks), max_size=4))
+def test_what_is_sent_today_is_decoded_by_its_types(batches: list[tuple[Any, ...]]) -> None:
+    """It gives the same as event by event, groups that are learnt included."""
+    quick, slow = Decoder(), Decoder()
+    for each in batches:
+        payload = pack(each)
+        assert quick.decode(payload, 3) == slow.decode_any(payload, 3)
+        assert each[2] not in {None, *range(1 << 16)} or quick._typed.decode(payload)
+
+
+@given(st.lists(st.lists(regular | maps | arrays, max_size=3), max_size=4))
+def test_irregular_events_make_no_difference(batches: list[list[Any]]) -> None:
+    """A batch with one of them is decoded event by event, and means the same."""
+    quick, slow = Decoder(), Decoder()
+    for events in batches:
+        payload = pack([1.0, events])
+        assert quick.decode(payload) == slow.decode_any(payload)
+
+
+def test_garbage_does_not_make_groups_without_end() -> None:
+    """Those that are known already stay known."""
+    decoder = Decoder()
+    for group in range(10_000):
+        event = stored(1, group_idx=group, kv_cache_spec_kind="mamba")
+        decoder.decode(batch(event, event))
+    assert len(decoder._gate._groups) == 4096
+    (refused,) = (decoder.decode(batch(stored(1, group_idx=5))) or Batch(0, 0, [], [])).refused
+    assert refused.reason == "non_main_attention_group"

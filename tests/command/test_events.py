@@ -75,7 +75,9 @@ def test_the_metrics_are_served(endpoint: str, replay: str) -> None:
             publisher.do("subscribed")
             publisher.publish(batch(stored(3, parent=2, tokens=[1, 2]), removed(2), rank=0))
             printed = bridge.lines(2)
-            page = fetch(f"{address}/metrics").body.decode()
+            page = ""
+            while 'sink="stdout"} 2.0' not in page:  # counted once they are written
+                page = fetch(f"{address}/metrics").body.decode()
             assert fetch(f"{address}/-/ready").status == 200
             assert bridge.end() == 0
     assert [line.get("hashes") for line in printed] == [[1, 2, 3], [2]]
@@ -137,7 +139,7 @@ def test_events_reach_a_broker(endpoint: str, tmp_path: Path, needs_program: Nee
     config = "authorization { user: worker, password: secret }\n"
     login = {"user": "worker", "pass": "secret"}
     with Broker(program, tmp_path, config) as broker, EnginePublisher(endpoint) as publisher:
-        do(broker.url, with_stream, user="worker", password="secret")
+        do(broker.url.replace("//", "//worker:secret@"), with_stream)
         arguments = ["--source", endpoint, "--sink", broker.url, "--worker-id", "0xfe"]
         arguments += ["--endpoint", "a.b.c", "--jetstream", "--listen", "127.0.0.1:0"]
         variables = {"NATS_AUTH_USERNAME": "worker", "NATS_AUTH_PASSWORD": "secret"}

@@ -104,11 +104,12 @@ class WorkerLoadPublisher:
     def publish(
         self,
         dp_rank: int | None = None,
-        active_decode_blocks: int | None = None,
         kv_used_blocks: int | None = None,
+        active_decode_blocks: int | None = None,
     ) -> None:
         """Take the load of a rank (None: rank 0); what is None stays as it was last.
 
+        Name the two when you call it: Dynamo's own publisher has them the other way round.
         Raises `LoadError` when both are None. After `close`, nothing is taken any more.
         """
         rank = dp_rank or 0

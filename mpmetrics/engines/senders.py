@@ -118,4 +118,8 @@ class DynamoSender:
 
     def __call__(self, load: ActiveLoad) -> None:
         """Send a *load*; the publisher says nothing of whether anybody has taken it."""
-        self._publisher.publish(load.dp_rank, load.active_decode_blocks, load.kv_used_blocks)
+        self._publisher.publish(
+            load.dp_rank,
+            active_decode_blocks=load.active_decode_blocks,
+            kv_used_blocks=load.kv_used_blocks,
+        )

@@ -193,7 +193,7 @@ def test_each_rank_has_a_slot() -> None:
     for blocks in (1, 2, 3):
         publisher.publish(0, kv_used_blocks=blocks)
         publisher.publish(1, kv_used_blocks=10 * blocks)
-    publisher.publish(None, 5)
+    publisher.publish(None, active_decode_blocks=5)
     clock.idle()
     clock.pass_(1)
     assert sender.sent == [
@@ -201,6 +201,16 @@ def test_each_rank_has_a_slot() -> None:
         load(1, kv_used_blocks=30),
     ]
     assert publisher.counts() == {"published": 2, "suppressed": 0, "failed": 0}
+    publisher.close()
+
+
+def test_without_names_used_blocks_come_first() -> None:
+    """They are what is always known."""
+    publisher, sender, clock = made()
+    publisher.publish(0, 4, 5)
+    clock.idle()
+    clock.pass_(1)
+    assert sender.sent == [load(0, active_decode_blocks=5, kv_used_blocks=4)]
     publisher.close()
 
 

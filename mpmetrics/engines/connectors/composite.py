@@ -15,6 +15,7 @@ from mpmetrics.engines.connectors.errors import (
     ConnectorDisagreementError,
     HybridCacheError,
 )
+from mpmetrics.engines.connectors.forwarding import Forwarding
 from mpmetrics.engines.connectors.identities import identities, identity
 from mpmetrics.engines.connectors.metadata import (
     MultiConnectorMetadata,
@@ -28,7 +29,7 @@ from mpmetrics.engines.connectors.saves import ExtraSaves
 from mpmetrics.engines.connectors.unions import declarations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from mpmetrics.engines.connectors.families import ConnectorFamily
     from mpmetrics.engines.connectors.protocols import Connector, Finished
@@ -38,19 +39,7 @@ _COUNTS: Final = "connectors wait for different numbers of workers to finish"
 _LAYOUTS: Final = "connectors need different layouts of the KV cache"
 
 
-def _forwarded(name: str, meaning: str) -> Callable[..., None]:
-    """Return a method that calls the one called *name* of all, with what it is given."""
-
-    def forward(self: MultiConnector, *arguments: object, **named: object) -> None:
-        self._children.all(name, *arguments, **named)
-
-    forward.__name__ = name
-    forward.__qualname__ = f"MultiConnector.{name}"
-    forward.__doc__ = f"{meaning}, in every connector."
-    return forward
-
-
-class MultiConnector:
+class MultiConnector(Forwarding):
     """Several connectors, as one.
 
     *children* are in the order in which they are asked; a mapping names them, others are known by
@@ -66,7 +55,7 @@ class MultiConnector:
         it, and `ConnectorConflictError` or `ConnectorDeclarationError` when what they declare
         cannot be.
         """
-        self._children = Children(*_named(children))
+        super().__init__(Children(*_named(children)))
         names, connectors = self._children.names, self._children.connectors
         self._families = declarations(connectors, names)
         pairs = zip(names, connectors, strict=True)
@@ -265,19 +254,6 @@ class MultiConnector:
         """Have all of them reset their caches; tell whether none has failed to."""
         return all(answer is not False for answer in self._children.all("reset_cache"))
 
-    set_xfer_handshake_metadata = _forwarded(
-        "set_xfer_handshake_metadata", "Take what the workers have said of themselves"
-    )
-    set_xfer_handshake_metadata_pp_aware = _forwarded(
-        "set_xfer_handshake_metadata_pp_aware", "Take what the workers have said of themselves"
-    )
-    set_eagle_prefix_cache_hashing = _forwarded(
-        "set_eagle_prefix_cache_hashing", "Take whether keys of the cache know what follows"
-    )
-    on_new_request = _forwarded("on_new_request", "Take note of a new request")
-    bind_kv_cache_manager = _forwarded("bind_kv_cache_manager", "Take the manager of the cache")
-    bind_gpu_block_pool = _forwarded("bind_gpu_block_pool", "Take the pool of blocks")
-
     # -- The side of the worker --------------------------------------------------------------------
 
     def bind_connector_metadata(self, connector_metadata: Any) -> None:
@@ -336,18 +312,6 @@ class MultiConnector:
         if len(found) > 1:
             raise ConnectorDisagreementError(_POOLS, found)
         return found[0][1] if found else None
-
-    register_cross_layers_kv_cache = _forwarded(
-        "register_cross_layers_kv_cache", "Take the memory of the cache, in one piece"
-    )
-    register_kv_caches = _forwarded("register_kv_caches", "Take the memory of the cache")
-    set_host_xfer_buffer_ops = _forwarded("set_host_xfer_buffer_ops", "Take the way to copy")
-    start_load_kv = _forwarded("start_load_kv", "Begin to load")
-    wait_for_layer_load = _forwarded("wait_for_layer_load", "Wait until a layer is loaded")
-    save_kv_layer = _forwarded("save_kv_layer", "Begin to save a layer")
-    wait_for_save = _forwarded("wait_for_save", "Wait until all is saved")
-    finish_forward = _forwarded("finish_forward", "Take note that a step is computed")
-    reset_capture_state = _forwarded("reset_capture_state", "Forget what was captured")
 
     # -- The end of a request ----------------------------------------------------------------------
 

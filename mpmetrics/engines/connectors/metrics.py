@@ -6,32 +6,24 @@ cannot be shown: they are counted, by connector and reason, and the first is log
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mpmetrics.engines.connectors.errors import ConnectorStatsError
 from mpmetrics.engines.connectors.families import united
 from mpmetrics.engines.connectors.feeds import FEEDS
 from mpmetrics.engines.connectors.identities import ByIdentity, identities, identity
 from mpmetrics.engines.connectors.multistats import COMPOSITE, MultiConnectorStats
+from mpmetrics.engines.connectors.refusals import LABELS, NO_NUMBER, RAISED, UNKNOWN, Refusals
 from mpmetrics.engines.connectors.registrations import registered
 from mpmetrics.engines.connectors.stats import ConnectorStats, data_of
 from mpmetrics.engines.connectors.unions import declarations
 from mpmetrics.engines.connectors.values import cells, is_blank, payload
-from mpmetrics.engines.observing import ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from mpmetrics.engines.connectors.families import ConnectorFamily
     from mpmetrics.engines.connectors.values import Cell, Labels
-
-UNKNOWN: Final = "unknown"
-LABELS: Final = "labels"
-NO_NUMBER: Final = "no number"
-RAISED: Final = "raised"
-
-_MOST_KEYS: Final = 1000
 
 
 class Exporter(Protocol):
@@ -40,26 +32,6 @@ class Exporter(Protocol):
     def observe(self, data: Any, engine_idx: int = 0) -> object:  # noqa: ANN401 - of its connector
         """Show *data* of one interval, of the engine with this number."""
         ...  # pragma: no cover - a protocol has no body
-
-
-class Refusals:
-    """What was not shown of the numbers of one connector, by key and reason."""
-
-    def __init__(self, connector: str) -> None:
-        """Count for *connector*."""
-        self._source = f"connector {connector}"
-        self._counts: Counter[tuple[str, str]] = Counter()
-
-    def count(self, key: str, reason: str, error: BaseException | None = None) -> None:
-        """Count one."""
-        if (key, reason) not in self._counts and len(self._counts) >= _MOST_KEYS:
-            key = ""
-        self._counts[key, reason] += 1
-        ERRORS.count(self._source, reason, error)
-
-    def counts(self) -> dict[tuple[str, str], int]:
-        """Return the counts by key and reason; there is an end to the keys that have their own."""
-        return dict(self._counts)
 
 
 class ConnectorMetrics:

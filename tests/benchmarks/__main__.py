@@ -19,17 +19,21 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector as TheirCollector
 
 from mpmetrics.collector import DirectoryView
+from tests.benchmarks import events
 from tests.benchmarks.directories import CASES, Case, Changes, write_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+EVENTS: Final = "events"
+"""The case that has no other side: KV events from an engine to a callback."""
 
 
 class Ours:
@@ -168,7 +172,7 @@ def peak_memory(path: str) -> tuple[float, float]:
 def main() -> None:
     """Measure what the command line asks for and print it."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m tests.benchmarks")
-    names = [case.name for case in CASES]
+    names = [*(case.name for case in CASES), EVENTS]
     parser.add_argument("cases", nargs="*", choices=[*names, []], help="which cases (default: all)")
     parser.add_argument("--runs", type=int, default=5, help="runs of each side (default: 5)")
     arguments = parser.parse_args()
@@ -180,6 +184,8 @@ def main() -> None:
     for case in CASES:
         if not arguments.cases or case.name in arguments.cases:
             _measure_case(case, arguments.runs)
+    if not arguments.cases or EVENTS in arguments.cases:
+        events.main(arguments.runs)
 
 
 def _measure_case(case: Case, runs: int) -> None:

@@ -81,20 +81,22 @@ class Decoder:
         except ImportError as error:
             raise MissingExtraError(package="msgspec", extra="zmq") from error
         self._unpack: Callable[[bytes], Any] = msgspec.msgpack.Decoder().decode
-        self._typed = typed(_RANKS)
-        self._makers: Mapping[type, tuple[str, Callable[[int, str, Any], Event]]] = {
-            self._typed.stored: ("stored", _typed_store),
-            self._typed.removed: ("removed", _typed_removal),
-            self._typed.cleared: ("cleared", _typed_clear),
-        }
+        maps, arrays, tags = typed(_NAMES, _RANKS)
+        self._decoders = maps, arrays
+        self._makers = {made: _TYPED[tag] for made, tag in tags.items()}
         self._gate = Gate()
 
     def decode(self, payload: bytes, rank: int = 0) -> Batch | None:
         """Return what is in *payload*, None if it is no batch; *rank* is for one without."""
+        usual, other = self._decoders
         try:
-            batch = self._typed.decode(payload)
+            batch = usual(payload)
         except _UNREADABLE:
-            return self.decode_any(payload, rank)
+            try:
+                batch = other(payload)
+            except _UNREADABLE:
+                return self.decode_any(payload, rank)
+            self._decoders = other, usual
         if batch.rank is not None:
             rank = batch.rank
         return _sorted(batch.timestamp, rank, [self._of(event, rank) for event in batch.events])
@@ -120,7 +122,10 @@ class Decoder:
             reason := self._gate.by_group(rank, medium, group, is_store=make is _typed_store)
         ):
             return Refused(kind, FILTERED, reason)
-        return make(rank, medium, typed)
+        try:
+            return make(rank, medium, typed)
+        except _EmptyError:
+            return Refused(kind, ISSUE, EMPTY)
 
     def _event(self, raw: Any, rank: int) -> Event | Refused:  # noqa: ANN401 - as it was sent
         """Return one event, or why it is of no use."""
@@ -216,6 +221,8 @@ def _cleared(rank: int, _fields: Fields) -> Cleared:
 
 
 def _typed_store(rank: int, medium: str, typed: Any) -> Stored:  # noqa: ANN401 - as above
+    if not typed.block_hashes:
+        raise _EmptyError
     extra = typed.extra_keys
     return Stored(
         rank,
@@ -237,6 +244,11 @@ def _typed_clear(rank: int, _medium: str, _typed: Any) -> Cleared:  # noqa: ANN4
     return Cleared(rank)
 
 
+_TYPED: Final[Mapping[str, tuple[str, Callable[[int, str, Any], Event]]]] = {
+    "BlockStored": ("stored", _typed_store),
+    "BlockRemoved": ("removed", _typed_removal),
+    "AllBlocksCleared": ("cleared", _typed_clear),
+}
 _NO_GROUP: Final = (None, None)
 
 _NAMES: Final[Mapping[str, Sequence[str]]] = {

@@ -23,7 +23,7 @@ _EVERYWHERE: Final = ("medium", "group_idx", "kv_cache_spec_kind", "locality", "
 class Typed(NamedTuple):
     """How to decode batches of *maps* and of *arrays*, and the *tags* of the types of events.
 
-    Both raise `ValueError` and what else comes of garbage.
+    What they raise is `MsgspecError`, which is a `ValueError` of late only, and more for garbage.
     """
 
     maps: Callable[[bytes], Any]

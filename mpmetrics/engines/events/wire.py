@@ -25,9 +25,6 @@ ISSUE: Final = "issue"
 CONVERSION: Final = "conversion_none"
 EMPTY: Final = "empty_store_blocks"
 
-# Also of text that is no UTF-8, of maps as keys of maps, and of arrays in arrays without end.
-_UNREADABLE: Final = (ValueError, TypeError, RecursionError)
-
 _SALT: Final = "dynamo-cache-salt:"
 _RANKS: Final = 1 << 16
 """As many as there are ports. Each has metrics of its own, so that garbage must not make more."""
@@ -81,6 +78,8 @@ class Decoder:
         except ImportError as error:
             raise MissingExtraError(package="msgspec", extra="zmq") from error
         self._unpack: Callable[[bytes], Any] = msgspec.msgpack.Decoder().decode
+        # Also of text that is no UTF-8, of maps as keys of maps, of arrays in arrays without end.
+        self._unreadable = (msgspec.MsgspecError, ValueError, TypeError, RecursionError)
         maps, arrays, tags = typed(_NAMES, _RANKS)
         self._decoders = maps, arrays
         self._makers = {made: _TYPED[tag] for made, tag in tags.items()}
@@ -91,10 +90,10 @@ class Decoder:
         usual, other = self._decoders
         try:
             batch = usual(payload)
-        except _UNREADABLE:
+        except self._unreadable:
             try:
                 batch = other(payload)
-            except _UNREADABLE:
+            except self._unreadable:
                 return self.decode_any(payload, rank)
             self._decoders = other, usual
         if batch.rank is not None:
@@ -105,7 +104,7 @@ class Decoder:
         """Do the same with events of any form, one at a time."""
         try:
             batch = self._unpack(payload)
-        except _UNREADABLE:
+        except self._unreadable:
             return None
         if not _is_batch(batch):
             return None

@@ -20,6 +20,7 @@ REFUSED: Final = "refused"
 NO_STREAM: Final = "no_stream"
 TOO_LARGE: Final = "too_large"
 INTERRUPTED: Final = "interrupted"
+FAILED: Final = "error"
 
 _TO_END: Final = 2.0
 """Seconds that what is under way has to end."""

@@ -14,7 +14,7 @@ import itertools
 import json
 import ssl
 import threading
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from mpmetrics.engines.errors import EventEndpointError, NatsOptionError
@@ -34,9 +34,11 @@ from mpmetrics.errors import MissingExtraError
 from mpmetrics.forks import forget_in_children
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Coroutine, Iterable, Mapping, Sequence
 
     from mpmetrics.engines.events.envelope import Message
+
+_Result = TypeVar("_Result")
 
 PATIENCE: Final = 5.0
 """Seconds that a server has to let somebody in, and to confirm what it was given."""
@@ -67,6 +69,12 @@ class NatsOptions(NamedTuple):
     tls_hostname: str = ""
     tls_first: bool = False
     jetstream: bool = False
+
+    def __repr__(self) -> str:
+        """Return the options that are used, without what is secret."""
+        shown = {name: value for name, value in self._asdict().items() if value}
+        shown.update((name, "...") for name in ("password", "token") if shown.get(name))
+        return f"NatsOptions({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     @property
     def wants_tls(self) -> bool:
@@ -162,14 +170,13 @@ class NatsLink:
     async def _sent(self, subject: str, messages: Sequence[Message]) -> None:
         """Hand over *messages*; whatever goes wrong ends the connection."""
         try:
-            client = await asyncio.wait_for(self._connected(), PATIENCE)
+            client = await _within(PATIENCE, self._connected())
             self._error = None
-            hand_over = self._kept if self._options.jetstream else self._heard
             messages, larger = _fitting(messages, client.max_payload)
             if messages:
-                await hand_over(client, subject, messages)
+                await self._handed(client, subject, messages)
         except BaseException as error:
-            await self._disconnect()
+            await self._disconnect(at_once=True)
             if isinstance(error, asyncio.CancelledError):
                 raise
             raise self._explained(error) from error
@@ -180,7 +187,7 @@ class NatsLink:
         """Return a connection; there may be one."""
         if self._client is not None and self._client.is_connected:
             return self._client
-        await self._disconnect()
+        await self._disconnect(at_once=True)
         self._error = None
         self._lost = asyncio.Event()
         # Known before it is connected, so that `_disconnect` finds it whatever happens.
@@ -201,58 +208,68 @@ class NatsLink:
         self._refuse_plain(client)
         return client
 
-    async def _heard(self, client: Any, subject: str, messages: Sequence[Message]) -> None:  # noqa: ANN401 - nats-py is optional
-        """Publish; the server answers a ping when it has read all that was before it."""
-        for message in messages:
-            await client.publish(subject, message.packed)
-        await self._unless_lost(client.flush(PATIENCE))
-        if self._error is not None:  # such as that the subject is not allowed
-            raise self._error
-
-    async def _kept(self, client: Any, subject: str, messages: Sequence[Message]) -> None:  # noqa: ANN401 - nats-py is optional
-        """Publish, and wait until a stream has each message."""
-        # By hand: what nats-py has for this does not tell of a stream that refuses a message.
-        inbox = client.new_inbox()
-        answers: list[asyncio.Future[None]] = [
-            asyncio.get_running_loop().create_future() for _ in messages
-        ]
-
-        async def answer(reply: Any) -> None:  # noqa: ANN401 - as above
-            future = answers[int(reply.subject.rpartition(".")[2])]
-            if not future.done():
-                _settle(future, reply.data, reply.headers or {})
-
-        subscription = await client.subscribe(f"{inbox}.*", cb=answer)
-        for place, message in enumerate(messages):
-            await client.publish(
-                subject,
-                message.packed,
-                reply=f"{inbox}.{place}",
-                headers={"Nats-Msg-Id": message.id},
-            )
-        waiting = asyncio.wait(answers, timeout=PATIENCE, return_when=asyncio.FIRST_EXCEPTION)
+    async def _handed(self, client: Any, subject: str, messages: Sequence[Message]) -> None:  # noqa: ANN401 - nats-py is optional
+        """Publish *messages*, and wait until the server has confirmed them."""
+        answers: list[asyncio.Future[None]] = []
+        if self._options.jetstream:
+            answers += [asyncio.get_running_loop().create_future() for _ in messages]
+            confirmed = self._kept(client, subject, messages, answers)
+        else:
+            confirmed = self._heard(client, subject, messages)
         try:
-            await self._unless_lost(waiting)
-            _raise_first(answers)
-            await subscription.unsubscribe()
+            await self._unless_lost(confirmed)
         except Exception as error:
             failure = self._explained(error)
             failure.taken = sum(1 for _ in itertools.takewhile(_is_kept, answers))
             raise failure from error
         finally:
-            for future in answers:
-                future.cancel()
+            for answer in answers:
+                answer.cancel()
 
-    async def _unless_lost(self, waiting: Any) -> None:  # noqa: ANN401 - a coroutine
+    async def _heard(self, client: Any, subject: str, messages: Sequence[Message]) -> None:  # noqa: ANN401 - nats-py is optional
+        """Publish; the server answers a ping when it has read all that was before it."""
+        for message in messages:
+            await client.publish(subject, message.packed)
+        # nats-py writes a ping at once, and what is published a little later. So the first answer
+        # says nothing yet; before the second ping everything has been written.
+        await client.flush(PATIENCE)
+        await client.flush(PATIENCE)
+        if self._error is not None:  # such as that the subject is not allowed
+            raise self._error
+
+    async def _kept(
+        self,
+        client: Any,  # noqa: ANN401 - nats-py is optional
+        subject: str,
+        messages: Sequence[Message],
+        answers: Sequence[asyncio.Future[None]],
+    ) -> None:
+        """Publish, and wait until a stream has each message."""
+        # By hand: what nats-py has for this does not tell of a stream that refuses a message.
+        inbox = client.new_inbox()
+
+        async def settle(reply: Any) -> None:  # noqa: ANN401 - as above
+            answer = answers[int(reply.subject.rpartition(".")[2])]
+            if not answer.done():
+                _settle(answer, reply.data, reply.headers or {})
+
+        subscription = await client.subscribe(f"{inbox}.*", cb=settle)
+        for place, message in enumerate(messages):
+            reply, headers = f"{inbox}.{place}", {"Nats-Msg-Id": message.id}
+            await client.publish(subject, message.packed, reply=reply, headers=headers)
+        await asyncio.wait(answers, timeout=PATIENCE, return_when=asyncio.FIRST_EXCEPTION)
+        _raise_first(answers)
+        await subscription.unsubscribe()
+
+    async def _unless_lost(self, confirmed: Coroutine[Any, Any, None]) -> None:
         """Wait for something that does not come any more when the connection is lost."""
-        wanted = asyncio.ensure_future(waiting)
         lost = asyncio.ensure_future(self._lost.wait())
+        wanted = asyncio.ensure_future(confirmed)
         try:
-            await asyncio.wait({wanted, lost}, return_when=asyncio.FIRST_COMPLETED)
+            done = await _first((wanted, lost), 2 * PATIENCE)
         finally:
             lost.cancel()
-            wanted.cancel()
-        if not wanted.done():
+        if wanted not in done and lost in done:
             raise LinkError(LOST, f"the connection was lost: {self._error or 'it was closed'}")
         await wanted
 
@@ -279,14 +296,16 @@ class NatsLink:
     async def _lose(self) -> None:
         self._lost.set()
 
-    async def _disconnect(self) -> None:
-        """End the connection, also one to a server that does not answer."""
+    async def _disconnect(self, *, at_once: bool = False) -> None:
+        """End the connection; *at_once* if what is still to be sent is of no use any more."""
         client, self._client = self._client, None
         if client is None:
             return
         writer = _writer(client)
+        if at_once and writer is not None:
+            writer.transport.abort()
         try:
-            await asyncio.wait_for(client.close(), _TO_CLOSE)
+            await _within(_TO_CLOSE, client.close())
         except Exception as error:  # noqa: BLE001 - it is to go, whatever it says
             self._error = self._error or error
         finally:
@@ -313,6 +332,38 @@ class NatsLink:
         writer = _writer(client)
         if self._wants_tls and (writer is None or writer.get_extra_info("ssl_object") is None):
             raise LinkError(REFUSED, "the server does not encrypt")
+
+
+async def _within(seconds: float, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
+    """Return what *coroutine* gives, or raise `asyncio.TimeoutError`.
+
+    `asyncio.wait_for` waits until what it has cancelled has ended. Parts of nats-py take no notice
+    of being cancelled, and end only with their connection.
+    """
+    task = asyncio.ensure_future(coroutine)
+    await _first((task,), seconds)
+    return await task
+
+
+async def _first(tasks: Iterable[asyncio.Future[Any]], seconds: float) -> set[asyncio.Future[Any]]:
+    """Wait for the first of *tasks*, and forget the others. Raises `asyncio.TimeoutError`."""
+    waiting = {*tasks}
+    try:
+        done, _ = await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            if not task.done():
+                task.add_done_callback(_forget)
+                task.cancel()
+    if not done:
+        raise asyncio.TimeoutError
+    return done
+
+
+def _forget(task: asyncio.Future[Any]) -> None:
+    """Have nobody complain that nobody has looked at how *task* ended."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _writer(client: Any) -> Any:  # noqa: ANN401 - nats-py is optional

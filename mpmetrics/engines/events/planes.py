@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mpmetrics.engines.events.envelope import KV_EVENTS, Address, Author, Message
-from mpmetrics.engines.events.links import TOO_LARGE, LinkError
+from mpmetrics.engines.events.links import FAILED, TOO_LARGE, LinkError
 from mpmetrics.engines.events.model import HASHES, Cleared
 from mpmetrics.engines.events.natslink import NatsLink, NatsOptions
 from mpmetrics.engines.events.routing import Router
@@ -103,10 +103,11 @@ class PlaneSink(Sink):
         try:
             if messages:
                 self._link.send(self._subject, messages)
-        except LinkError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the events are still here
+            failure = error if isinstance(error, LinkError) else LinkError(FAILED, str(error))
             if not self._over.is_set():
-                self._warn(error.reason, error)
-            return error
+                self._warn(failure.reason, error)
+            return failure
         self._pause = FIRST_PAUSE
         return None
 

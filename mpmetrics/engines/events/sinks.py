@@ -60,16 +60,13 @@ class Sink:
 
     def _run(self) -> None:
         """Give away what comes, until there is no more."""
-        try:
-            while (taken := self.buffer.take(_AT_ONCE)) is not None:
+        while (taken := self.buffer.take(_AT_ONCE)) is not None:
+            try:
                 self._give(taken)
-                self.buffer.lose()
-        except Exception:  # noqa: BLE001 - nobody else would ever know
-            _log.exception("no more events go to %s", self.name)
-            self.buffer.close(drop=True)
+            except Exception as error:  # noqa: BLE001 - it costs these events, and no others
+                self._warn("error", error)
             self.buffer.lose()
-        finally:
-            self._close()
+        self._close()
 
     def _give(self, taken: Taken) -> None:
         """Give away some events, and tell the buffer of each that is done; others are dropped."""
@@ -91,7 +88,7 @@ class Sink:
         self.tally["failures", self.name, reason] += 1
         if reason not in self._warned:
             self._warned.add(reason)
-            _log.warning("events to %s: %s: %s", self.name, type(error).__name__, error)
+            _log.warning("events to %s: %s: %s: %s", self.name, reason, type(error).__name__, error)
 
 
 class CallbackSink(Sink):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import socket
 import ssl
 import threading
 import time
@@ -31,6 +32,7 @@ from tests.engines.events.brokers import (
     Cutter,
     Listener,
     do,
+    hanging_up,
     identifiers,
     kept,
     plain,
@@ -250,7 +252,8 @@ def test_unconfirmed_messages_are_sent_again(
     broker: Broker, sinks: Callable[..., NatsSink]
 ) -> None:
     """Listeners know them by publisher and number; they are counted once."""
-    with Cutter(broker.port, b"PONG") as cutter, Listener(broker.port) as listener:
+    # One answer is for having connected, and only the last one is for what was before it.
+    with Cutter(broker.port, b"PONG", 3) as cutter, Listener(broker.port) as listener:
         sink = sinks(f"nats://{LOOPBACK}:{cutter.port}")
         sink.put([stored(1)])
         heard = [listener.next(), listener.next()]
@@ -260,12 +263,29 @@ def test_unconfirmed_messages_are_sent_again(
     assert counts(sink)["sent nats"] == 1
 
 
+def test_an_answer_to_a_ping_before_is_no_confirmation(
+    sinks: Callable[..., NatsSink],
+) -> None:
+    """Nothing is counted as sent that the server has not read."""
+    with listening() as listener:
+        thread = threading.Thread(target=hanging_up, args=(listener,))
+        thread.start()
+        sink = sinks(f"nats://{LOOPBACK}:{listener.getsockname()[1]}")
+        sink.put([stored(1)])
+        eventually(lambda: sink.tally["failures", "nats", "connection_lost"] > 1, "failures")
+        sink.stop(0.1)
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(PATIENCE)
+    assert not sink.tally["sent", "nats"]
+    assert sink.buffer.dropped == 1
+
+
 def test_a_stream_keeps_what_is_sent_again_once(
     broker: Broker, sinks: Callable[..., NatsSink]
 ) -> None:
     """Its server knows the ids of messages."""
     do(broker.url, with_stream)
-    with Cutter(broker.port, b'"stream"') as cutter, Listener(broker.port) as listener:
+    with Cutter(broker.port, b'"stream"', 2) as cutter, Listener(broker.port) as listener:
         sink = sinks(f"nats://{LOOPBACK}:{cutter.port}", NatsOptions(jetstream=True))
         sink.put([stored(1)])
         listener.next()
@@ -338,22 +358,27 @@ def test_a_server_that_hangs(jetstream: bool, sinks: Callable[..., NatsSink]) ->
     assert descriptors() == before
 
 
+@pytest.mark.parametrize("blocks", [1, 8000])
 def test_a_server_that_stops(
-    broker: Broker, sinks: Callable[..., NatsSink], monkeypatch: pytest.MonkeyPatch
+    blocks: int, broker: Broker, sinks: Callable[..., NatsSink], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its connections are still there. What it has not confirmed is sent again, or dropped."""
+    """Its connections are still there. What it has not confirmed is sent again, or dropped.
+
+    With many blocks there is more than the connection takes.
+    """
     monkeypatch.setattr("mpmetrics.engines.events.natslink.PATIENCE", 0.2)
     sink = sinks(broker.url)
     with Listener(broker.port) as listener:
         sink.put([stored(1)])
         listener.next()
+        confirmed(sink)
         broker.stop()
-        sink.put([stored(2)])
+        sink.put([stored(*range(blocks))] * 20)
         failed(sink, "late")
         began = time.monotonic()
         sink.stop(0.3)
         assert time.monotonic() - began < 5
-    expected = {"sent nats": 1, "dropped": 1, "waiting": 0}
+    expected = {"sent nats": 1, "dropped": 20, "waiting": 0}
     assert expected.items() <= counts(sink).items()
 
 
@@ -599,6 +624,25 @@ def test_addresses_that_are_none(url: str) -> None:
     """Are found at once."""
     with pytest.raises(EventEndpointError, match="nats://HOST:PORT"):
         NatsSink(url, WORKER)
+
+
+def test_options_do_not_tell_a_password() -> None:
+    """When they are shown."""
+    shown = repr(NatsOptions("u", "s3cret", tls_ca="ca.pem"))
+    assert shown == "NatsOptions(user='u', password='...', tls_ca='ca.pem')"
+    assert "s3cret" not in repr(NatsOptions(token="s3cret"))  # noqa: S106 - not one
+
+
+def test_what_cannot_be_packed(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
+    """Costs the events that are sent with it, counted, and no others."""
+    sink = sinks(broker.url)
+    sink.put([Removed(0, DEVICE, [1 << 64])])
+    eventually(lambda: sink.tally["failures", "nats", "error"], "a failure")
+    with Listener(broker.port) as listener:
+        sink.put([stored(1)])
+        listener.events(1)
+    sink.stop()
+    assert {"dropped": 1, "sent nats": 1}.items() <= counts(sink).items()
 
 
 def test_an_error_does_not_tell_a_password() -> None:

@@ -308,12 +308,14 @@ def hanging_up(listener: socket.socket) -> None:
             connection, _ = listener.accept()
         except OSError:
             return
-        with connection, suppress(OSError):
-            connection.sendall(
-                b'INFO {"server_id":"x","version":"2.9.0","max_payload":1000000}\r\n'
-            )
-            while (data := connection.recv(1 << 16)) and b"PUB " not in data:
-                connection.sendall(b"PONG\r\n" * data.count(b"PING\r\n"))
+        info = b'INFO {"server_id":"x","version":"2.9.0","max_payload":1000000}\r\n'
+        with connection, suppress(OSError), connection.makefile("rb") as lines:
+            connection.sendall(info)
+            for line in lines:
+                if line.startswith(b"PUB "):
+                    connection.shutdown(socket.SHUT_WR)
+                elif line.startswith(b"PING"):
+                    connection.sendall(b"PONG\r\n")
 
 
 def identifiers(documents: Sequence[Mapping[str, Any]]) -> list[int]:

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from mpmetrics.engines.events.planes import NatsSink, ZmqSink
     from mpmetrics.engines.events.sinks import CallbackSink
     from mpmetrics.engines.gauges import ComponentGauges
-    from mpmetrics.engines.kvbm import KvbmMetrics, serve_kvbm
+    from mpmetrics.engines.kvbm import KvbmMetrics, kvbm_port, serve_kvbm
     from mpmetrics.engines.ledger import (
         IterationTokens,
         PrefillStats,
@@ -140,6 +140,7 @@ _HOMES = {
     "ZmqSink": "events.planes",
     "ensure_multiproc_dir": "directory",
     "first_schedule": "ledger",
+    "kvbm_port": "kvbm",
     "offload_info": "connectors.declarations",
     "prefix_hit": "ledger",
     "register_engine_metrics_callback": "callbacks",
@@ -211,6 +212,7 @@ __all__ = [
     "ZmqSink",
     "ensure_multiproc_dir",
     "first_schedule",
+    "kvbm_port",
     "offload_info",
     "prefix_hit",
     "register_engine_metrics_callback",

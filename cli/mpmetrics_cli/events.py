@@ -23,7 +23,7 @@ from mpmetrics_cli.sinks import sink_options, sinks_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mpmetrics.engines.events.bridge import EventBridge
+    from mpmetrics.engines.events import EventBridge
     from mpmetrics_cli.options import Decorator
 
 _SOURCE: Final[tuple[Decorator, ...]] = (
@@ -132,10 +132,12 @@ def _bridge(  # noqa: PLR0913 - one for each option
     **others: Any,  # noqa: ANN401 - the options of the sinks
 ) -> EventBridge:
     """Return the bridge that the options stand for; *show* gets the lines to be printed, if any."""
-    from mpmetrics.engines.events.bridge import EventBridge  # noqa: PLC0415 - as above
-    from mpmetrics.engines.events.endpoints import publishers  # noqa: PLC0415
-    from mpmetrics.engines.events.lines import LinesSink  # noqa: PLC0415
-    from mpmetrics.engines.events.source import Source  # noqa: PLC0415
+    from mpmetrics.engines.events import (  # noqa: PLC0415 - as above
+        EventBridge,
+        LinesSink,
+        Source,
+        publishers,
+    )
 
     asked = publishers(endpoint, replay, ranks=ranks, first_rank=first_rank)
     sinks = sinks_of(**others)

@@ -11,7 +11,7 @@ from mpmetrics_cli.options import with_options
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from mpmetrics.engines.events.planes import Worker
+    from mpmetrics.engines.events import Worker
     from mpmetrics.engines.events.sinks import Sink
     from mpmetrics_cli.options import Decorator
 
@@ -133,8 +133,7 @@ def sinks_of(  # noqa: PLR0913 - one for each option
     **nats: str,
 ) -> list[Sink]:
     """Return a sink for each of the *urls*. Raises what the sinks raise."""
-    from mpmetrics.engines.events.envelope import Address  # noqa: PLC0415 - `--help` need not wait
-    from mpmetrics.engines.events.planes import Worker  # noqa: PLC0415 - as above
+    from mpmetrics.engines.events import Address, Worker  # noqa: PLC0415 - `--help` need not wait
 
     if not urls:
         return []
@@ -155,8 +154,7 @@ def sinks_of(  # noqa: PLR0913 - one for each option
 
 def _sink(url: str, worker: Worker, options: Mapping[str, Any], **given: Any) -> Sink:  # noqa: ANN401 - of all sinks
     """Return the sink that *url* stands for."""
-    from mpmetrics.engines.events.natslink import NatsOptions  # noqa: PLC0415 - as above
-    from mpmetrics.engines.events.planes import NatsSink, ZmqSink  # noqa: PLC0415 - as above
+    from mpmetrics.engines.events import NatsOptions, NatsSink, ZmqSink  # noqa: PLC0415 - as above
 
     if url.removeprefix("+").startswith(("tcp://", "ipc://")):
         return ZmqSink(url.removeprefix("+"), worker, bind=not url.startswith("+"), **given)

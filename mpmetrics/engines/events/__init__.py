@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mpmetrics.engines.events.bridge import EventBridge
     from mpmetrics.engines.events.endpoints import Publisher, publishers
     from mpmetrics.engines.events.envelope import Address
+    from mpmetrics.engines.events.lines import LinesSink
     from mpmetrics.engines.events.model import Cleared, Removed, Stored
     from mpmetrics.engines.events.natslink import NatsOptions
     from mpmetrics.engines.events.planes import NatsSink, Worker, ZmqSink
@@ -21,6 +22,7 @@ _HOMES = {
     "CallbackSink": "sinks",
     "Cleared": "model",
     "EventBridge": "bridge",
+    "LinesSink": "lines",
     "NatsOptions": "natslink",
     "NatsSink": "planes",
     "Publisher": "endpoints",
@@ -37,6 +39,7 @@ __all__ = [
     "CallbackSink",
     "Cleared",
     "EventBridge",
+    "LinesSink",
     "NatsOptions",
     "NatsSink",
     "Publisher",

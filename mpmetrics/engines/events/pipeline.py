@@ -69,7 +69,7 @@ class Pipeline:
         for kind, how, reason in batch.refused:
             self.tally["filtered" if how == FILTERED else "issues", kind, reason] += 1
         handlers = self._HANDLERS
-        handled = [handlers[type(event)](self, event) for event in batch.events]
+        handled = (handlers[type(event)](self, event) for event in batch.events)
         self._keep([event for event in handled if event is not None], now)
         return batch.rank
 
@@ -114,7 +114,8 @@ class Pipeline:
                 prefixes = self._prefixes[rank] = Prefixes()
             if found := prefixes.stored(event, is_new=is_new):
                 self.tally["hits", rank] += found
-            prefixes.removed(forgotten)
+            if forgotten:
+                prefixes.removed(forgotten)
         return event
 
     def _removed(self, event: Removed) -> Removed | None:

@@ -21,27 +21,25 @@ class Prefixes:
 
     def __init__(self) -> None:
         """Begin with nothing stored."""
-        self._tokens: dict[int, int] = {}
-        self._continued: set[int] = set()
+        self._tokens: dict[int, int] = {}  # less than zero where a block is continued
 
     def stored(self, event: Stored, *, is_new: bool) -> int:
         """Take note of blocks, the first of which *is_new*; return the tokens that were found."""
-        found = 0
-        parent, size = event.parent, event.block_size
-        tokens = 0 if parent is None else self._tokens.get(parent, 0)
-        if is_new and parent in self._tokens:
-            if parent in self._continued:
-                found = tokens
-            else:
-                self._continued.add(parent)
-        for block in event.hashes:
-            tokens += size
-            self._tokens[block] = tokens
-        self._continued.update(event.hashes[:-1])
-        return found
+        known, parent, hashes = self._tokens, event.parent, event.hashes
+        before = 0 if parent is None else known.get(parent, 0)
+        if is_new and before > 0 and parent is not None:
+            known[parent] = -before
+        last = hashes[-1]
+        is_continued = known.get(last, 0) < 0
+        tokens = abs(before)
+        for block in hashes:
+            tokens += event.block_size
+            known[block] = -tokens
+        if not is_continued:
+            known[last] = tokens
+        return -before if is_new and before < 0 else 0
 
     def removed(self, hashes: Sequence[int]) -> None:
         """Forget blocks that are gone."""
         for block in hashes:
             self._tokens.pop(block, None)
-            self._continued.discard(block)

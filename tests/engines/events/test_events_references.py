@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -137,6 +138,36 @@ def test_a_second_continuation_has_found_the_prefix() -> None:
     assert store(10, parent=99) == 0
     prefixes.removed([7])
     assert store(11, parent=7) == 0
+
+
+stores_of_prefixes = st.tuples(
+    st.lists(st.integers(1, 6), min_size=1, max_size=3, unique=True),
+    st.none() | st.integers(0, 6),
+    st.booleans(),
+)
+
+
+@given(st.lists(stores_of_prefixes | st.lists(st.integers(1, 6), max_size=2)))
+def test_prefixes_are_those_of_a_tree(history: list[Any]) -> None:
+    """With tokens and continuations apart; a list of blocks is a removal."""
+    prefixes = Prefixes()
+    tokens: dict[int, int] = {}
+    continued: set[int] = set()
+    for step in history:
+        if isinstance(step, list):
+            prefixes.removed(step)
+            continued.difference_update(step)
+            tokens = {block: count for block, count in tokens.items() if block not in step}
+            continue
+        blocks, parent, is_new = step
+        found = tokens[parent] if is_new and parent in continued else 0
+        if is_new and parent in tokens:
+            continued.add(parent)
+        count = tokens.get(parent, 0)
+        tokens |= {block: count + 16 * place for place, block in enumerate(blocks, 1)}
+        continued.update(blocks[:-1])
+        event = Stored(0, "device", blocks, parent, block_size=16)
+        assert prefixes.stored(event, is_new=is_new) == found
 
 
 # -- batching --------------------------------------------------------------------------------------

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 import sys
 import tempfile
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from mpmetrics.engines.errors import EventEndpointError
-from mpmetrics.engines.events.endpoints import Publisher
+from mpmetrics.engines.events.endpoints import Publisher, publishers
 from mpmetrics.engines.events.model import Cleared, Removed, Stored
 from mpmetrics.engines.events.source import Source, Subscription
 from tests.engines.events.messages import CLEARED, batch, removed, stored
@@ -283,6 +284,35 @@ def test_ranks_have_publishers_of_their_own(place: Path) -> None:
     assert series["replays_total 1 complete"] == 1
 
 
+def free_ports(count: int) -> int:
+    """Return the first of so many ports in a row that nobody has."""
+    for _ in range(100):
+        with ExitStack() as stack:
+            first = stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+            with suppress(OSError, OverflowError):
+                for port in range(first + 1, first + count):
+                    stack.enter_context(socket.create_server(("127.0.0.1", port)))
+                return int(first)
+    raise AssertionError(count)
+
+
+def test_ranks_have_ports_in_a_row() -> None:
+    """As vLLM has it; what a message says of its rank comes first."""
+    first = free_ports(4)
+    given = f"tcp://*:{first}", f"tcp://*:{first + 2}"
+    ranks = publishers(*given, ranks=2)
+    with ExitStack() as stack:
+        engines = [stack.enter_context(start(each)) for each in ranks]
+        consumer = stack.enter_context(Consumer(*ranks))
+        for engine in engines:
+            engine.do("subscribed")
+            engine.publish(*blocks(1), lose=True)
+        engines[0].publish(*blocks(2))
+        assert [event.rank for event in consumer.events_until(2)] == [0, 0]
+        engines[1].publish(*blocks(3), *blocks(4, rank=7))
+        assert [event.rank for event in consumer.events_until(4)] == [1, 1, 7]
+
+
 def test_a_topic(publisher: Publisher) -> None:
     """Others are not subscribed to."""
     with start(publisher) as engine, Consumer(publisher, topic="kv") as consumer:
@@ -439,7 +469,7 @@ def test_without_assertions(publisher: Publisher) -> None:
     program = f"""
 from queue import SimpleQueue
 from mpmetrics.engines.events.bridge import EventBridge
-from mpmetrics.engines.events.endpoints import Publisher
+from mpmetrics.engines.events.endpoints import Publisher, publishers
 from mpmetrics.engines.events.sinks import CallbackSink
 from mpmetrics.engines.events.source import Source
 from tests.engines.events.messages import batch, stored

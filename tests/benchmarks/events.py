@@ -182,7 +182,7 @@ class Meter:
 def bridged(publisher: Publisher, events: int) -> Figures:
     """Read all *events*, down to a callback."""
     meter = Meter(events)
-    sink = CallbackSink(cast("Callable[[Event], object]", meter.count), capacity=events)
+    sink = CallbackSink(cast("Callable[[Event], object]", meter.count))
     with EventBridge(Source([publisher]), [sink]):
         return meter.figures()
 

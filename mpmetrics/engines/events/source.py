@@ -314,7 +314,13 @@ def _socket(context: Any, kind: int, endpoint: str) -> Any:  # noqa: ANN401 - py
         (zmq.MAXMSGSIZE, _LARGEST),
         (zmq.RECONNECT_IVL, 100),
         (zmq.RECONNECT_IVL_MAX, 5000),
+        # A host that is gone is noticed after two minutes, not after two hours.
         (zmq.TCP_KEEPALIVE, 1),
+        (zmq.TCP_KEEPALIVE_IDLE, 60),
+        (zmq.TCP_KEEPALIVE_INTVL, 10),
+        (zmq.TCP_KEEPALIVE_CNT, 6),
+        # Not for names: of those that have both addresses it would try the one only.
+        (zmq.IPV6, int("[" in endpoint)),
     ):
         made.setsockopt(option, value)
     return made

@@ -108,6 +108,7 @@ class _Engine:
     def bound(self) -> Any:
         """Return a socket to publish with. On the wire it is PUB; it tells of subscribers, too."""
         live = self.context.socket(zmq.XPUB)
+        live.setsockopt(zmq.IPV6, 1)
         live.bind(self.endpoint)
         return live
 

@@ -284,14 +284,19 @@ def test_ranks_have_publishers_of_their_own(place: Path) -> None:
     assert series["replays_total 1 complete"] == 1
 
 
-def free_ports(count: int) -> int:
+def free_ports(count: int, host: str = "127.0.0.1") -> int:
     """Return the first of so many ports in a row that nobody has."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+    def taken(port: int) -> socket.socket:
+        return stack.enter_context(socket.create_server((host, port), family=family))
+
     for _ in range(100):
         with ExitStack() as stack:
-            first = stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+            first = taken(0).getsockname()[1]
             with suppress(OSError, OverflowError):
                 for port in range(first + 1, first + count):
-                    stack.enter_context(socket.create_server(("127.0.0.1", port)))
+                    taken(port)
                 return int(first)
     raise AssertionError(count)
 
@@ -311,6 +316,19 @@ def test_ranks_have_ports_in_a_row() -> None:
         assert [event.rank for event in consumer.events_until(2)] == [0, 0]
         engines[1].publish(*blocks(3), *blocks(4, rank=7))
         assert [event.rank for event in consumer.events_until(4)] == [1, 1, 7]
+
+
+def test_addresses_of_ipv6() -> None:
+    """They are in brackets, as in URLs."""
+    try:
+        first = free_ports(2, "::1")
+    except OSError as error:
+        pytest.skip(f"needs IPv6: {error}")
+    (here,) = publishers(f"tcp://[::]:{first}", f"tcp://[::]:{first + 1}")
+    with EnginePublisher(here.endpoint) as engine, Consumer(here._replace(replay="")) as consumer:
+        engine.do("subscribed")
+        engine.publish(*blocks(1))
+        assert consumer.until(1) == [1]
 
 
 def test_a_topic(publisher: Publisher) -> None:

@@ -15,6 +15,7 @@ import socket
 import statistics
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import msgspec
@@ -193,6 +194,7 @@ class _Received:
     deadline = None
 
     def __init__(self, count: Callable[[object], None]) -> None:
+        self.tally: Counter[Any] = Counter()
         self._count = count
 
     def take(self, payload: bytes, rank: int, _now: float) -> int:

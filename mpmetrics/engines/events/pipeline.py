@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mpmetrics.engines.events.model import DEVICE, Cleared, Event, Removed, Stored
 from mpmetrics.engines.events.prefixes import Prefixes
 from mpmetrics.engines.events.references import References
-from mpmetrics.engines.events.wire import FILTERED, Decoder
+from mpmetrics.engines.events.wire import FILTERED, UNDECODABLE, Decoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
     Emit = Callable[[Sequence[Event]], None]
     Tally = Counter[tuple[str | int, ...]]
-
-UNDECODABLE: Final = "undecodable"
-"""Why a message is left out: its payload is no batch of events."""
 
 
 class Pipeline:
@@ -112,6 +109,7 @@ class Pipeline:
             prefixes = self._prefixes.get(rank)
             if prefixes is None:
                 prefixes = self._prefixes[rank] = Prefixes()
+                self.tally["hits", rank] += 0
             if found := prefixes.stored(event, is_new=is_new):
                 self.tally["hits", rank] += found
             if forgotten:

@@ -19,6 +19,9 @@ GAP: Final = "gap"
 LATE_START: Final = "late_start"
 RESTARTED: Final = "restarted"
 
+NOTICES: Final = (GAP, LATE_START, RESTARTED)
+"""What there is to notice of numbers."""
+
 COMPLETE: Final = "complete"
 EMPTY: Final = "empty"
 STARTED_LATE: Final = "started_after_requested"

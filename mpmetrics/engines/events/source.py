@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from mpmetrics.engines.errors import EventEndpointError
 from mpmetrics.engines.events.sequence import (
     MALFORMED,
+    NOTICES,
+    OUTCOMES,
     RESTARTED,
     STOPPED,
     UNREACHABLE,
@@ -21,10 +23,11 @@ from mpmetrics.engines.events.sequence import (
     Noticed,
     Stream,
 )
+from mpmetrics.engines.events.wire import UNDECODABLE
 from mpmetrics.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from mpmetrics.engines.events.endpoints import Publisher
     from mpmetrics.engines.events.pipeline import Pipeline
@@ -133,8 +136,8 @@ class Source:
     """The *publishers* of an engine, as one.
 
     Messages go to a pipeline in the order of their numbers, publisher by publisher. What is
-    missing is asked for; the next message of a replay is waited for *patience* seconds at the
-    most. Raises `MissingExtraError` or `EventEndpointError`.
+    missing is asked for. A replay may take *patience* seconds for its next message, and for the
+    whole `LONGEST` times as long. Raises `MissingExtraError` or `EventEndpointError`.
     """
 
     def __init__(
@@ -180,6 +183,7 @@ class Source:
 
     def run(self, pipeline: Pipeline) -> None:
         """Read until `stop` is called. What a replay has not brought by then is lost."""
+        pipeline.tally.update(dict.fromkeys(self._counted(), 0))
         while not self._stopped:
             ready = self._poll(pipeline.deadline)
             for subscription in self._subscriptions:
@@ -193,6 +197,16 @@ class Source:
             pipeline.tick(self._clock())
         for subscription in self._subscriptions:
             self._do(subscription.stream.end(STOPPED), subscription, pipeline)
+
+    def _counted(self) -> Iterator[tuple[str, ...]]:
+        """Yield what is counted from the beginning: a first increase from nothing is not seen."""
+        for reason in (FRAMES, UNDECODABLE, FAILED):
+            yield "problems", reason
+        for publisher in (each.publisher for each in self._subscriptions):
+            rank = str(publisher.rank)
+            yield "lost", rank
+            yield from (("gaps", rank, what) for what in NOTICES)
+            yield from (("replays", rank, outcome) for outcome in OUTCOMES if publisher.replay)
 
     def _poll(self, deadline: float | None) -> Mapping[Any, int]:
         """Wait until something is to be read or done; return the sockets that can be read."""

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     Fields = Mapping[Any, Any]
 
+UNDECODABLE: Final = "undecodable"
+"""Why a message is left out: its payload is no batch of events."""
+
 FILTERED: Final = "filtered"
 ISSUE: Final = "issue"
 

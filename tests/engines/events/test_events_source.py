@@ -17,6 +17,7 @@ import pytest
 from mpmetrics.engines.errors import EventEndpointError
 from mpmetrics.engines.events.endpoints import Publisher, publishers
 from mpmetrics.engines.events.model import Cleared, Removed, Stored
+from mpmetrics.engines.events.sequence import OUTCOMES
 from mpmetrics.engines.events.source import Source, Subscription
 from tests.engines.events.messages import CLEARED, batch, removed, stored
 from tests.engines.events.publishing import Consumer, EnginePublisher
@@ -409,6 +410,28 @@ def test_something_that_raises(
         assert consumer.until(2) == [1, 2]
         assert consumer.series()["malformed_messages_total failed"] == 2
     assert len(caplog.records) == 1
+
+
+def test_counters_begin_with_zero(publisher: Publisher) -> None:
+    """Whoever watches how a counter increases does not see one that was not there before."""
+    with start(publisher) as engine, Consumer(publisher) as consumer:
+        engine.do("subscribed")
+        engine.publish(*blocks(1))
+        consumer.until(1)
+        found = {
+            " ".join([sample.name.removeprefix("mpmetrics_kv_"), *sample.labels.values()])
+            for metric in consumer.bridge.metrics.collect()
+            for sample in metric.samples
+            if sample.value == 0
+        }
+    assert found >= {
+        "lost_messages_total 0",
+        *(f"gaps_total 0 {kind}" for kind in ("gap", "late_start", "restarted")),
+        *(f"replays_total 0 {outcome}" for outcome in OUTCOMES),
+        *(f"malformed_messages_total {reason}" for reason in ("frames", "undecodable", "failed")),
+        "hit_tokens_total 0",
+        "dropped_events_total callback",
+    }
 
 
 # -- a whole history -------------------------------------------------------------------------------

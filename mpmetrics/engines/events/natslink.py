@@ -192,6 +192,7 @@ class NatsLink:
         self._lost = asyncio.Event()
         # Known before it is connected, so that `_disconnect` finds it whatever happens.
         client = self._client = self._nats.aio.client.Client()
+        self._guard(client)
         await client.connect(
             self._servers,
             error_cb=self._note,
@@ -202,7 +203,6 @@ class NatsLink:
             reconnect_time_wait=0,
             connect_timeout=PATIENCE,
             name="mpmetrics",
-            **self._secrets(client),
             **self._given,
         )
         self._refuse_plain(client)
@@ -313,19 +313,18 @@ class NatsLink:
             if writer is not None:
                 writer.transport.abort()
 
-    def _secrets(self, client: Any) -> Mapping[str, Any]:  # noqa: ANN401 - nats-py is optional
-        """Return what is told to no server that listens in plain text if it is to encrypt."""
-        options = self._options
+    def _guard(self, client: Any) -> None:  # noqa: ANN401 - nats-py is optional
+        """Have *client* tell no secret to a server that listens in plain text if it is to encrypt.
 
-        def told(secret: str) -> Any:  # noqa: ANN401 - a function
-            def tell() -> str:
-                self._refuse_plain(client)
-                return secret
+        nats-py goes on in plain text, whatever it was given for TLS, when a server says so.
+        """
+        command = client._connect_command  # noqa: SLF001 - there is no other place in between
 
-            return tell
+        def guarded() -> bytes:
+            self._refuse_plain(client)
+            return bytes(command())
 
-        found = {"user": options.user, "password": options.password, "token": options.token}
-        return {name: told(value) for name, value in found.items() if value}
+        client._connect_command = guarded  # noqa: SLF001 - as above
 
     def _refuse_plain(self, client: Any) -> None:  # noqa: ANN401 - nats-py is optional
         """Raise `LinkError` if the connection is to be encrypted and is not."""
@@ -372,8 +371,9 @@ def _writer(client: Any) -> Any:  # noqa: ANN401 - nats-py is optional
 
 
 def _arguments(options: NatsOptions, *, with_tls: bool) -> dict[str, Any]:
-    """Return what nats-py is given beside secrets. Raises `NatsOptionError`."""
-    given: dict[str, Any] = {}
+    """Return what nats-py is given. Raises `NatsOptionError`."""
+    names = ("user", "password", "token")
+    given: dict[str, Any] = {name: value for name in names if (value := getattr(options, name))}
     if options.credentials:
         option = "credentials"
         try:

@@ -22,6 +22,9 @@ CAPACITY: Final = 100_000
 GRACE: Final = 2.0
 """Seconds that a sink has at the end for what waits."""
 
+_TO_END: Final = 2.0
+"""Seconds that a sink which has been told to give up has to close its connections."""
+
 _AT_ONCE: Final = 1024
 
 _log = logging.getLogger("mpmetrics")
@@ -56,7 +59,7 @@ class Sink:
         self._thread.join(grace)
         self.buffer.close(drop=True)
         self._give_up()
-        self._thread.join(grace)
+        self._thread.join(_TO_END)
 
     def _run(self) -> None:
         """Give away what comes, until there is no more."""

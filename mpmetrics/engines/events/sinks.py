@@ -58,8 +58,9 @@ class Sink:
             return
         self._thread.join(grace)
         self.buffer.close(drop=True)
-        self._give_up()
-        self._thread.join(_TO_END)
+        if self._thread.is_alive():
+            self._give_up()
+            self._thread.join(_TO_END)
 
     def _run(self) -> None:
         """Give away what comes, until there is no more."""

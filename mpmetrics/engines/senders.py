@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from mpmetrics.engines.events.discovery import channel_record
 from mpmetrics.engines.events.envelope import Address, Author
 from mpmetrics.engines.events.natslink import NatsLink, NatsOptions
 from mpmetrics.engines.events.zmqlink import ZmqLink
@@ -12,6 +13,8 @@ from mpmetrics.engines.load import TOPIC, ActiveLoad
 from mpmetrics.forks import forget_in_children
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mpmetrics.engines.events.links import Link
 
 _FIELDS: Final = (
@@ -93,7 +96,14 @@ class ZmqSender(PlaneSender):
         """Bind or connect. Raises `MissingExtraError` and `EventEndpointError`."""
         link = ZmqLink(endpoint, bind=bind)
         super().__init__(link, address, extra="zmq", publisher_id=publisher_id)
+        self._address = address
         self.endpoint = link.endpoint
+
+    def records(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return what Dynamo's discovery has to have, by key, for routers to listen."""
+        number = self._author.publisher_id
+        key, record = channel_record(self._address, TOPIC, number, self.endpoint)
+        return {key: record}
 
 
 class MetricsPublisher(Protocol):

@@ -7,6 +7,7 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from mpmetrics.engines.events.discovery import channel_record, source_record
 from mpmetrics.engines.events.envelope import KV_EVENTS, Address, Author, Message
 from mpmetrics.engines.events.links import FAILED, TOO_LARGE, LinkError
 from mpmetrics.engines.events.model import HASHES, Cleared
@@ -73,6 +74,7 @@ class PlaneSink(Sink):
         self._router = Router(worker.worker_id, worker.block_size, extra)
         self._make_author = partial(Author, KV_EVENTS, extra=extra)
         self._authors = {0: self._make_author(publisher_id)}
+        self._worker = worker
         self._subject = worker.address.subject()
         self._link = link
         self._over = threading.Event()
@@ -81,6 +83,15 @@ class PlaneSink(Sink):
     def publisher_id(self, rank: int = 0) -> int:
         """Return the id that is in the envelopes of a *rank*."""
         return self._author(rank).publisher_id
+
+    def records(self, rank: int = 0) -> Mapping[str, Mapping[str, Any]]:
+        """Return what Dynamo's discovery has to have of the publisher of a *rank*, by key.
+
+        Routers take events only of publishers that are known there.
+        """
+        number, (worker_id, address, _) = self.publisher_id(rank), self._worker
+        key, record = source_record(address, KV_EVENTS, number, worker_id=worker_id, rank=rank)
+        return {key: record}
 
     def _author(self, rank: int) -> Author:
         if rank not in self._authors:
@@ -217,3 +228,12 @@ class ZmqSink(PlaneSink):
             name, worker, link, extra="zmq", publisher_id=publisher_id, capacity=capacity
         )
         self.endpoint = link.endpoint
+
+    def records(self, rank: int = 0) -> Mapping[str, Mapping[str, Any]]:
+        """Return what Dynamo's discovery has to have of the publisher of a *rank*, by key.
+
+        Routers take events only of publishers that are known there, and look for them there.
+        """
+        number, address = self.publisher_id(rank), self._worker.address
+        key, record = channel_record(address, KV_EVENTS, number, self.endpoint)
+        return {**super().records(rank), key: record}

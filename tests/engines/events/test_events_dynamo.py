@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import pytest
 import zmq
@@ -25,7 +26,7 @@ from mpmetrics.engines.events import (
     Worker,
     ZmqSink,
 )
-from mpmetrics.engines.events.envelope import KV_EVENTS, Envelope, Message
+from mpmetrics.engines.events.envelope import Envelope, Message
 from mpmetrics.engines.events.model import DEVICE
 from mpmetrics.engines.load import TOPIC, ActiveLoad
 from tests.conftest import require_package
@@ -121,28 +122,15 @@ class Runtime(Process):
         """Return what is known of a *kind* of things."""
         return [json.loads(file.read_text()) for file in (self.known / "v1" / kind).glob("*")]
 
-    def introduce(self, sink: PlaneSink) -> None:
-        """Make a *sink* known as the source of the events of rank 0, and where it is."""
-        name = dict(zip(("namespace", "component", "name"), ADDRESS, strict=True))
-        number = sink.publisher_id()
-        where = {"scope": {"kind": "endpoint", "endpoint": name}, "topic": KV_EVENTS}
-        worker = {"worker_id": self.worker_id, "dp_rank": 0}
-        about = {"kv_state_endpoint": name, "worker": worker, "publisher_id": number}
-        source = {"type": "EventSource", **where, "publisher_id": number, "metadata": about}
-        self._write("event_sources", number, source)
-        if isinstance(sink, ZmqSink):
-            transport = {"kind": "Zmq", "config": {"endpoint": sink.endpoint}}
-            channel = {"type": "EventChannel", **where, "instance_id": number}
-            self._write("event_channels", number, {**channel, "transport": transport})
-
-    def _write(self, kind: str, number: int, record: Mapping[str, Any]) -> None:
-        steps = [word for pair in zip(Address._fields, ADDRESS, strict=True) for word in pair]
-        key = "/".join([*steps, "topic", KV_EVENTS, f"{number:x}"])
-        name = "".join(letter if letter.isalnum() else f"%{ord(letter):02X}" for letter in key)
-        temporary = self.known / "record"
-        temporary.write_text(json.dumps(record))
-        (self.known / "v1" / kind).mkdir(parents=True, exist_ok=True)
-        temporary.rename(self.known / "v1" / kind / name)
+    def introduce(self, records: Mapping[str, Any]) -> None:
+        """Put *records* where discovery has them."""
+        for key, record in records.items():
+            version, bucket, rest = key.split("/", 2)
+            name = "".join(letter if letter.isalnum() else f"%{ord(letter):02X}" for letter in rest)
+            temporary = self.known / "record"
+            temporary.write_text(json.dumps(record))
+            (self.known / version / bucket).mkdir(parents=True, exist_ok=True)
+            temporary.rename(self.known / version / bucket / name)
 
 
 @pytest.fixture
@@ -311,6 +299,31 @@ def flattened(listener: Listener, ours: int) -> Mapping[str, list[tuple[Any, ...
     return found
 
 
+@pytest.mark.parametrize("plane", ["nats", "zmq"])
+def test_records_are_the_same(plane: str, broker: Broker, tmp_path: Path) -> None:
+    """Those of its publishers in discovery."""
+    with Runtime(plane, tmp_path, broker) as runtime:
+        runtime.do(f"publisher = KvEventPublisher(endpoint, kv_block_size={SIZE}, dp_rank=3)")
+        (source,) = eventually(lambda: runtime.records("event_sources"), "a source")
+        (channel,) = eventually(lambda: runtime.records("event_channels"), "a channel")
+        names = [file.name for file in (runtime.known / "v1" / "event_sources").iterdir()]
+        runtime.do("runtime.shutdown()")
+        number = source["publisher_id"] - 3
+        worker = Worker(runtime.worker_id, ADDRESS)
+    if plane == "nats":
+        records = NatsSink(broker.url, worker, publisher_id=number).records(3)
+    else:
+        sink = ZmqSink(f"tcp://{LOOPBACK}:*", worker, publisher_id=number)
+        records = sink.records(3)
+        sink.stop()
+        ours = records[next(key for key in records if "event_channels" in key)]
+        where = {"transport": {"kind": "Zmq", "config": {"endpoint": sink.endpoint}}}
+        assert ours == {**channel, **where}
+    key = next(key for key in records if "event_sources" in key)
+    assert records[key] == source
+    assert [unquote(name) for name in names] == [key.removeprefix("v1/event_sources/")]
+
+
 # -- What it takes --------------------------------------------------------------------------------
 
 
@@ -330,7 +343,7 @@ def routed(runtime: Runtime, make: Callable[[Worker], PlaneSink]) -> None:
     """Check that a router learns of blocks that are stored, removed and cleared."""
     runtime.do(ROUTER)
     with publishing(make(Worker(runtime.worker_id, ADDRESS, SIZE))) as sink:
-        runtime.introduce(sink)
+        runtime.introduce(sink.records())
         tokens = runtime.ask(f"compute_block_hash_for_seq([1, 2, 3, 4], {SIZE})")
         expected = [[runtime.worker_id, 0, block, tokens[block - 10]] for block in (10, 11)]
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 IS_LONG: Final = "MPMETRICS_SOAK_EVENTS" in os.environ
 SECONDS: Final = float(os.environ.get("MPMETRICS_SOAK_EVENTS", "6"))
-RESTART_EVERY: Final = 20.0 if IS_LONG else 2.0
+RESTART_EVERY: Final = min(20.0, SECONDS / 3)
 RATE: Final = 1000
 CAPACITY: Final = 1000
 

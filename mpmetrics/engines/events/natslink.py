@@ -3,7 +3,8 @@
 A connection of its own is made anew after every failure, since that of nats-py, when it comes back
 by itself, does not tell which messages the server got. What the server has not confirmed is sent
 again. Without JetStream it may then come twice, and its listeners know it by the number in the
-envelope; JetStream knows it by its id, and keeps one.
+envelope; JetStream knows it by its id, and keeps one. Messages come in their order, but for one
+that a stream has refused: those behind it may have been kept before it is sent again.
 """
 
 from __future__ import annotations
@@ -417,13 +418,14 @@ def _settle(answer: asyncio.Future[None], data: bytes, headers: Mapping[str, str
         answer.set_exception(LinkError(NO_STREAM, "no stream keeps what is published"))
         return
     try:
-        failure = json.loads(data).get("error")
-    except (ValueError, AttributeError):
-        failure = data
-    if failure:
-        answer.set_exception(LinkError(REFUSED, f"a stream says {failure}"))
-    else:
+        said = json.loads(data)
+    except ValueError:
+        said = data
+    # Also somebody else may listen there, and answer whatever he likes.
+    if isinstance(said, dict) and "stream" in said and "error" not in said:
         answer.set_result(None)
+    else:
+        answer.set_exception(LinkError(REFUSED, f"a stream says {said}"))
 
 
 def _raise_first(answers: Iterable[asyncio.Future[None]]) -> None:

@@ -162,6 +162,13 @@ class Listener:
             data = self._file.read(size + 2)[:-2]
             return Heard(subject, data[:headers], data[headers:])
 
+    def answer(self, data: bytes) -> None:
+        """Answer the next message, whose sender waits for that."""
+        kind, _, _, reply, *_ = self._file.readline().split()
+        assert kind == b"HMSG"
+        command = b"PUB " + reply + b" " + str(len(data)).encode()
+        self._socket.sendall(command + b"\r\n" + data + b"\r\n")
+
     def events(self, count: int) -> list[dict[str, Any]]:
         """Return the next *count* events."""
         found: list[dict[str, Any]] = []

@@ -323,6 +323,16 @@ def test_no_stream(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
     assert counts(sink)["sent nats"] == 1
 
 
+def test_an_answer_of_somebody_else(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
+    """Who listens on the subject is no stream, whatever he says."""
+    with Listener(broker.port) as listener:
+        sink = sinks(broker.url, NatsOptions(jetstream=True))
+        sink.put([stored(1)])
+        listener.answer(b'{"seq": 1}')
+        failed(sink, "refused")
+    assert not sink.tally["sent", "nats"]
+
+
 def test_a_stream_that_is_full(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
     """Has not got what it refuses; the messages before that one are not sent again."""
 

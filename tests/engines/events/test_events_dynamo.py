@@ -219,6 +219,18 @@ def test_load_is_the_same_bytes(broker: Broker, runtime: Runtime) -> None:
         sender.close()
 
 
+@pytest.mark.parametrize("path", ["a b.c~d.e%f", "ü.c*d.e>f", "A_1-2.x$y.z@w/q"])
+def test_subjects_are_the_same(path: str, broker: Broker, runtime: Runtime) -> None:
+    """Also of names with characters that a subject may not have."""
+    with Listener(broker.port) as listener:
+        runtime.do("publisher = WorkerMetricsPublisher()")
+        runtime.do(f"odd = runtime.endpoint({path!r})")
+        runtime.do("async def create(): await publisher.create_endpoint(odd)")
+        runtime.do("run(create())")
+        runtime.do("publisher.publish(0, kv_used_blocks=5)")
+        assert listener.next().subject == Address(*path.split(".")).subject(TOPIC)
+
+
 def test_frames_are_the_same_bytes(tmp_path: Path) -> None:
     """Those of its event plane by ZeroMQ."""
     with Runtime("zmq", tmp_path, None) as runtime, zmq.Context() as context:

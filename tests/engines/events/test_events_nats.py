@@ -26,6 +26,7 @@ from mpmetrics.engines.events import (
     Worker,
 )
 from mpmetrics.engines.events.model import DEVICE
+from mpmetrics.engines.events.natslink import _arguments
 from tests.engines.events.brokers import (
     STREAM,
     Broker,
@@ -601,6 +602,13 @@ def test_tls_with_a_certificate_of_the_client(
         stranger.put([stored(1)])
         eventually(lambda: sum(stranger.tally.values()), "a failure")
         assert not stranger.tally["sent", "nats"]
+
+
+def test_options_for_tls_reach_the_client() -> None:
+    """Also those that the servers here do not know yet."""
+    given = _arguments(NatsOptions(tls_hostname="h", tls_first=True), with_tls=True)
+    assert isinstance(given.pop("tls"), ssl.SSLContext)
+    assert given == {"tls_hostname": "h", "tls_handshake_first": True}
 
 
 @pytest.mark.parametrize("way", ["scheme", "authority"])

@@ -114,9 +114,8 @@ def test_load_over_zmq() -> None:
     }
 
 
-def test_a_broker_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broker_that_hangs() -> None:
     """Keeps nobody: neither who publishes nor who closes."""
-    monkeypatch.setattr("mpmetrics.engines.load._SECONDS_TO_END", 0.2)
     with silent() as port:
         sender = NatsSender(f"nats://{LOOPBACK}:{port}", ADDRESS)
         publisher = WorkerLoadPublisher(sender, 7, timing=DebounceTiming(window=0))
@@ -124,7 +123,7 @@ def test_a_broker_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
         for blocks in range(1000):
             publisher.publish(0, kv_used_blocks=blocks)
         publisher.close()
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 10
     eventually(lambda: not threads(), "no thread is left")
     with pytest.raises(LinkError, match="it is over"):
         sender(ActiveLoad(7, 0, None, 1))

@@ -6,6 +6,8 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from mpmetrics.errors import MpmetricsError
+
 if TYPE_CHECKING:
     import concurrent.futures
     from collections.abc import Coroutine, Sequence
@@ -26,7 +28,7 @@ _TO_END: Final = 2.0
 """Seconds that what is under way has to end."""
 
 
-class LinkError(Exception):
+class LinkError(MpmetricsError, RuntimeError):
     """Messages could not be handed over: *reason* is fit for a label, *detail* is for a person.
 
     The first *taken* of them were; of the others nobody knows.

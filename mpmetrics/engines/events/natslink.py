@@ -3,8 +3,9 @@
 A connection of its own is made anew after every failure, since that of nats-py, when it comes back
 by itself, does not tell which messages the server got. What the server has not confirmed is sent
 again. Without JetStream it may then come twice, and its listeners know it by the number in the
-envelope; JetStream knows it by its id, and keeps one. Messages come in their order, but for one
-that a stream has refused: those behind it may have been kept before it is sent again.
+envelope; JetStream knows it by its id for as long as its stream looks for duplicates, two minutes
+unless configured, and keeps one. Messages come in their order, but for one that a stream has
+refused: those behind it may have been kept before it is sent again.
 """
 
 from __future__ import annotations
@@ -108,8 +109,13 @@ class NatsOptions(NamedTuple):
 class NatsLink:
     """A link to one of some NATS *servers*: URLs, separated by commas."""
 
-    def __init__(self, servers: str, options: NatsOptions | None = None) -> None:
-        """Connect later. Raises `MissingExtraError`, `EventEndpointError`, `NatsOptionError`."""
+    def __init__(
+        self, servers: str, options: NatsOptions | None = None, *, patience: float = PATIENCE
+    ) -> None:
+        """Connect later; a server has *patience* seconds for each step.
+
+        Raises `MissingExtraError`, `EventEndpointError`, `NatsOptionError`.
+        """
         try:
             import nats  # noqa: PLC0415 - only who has events needs it
         except ImportError as error:
@@ -117,6 +123,7 @@ class NatsLink:
         self._nats: Any = nats
         self._servers = [_checked(url.strip()) for url in servers.split(",")]
         self._options = (options or NatsOptions()).checked()
+        self._patience = patience
         is_tls = any(url.startswith(("tls:", "wss:")) for url in self._servers)
         self._wants_tls = self._options.wants_tls or is_tls
         self._given = _arguments(self._options, with_tls=self._wants_tls)
@@ -171,7 +178,7 @@ class NatsLink:
     async def _sent(self, subject: str, messages: Sequence[Message]) -> None:
         """Hand over *messages*; whatever goes wrong ends the connection."""
         try:
-            client = await _within(PATIENCE, self._connected())
+            client = await _within(self._patience, self._connected())
             self._error = None
             messages, larger = _fitting(messages, client.max_payload)
             if messages:
@@ -202,7 +209,7 @@ class NatsLink:
             # What is 0 goes on for ever, with 1 each server is tried, and tried again.
             max_reconnect_attempts=1,
             reconnect_time_wait=0,
-            connect_timeout=PATIENCE,
+            connect_timeout=self._patience,
             name="mpmetrics",
             **self._given,
         )
@@ -233,8 +240,8 @@ class NatsLink:
             await client.publish(subject, message.packed)
         # nats-py writes a ping at once, and what is published a little later. So the first answer
         # says nothing yet; before the second ping everything has been written.
-        await client.flush(PATIENCE)
-        await client.flush(PATIENCE)
+        await client.flush(self._patience)
+        await client.flush(self._patience)
         if self._error is not None:  # such as that the subject is not allowed
             raise self._error
 
@@ -258,7 +265,7 @@ class NatsLink:
         for place, message in enumerate(messages):
             reply, headers = f"{inbox}.{place}", {"Nats-Msg-Id": message.id}
             await client.publish(subject, message.packed, reply=reply, headers=headers)
-        await asyncio.wait(answers, timeout=PATIENCE, return_when=asyncio.FIRST_EXCEPTION)
+        await asyncio.wait(answers, timeout=self._patience, return_when=asyncio.FIRST_EXCEPTION)
         _raise_first(answers)
         await subscription.unsubscribe()
 
@@ -267,7 +274,7 @@ class NatsLink:
         lost = asyncio.ensure_future(self._lost.wait())
         wanted = asyncio.ensure_future(confirmed)
         try:
-            done = await _first((wanted, lost), 2 * PATIENCE)
+            done = await _first((wanted, lost), 2 * self._patience)
         finally:
             lost.cancel()
         if wanted not in done and lost in done:

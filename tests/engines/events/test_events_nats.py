@@ -26,7 +26,8 @@ from mpmetrics.engines.events import (
     Worker,
 )
 from mpmetrics.engines.events.model import DEVICE
-from mpmetrics.engines.events.natslink import _arguments
+from mpmetrics.engines.events.natslink import NatsLink, _arguments
+from mpmetrics.engines.events.planes import PlaneSink
 from tests.engines.events.brokers import (
     STREAM,
     Broker,
@@ -92,7 +93,7 @@ def stored(*hashes: int, rank: int = 0) -> Stored:
     return Stored(rank, DEVICE, hashes, None, tokens, 2)
 
 
-def counts(sink: NatsSink) -> Mapping[str, int]:
+def counts(sink: PlaneSink) -> Mapping[str, int]:
     """Return what a sink has counted, and what it has dropped."""
     found = {" ".join(map(str, key)): count for key, count in sink.tally.items() if count}
     return {**found, "dropped": sink.buffer.dropped, "waiting": len(sink.buffer)}
@@ -103,12 +104,12 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def confirmed(sink: NatsSink) -> None:
+def confirmed(sink: PlaneSink) -> None:
     """Wait until the server has confirmed everything."""
     eventually(lambda: not len(sink.buffer), "everything is confirmed")
 
 
-def failed(sink: NatsSink, reason: str) -> None:
+def failed(sink: PlaneSink, reason: str) -> None:
     """Wait until something has gone wrong with a sink."""
     eventually(lambda: sink.tally["failures", "nats", reason], f"{reason} in {sink.tally}")
 
@@ -370,15 +371,14 @@ def test_a_server_that_hangs(jetstream: bool, sinks: Callable[..., NatsSink]) ->
 
 
 @pytest.mark.parametrize("blocks", [1, 8000])
-def test_a_server_that_stops(
-    blocks: int, broker: Broker, sinks: Callable[..., NatsSink], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_stops(blocks: int, broker: Broker) -> None:
     """Its connections are still there. What it has not confirmed is sent again, or dropped.
 
     With many blocks there is more than the connection takes.
     """
-    monkeypatch.setattr("mpmetrics.engines.events.natslink.PATIENCE", 0.2)
-    sink = sinks(broker.url)
+    link = NatsLink(broker.url, patience=0.2)
+    sink = PlaneSink("nats", WORKER, link, extra="nats")
+    sink.start()
     with Listener(broker.port) as listener:
         sink.put([stored(1)])
         listener.next()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -73,14 +74,15 @@ def outages(broker: Broker) -> int:
     ways = itertools.cycle(
         [(signal.SIGKILL, 0.0), (signal.SIGTERM, 1.5), (signal.SIGKILL, 2.5), (signal.SIGTERM, 0.0)]
     )
+    passing = threading.Event()
     for count in itertools.count():
         left = end - time.monotonic()
-        time.sleep(max(0.0, min(RESTART_EVERY, left)))  # the time that it runs
+        passing.wait(max(0.0, min(RESTART_EVERY, left)))  # the time that it runs
         if left <= RESTART_EVERY:
             return count
         how, pause = next(ways)
         broker.kill(how)
-        time.sleep(pause)  # the time that it is down
+        passing.wait(pause)  # the time that it is down
         broker.start()
     raise AssertionError
 

@@ -111,7 +111,8 @@ def test_nothing_twice_and_nothing_lost_but_what_is_counted(
             eventually(lambda: not len(sink.buffer), "all events have gone")
         heard = read(broker.url)
     assert len(list(Path("/proc/self/fd").iterdir())) <= files
-    lost = [key for key in bridge.metrics._pipeline.tally if key[0] in {"lost", "gaps"}]
+    tally = bridge.metrics._pipeline.tally
+    lost = [key for key, count in tally.items() if count and key[0] in {"lost", "gaps"}]
     figures = {
         "published": published,
         "restarts": count,

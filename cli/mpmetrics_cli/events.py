@@ -18,7 +18,7 @@ from mpmetrics_cli.options import (
     with_options,
 )
 from mpmetrics_cli.program import FOUND, OK, complain, log_to_stderr, write
-from mpmetrics_cli.sinks import sink_options, sinks_of
+from mpmetrics_cli.sinks import sink_options, sinks_of, write_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,6 +129,7 @@ def _bridge(  # noqa: PLR0913 - one for each option
     first_rank: int,
     topic: str,
     delay: float,
+    records: str | None,
     **others: Any,  # noqa: ANN401 - the options of the sinks
 ) -> EventBridge:
     """Return the bridge that the options stand for; *show* gets the lines to be printed, if any."""
@@ -141,6 +142,8 @@ def _bridge(  # noqa: PLR0913 - one for each option
 
     asked = publishers(endpoint, replay, ranks=ranks, first_rank=first_rank)
     sinks = sinks_of(**others)
+    if records is not None:
+        write_records(records, sinks, range(first_rank, first_rank + ranks))
     if show is not None:
         sinks.append(LinesSink(show, name="stdout", capacity=others["capacity"]))
     return EventBridge(Source(asked, topic=topic), sinks, delay=delay)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -9,7 +11,7 @@ import click
 from mpmetrics_cli.options import with_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from mpmetrics.engines.events import Worker
     from mpmetrics.engines.events.sinks import Sink
@@ -103,6 +105,12 @@ _SINKS: Final[tuple[Decorator, ...]] = (
         help="How many wait for a sink that is not there; then the oldest are dropped.",
     ),
     click.option(
+        "--records",
+        metavar="FILE",
+        help="Write there at the start what Dynamo's discovery must have of the sinks for routers "
+        "to listen: a JSON object with a key and a value a line.",
+    ),
+    click.option(
         "--jetstream",
         is_flag=True,
         help="Have NATS confirm that a stream, which must be there, keeps what is published.",
@@ -150,6 +158,17 @@ def sinks_of(  # noqa: PLR0913 - one for each option
         _sink(url, worker, {**options, "jetstream": jetstream}, name=name, capacity=capacity)
         for url, name in zip(urls, names, strict=True)
     ]
+
+
+def write_records(path: str, sinks: Sequence[Any], ranks: Iterable[int]) -> None:
+    """Write what Dynamo's discovery has to have of *sinks*. Raises `OSError`."""
+    records = [sink.records(rank) for sink in sinks for rank in ranks]
+    lines = [
+        json.dumps({"key": key, "value": value})
+        for found in records
+        for key, value in found.items()
+    ]
+    Path(path).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def _sink(url: str, worker: Worker, options: Mapping[str, Any], **given: Any) -> Sink:  # noqa: ANN401 - of all sinks

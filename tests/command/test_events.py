@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
@@ -155,6 +156,27 @@ def test_events_reach_a_broker(endpoint: str, tmp_path: Path, needs_program: Nee
     assert address
     assert heard.subject == "namespace.a.component.b.endpoint.c.kv-events"
     assert [event["worker_id"] for event in heard.documents] == [254]
+
+
+def test_records_for_the_discovery(endpoint: str, tmp_path: Path) -> None:
+    """They are those of the sinks, for each rank; what cannot be written is said."""
+    file = tmp_path / "records"
+    arguments = ["--source", "tcp://127.0.0.1:5557", "--ranks", "2", "--worker-id", "7"]
+    arguments += ["--sink", "tcp://127.0.0.1:0", "--records", str(file), "--listen", "127.0.0.1:0"]
+    with bridging(*arguments) as bridge:
+        bridge.address()
+        records = [json.loads(line) for line in file.read_text().splitlines()]
+        assert bridge.end() == 0
+    assert len({record["key"] for record in records}) == 4
+    assert all(record["key"].startswith("v1/") for record in records)
+    workers = [record["value"].get("metadata", {}).get("worker") for record in records]
+    assert [worker for worker in workers if worker] == [
+        {"worker_id": 7, "dp_rank": 0},
+        {"worker_id": 7, "dp_rank": 1},
+    ]
+    ending = invoke("events", "--source", endpoint, "--records", str(tmp_path))
+    assert (ending.status, ending.stdout) == (1, "")
+    assert str(tmp_path) in ending.stderr
 
 
 def _adjacent_ports() -> int:

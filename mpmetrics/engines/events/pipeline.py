@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     Emit = Callable[[Sequence[Event]], None]
     Tally = Counter[tuple[str | int, ...]]
 
+_MOST_READY: Final = 1024
+"""Events that wait for a `tick` at the most: more at once may be too many for who takes them."""
+
 
 class Pipeline:
     """Decodes, filters and counts; what passes is given to *emit*. For one thread only.
@@ -53,7 +56,7 @@ class Pipeline:
     def take(self, payload: bytes, rank: int, now: float) -> int:
         """Take a message that came from the publisher of *rank*; return whose blocks it is of.
 
-        What comes of it waits for the next `tick`.
+        What comes of it waits for the next `tick`, unless it is much.
         """
         batch = self._decoder.decode(payload, rank)
         if batch is None:
@@ -93,6 +96,8 @@ class Pipeline:
 
     def _keep(self, events: list[Event], now: float) -> None:
         self._ready += events if self._batcher is None else self._batcher.add(events, now)
+        if len(self._ready) >= _MOST_READY:
+            self._send()
 
     def _send(self) -> None:
         if self._ready:

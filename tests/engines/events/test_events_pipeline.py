@@ -73,6 +73,17 @@ def test_copies_of_a_block() -> None:
     assert found[f"blocks_resident{place}"] == 1
 
 
+def test_events_do_not_pile_up() -> None:
+    """Until a tick they wait for others, so that there is less to wake for; but not all of them."""
+    taken = Taken()
+    message = batch(*[stored(block) for block in range(100)])
+    for count in range(1, 50):
+        taken.pipeline.take(message, 0, 0.0)
+        assert 0 <= 100 * count - len(taken.emitted) < 1024
+    assert taken.emitted
+    assert len(taken.emitted) % 100 == 0
+
+
 def test_a_clear_takes_all_of_its_rank() -> None:
     """In every medium; what was kept to be joined goes before it."""
     taken = Taken(Batcher(1.0))

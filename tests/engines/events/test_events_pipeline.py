@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +21,12 @@ from mpmetrics.engines.events.model import Cleared, Event, Removed, Stored, as_d
 from mpmetrics.engines.events.pipeline import Pipeline
 from mpmetrics.engines.events.sinks import CallbackSink
 from mpmetrics.engines.events.source import Source
+from mpmetrics.errors import MissingExtraError
 from tests.engines.endpoints import series
 from tests.engines.events.messages import CLEARED, batch, removed, stored
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 class Taken:
@@ -228,6 +230,22 @@ def test_publishers_of_an_engine() -> None:
         Publisher(5, "tcp://h:15", "tcp://h:25"),
     ]
     assert publishers("tcp://h:10") == [Publisher(0, "tcp://h:10")]
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "make"),
+    [
+        ("zmq", "pyzmq", lambda: Source([])),
+        ("msgspec", "msgspec", lambda: Pipeline(print, wall=lambda: 0.0)),
+    ],
+)
+def test_packages_that_are_missing(
+    module: str, package: str, make: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said which extra brings them."""
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=rf"{package}.*zmq"):
+        make()
 
 
 # -- the bridge ------------------------------------------------------------------------------------

@@ -152,15 +152,23 @@ def running(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen
 
 def free_port() -> int:
     """Return a port that nobody uses, and that the kernel gives to nobody who asks for any."""
+    return free_ports(1)
+
+
+def free_ports(count: int, host: str = LOOPBACK) -> int:
+    """Return the first of so many such ports in a row. Raises `OSError` without such a *host*."""
     # Below those that Linux gives away; other tests take others, by chance and by their process.
     chance = random.Random(time.time_ns() ^ os.getpid())  # noqa: S311 - not for secrets
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    socket.create_server((host, 0), family=family).close()
     while True:
-        port = chance.randrange(20_000, 32_000)
+        first = chance.randrange(20_000, 32_000)
         try:
-            socket.create_server((LOOPBACK, port)).close()
+            for port in range(first, first + count):
+                socket.create_server((host, port), family=family).close()
         except OSError:
             continue
-        return port
+        return first
 
 
 def eventually(probe: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:

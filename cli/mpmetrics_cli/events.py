@@ -42,6 +42,12 @@ _SOURCE: Final[tuple[Decorator, ...]] = (
         help="Where the engine can be asked for messages that were missed.",
     ),
     click.option(
+        "--bind",
+        is_flag=True,
+        help="Listen on the source's ENDPOINT: the engine connects to it, as vLLM does where it is "
+        "configured with a tcp:// endpoint that has no *.",
+    ),
+    click.option(
         "--ranks",
         type=click.IntRange(min=1),
         default=1,
@@ -125,6 +131,7 @@ def _bridge(  # noqa: PLR0913 - one for each option
     *,
     endpoint: str,
     replay: str,
+    bind: bool,
     ranks: int,
     first_rank: int,
     topic: str,
@@ -140,7 +147,7 @@ def _bridge(  # noqa: PLR0913 - one for each option
         publishers,
     )
 
-    asked = publishers(endpoint, replay, ranks=ranks, first_rank=first_rank)
+    asked = publishers(endpoint, replay, ranks=ranks, first_rank=first_rank, bind=bind)
     sinks = sinks_of(**others)
     if records is not None:
         write_records(records, sinks, range(first_rank, first_rank + ranks))

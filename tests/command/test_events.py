@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import socket
 import sys
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from tests.command.processes import invoke
 from tests.engines.events.brokers import Broker, Listener, do, with_stream
 from tests.engines.events.messages import CLEARED, batch, removed, stored
 from tests.engines.events.publishing import EnginePublisher
-from tests.servers import LOOPBACK, fetch, free_port
+from tests.servers import fetch, free_ports
 from tests.workers import PATIENCE
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ def test_the_metrics_are_served(endpoint: str, replay: str) -> None:
 
 def test_each_rank_has_its_publisher() -> None:
     """The ports follow each other; those of a worker need not begin with the first."""
-    port = _adjacent_ports()
+    port = free_ports(2)
     arguments = ["--source", f"tcp://127.0.0.1:{port - 2}", "--ranks", "2", "--first-rank", "2"]
     with (
         EnginePublisher(f"tcp://127.0.0.1:{port}") as one,
@@ -106,6 +105,17 @@ def test_each_rank_has_its_publisher() -> None:
         assert bridge.lines(1) == [{"event": "cleared", "rank": 2}]
         other.publish(batch(CLEARED))
         assert bridge.lines(1) == [{"event": "cleared", "rank": 3}]
+
+
+def test_an_engine_that_connects(endpoint: str) -> None:
+    """It is listened to, at the endpoint as it is configured there."""
+    arguments = ["--source", endpoint, "--bind", "--print", "--listen", "127.0.0.1:0"]
+    with bridging(*arguments) as bridge:
+        bridge.address()
+        with EnginePublisher(f">{endpoint}") as publisher:
+            publisher.do("subscribed")
+            publisher.publish(batch(CLEARED))
+            assert bridge.lines(1) == [{"event": "cleared", "rank": 0}]
 
 
 def test_a_reader_that_goes_away_is_the_end(endpoint: str) -> None:
@@ -177,17 +187,6 @@ def test_records_for_the_discovery(endpoint: str, tmp_path: Path) -> None:
     ending = invoke("events", "--source", endpoint, "--records", str(tmp_path))
     assert (ending.status, ending.stdout) == (1, "")
     assert str(tmp_path) in ending.stderr
-
-
-def _adjacent_ports() -> int:
-    """Return the first of two free ports."""
-    while True:
-        port = free_port()
-        try:
-            socket.create_server((LOOPBACK, port + 1)).close()
-        except OSError:
-            continue
-        return port
 
 
 @pytest.mark.parametrize(

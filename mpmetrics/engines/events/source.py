@@ -68,7 +68,7 @@ class Subscription:
     """One publisher: its live messages, and the replay that is under way, if any."""
 
     def __init__(self, context: Any, publisher: Publisher, topic: str, patience: float) -> None:  # noqa: ANN401 - pyzmq is optional
-        """Connect; ZeroMQ goes on trying until somebody is there. Raises `EventEndpointError`."""
+        """Connect, or listen; ZeroMQ waits until somebody is there. Raises `EventEndpointError`."""
         zmq = zeromq()
         self.publisher = publisher
         self.stream = Stream(patience if publisher.replay else None)
@@ -81,9 +81,9 @@ class Subscription:
         self.monitor: Any = None
         try:
             # It tells of each connection, and must be read, or ZeroMQ would wait for it one day.
-            self.monitor = self.live.get_monitor_socket(zmq.EVENT_CONNECTED)
+            self.monitor = self.live.get_monitor_socket(zmq.EVENT_CONNECTED | zmq.EVENT_ACCEPTED)
             self.live.setsockopt(zmq.SUBSCRIBE, topic.encode())
-            self.live.connect(publisher.endpoint)
+            (self.live.bind if publisher.bind else self.live.connect)(publisher.endpoint)
         except zmq.ZMQError as error:
             self.close()
             raise EventEndpointError(publisher.endpoint, str(error)) from error

@@ -34,7 +34,10 @@ END: Final = b"\xff" * 8
 
 
 class EnginePublisher:
-    """The process, driven over pipes. *form* is how many frames its answers have."""
+    """The process, driven over pipes. *form* is how many frames its answers have.
+
+    It connects to an endpoint with a > before it.
+    """
 
     def __init__(
         self, endpoint: str, replay: str = "", *, form: int = 4, keep: int = 10_000
@@ -109,7 +112,10 @@ class _Engine:
         """Return a socket to publish with. On the wire it is PUB; it tells of subscribers, too."""
         live = self.context.socket(zmq.XPUB)
         live.setsockopt(zmq.IPV6, 1)
-        live.bind(self.endpoint)
+        if self.endpoint.startswith(">"):
+            live.connect(self.endpoint[1:])
+        else:
+            live.bind(self.endpoint)
         return live
 
     def serve(self) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import random
-import socket
 import sys
 import tempfile
 import threading
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from mpmetrics.engines.events.sequence import OUTCOMES
 from mpmetrics.engines.events.source import Source, Subscription
 from tests.engines.events.messages import CLEARED, batch, removed, stored
 from tests.engines.events.publishing import Consumer, EnginePublisher
+from tests.servers import free_ports
 from tests.workers import PATIENCE, environment, run_python
 
 if TYPE_CHECKING:
@@ -285,23 +285,6 @@ def test_ranks_have_publishers_of_their_own(place: Path) -> None:
     assert series["replays_total 1 complete"] == 1
 
 
-def free_ports(count: int, host: str = "127.0.0.1") -> int:
-    """Return the first of so many ports in a row that nobody has."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-
-    def taken(port: int) -> socket.socket:
-        return stack.enter_context(socket.create_server((host, port), family=family))
-
-    for _ in range(100):
-        with ExitStack() as stack:
-            first = taken(0).getsockname()[1]
-            with suppress(OSError, OverflowError):
-                for port in range(first + 1, first + count):
-                    taken(port)
-                return int(first)
-    raise AssertionError(count)
-
-
 def test_ranks_have_ports_in_a_row() -> None:
     """As vLLM has it; what a message says of its rank comes first."""
     first = free_ports(4)
@@ -330,6 +313,29 @@ def test_addresses_of_ipv6() -> None:
         engine.do("subscribed")
         engine.publish(*blocks(1))
         assert consumer.until(1) == [1]
+
+
+def test_who_listens_where() -> None:
+    """On all interfaces here, if that is asked for; those of the engine are reached by loopback."""
+    _, second = publishers("tcp://*:5557", "tcp://*:6001", ranks=2, bind=True)
+    assert second == Publisher(1, "tcp://*:5558", "tcp://127.0.0.1:6002", bind=True)
+    assert publishers("tcp://*:5557") == [Publisher(0, "tcp://127.0.0.1:5557")]
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_publisher_that_connects(publisher: Publisher, lost: int) -> None:
+    """It is listened to; replays are there as ever, also when another one comes."""
+    here = publisher._replace(bind=True)
+    with Consumer(here) as consumer:
+        for _ in range(2):
+            with EnginePublisher(f">{here.endpoint}", here.replay) as engine:
+                engine.do("subscribed")
+                engine.publish(*blocks(*range(1, 1 + lost)), lose=True)
+                engine.publish(*blocks(8, 9))
+                assert consumer.until(9)[-2 - lost :] == [*range(1, 1 + lost), 8, 9]
+        series = consumer.series()
+    assert series["gaps_total 0 restarted"] == 1
+    assert series["batches_total 0"] == 2 * (2 + lost)
 
 
 def test_a_topic(publisher: Publisher) -> None:

@@ -9,11 +9,22 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mpmetrics.engines.events.discovery import channel_record, source_record
 from mpmetrics.engines.events.envelope import KV_EVENTS, Address, Author, Message
-from mpmetrics.engines.events.links import FAILED, TOO_LARGE, LinkError
+from mpmetrics.engines.events.links import (
+    DENIED,
+    FAILED,
+    LATE,
+    LOST,
+    NO_STREAM,
+    REFUSED,
+    TOO_LARGE,
+    UNREACHABLE,
+    LinkError,
+)
 from mpmetrics.engines.events.model import HASHES, Cleared
 from mpmetrics.engines.events.natslink import NatsLink, NatsOptions
 from mpmetrics.engines.events.routing import Router
 from mpmetrics.engines.events.sinks import CAPACITY, Sink
+from mpmetrics.engines.events.wire import CONVERSION, EMPTY
 from mpmetrics.engines.events.zmqlink import ZmqLink
 
 if TYPE_CHECKING:
@@ -55,6 +66,8 @@ class _Parcel(NamedTuple):
 
 class PlaneSink(Sink):
     """Puts events of one *worker* into messages, and hands these to a *link* until it has them."""
+
+    REJECTIONS: Sequence[str] = (CONVERSION, EMPTY)
 
     def __init__(  # noqa: PLR0913 - what the two below have in common
         self,
@@ -192,6 +205,9 @@ def _portions(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
 class NatsSink(PlaneSink):
     """Publishes events on NATS *servers*: URLs, separated by commas."""
 
+    FAILURES = (UNREACHABLE, LATE, LOST, DENIED, REFUSED, NO_STREAM, TOO_LARGE, FAILED)
+    REJECTIONS = (CONVERSION, EMPTY, TOO_LARGE)
+
     def __init__(  # noqa: PLR0913 - they all have defaults
         self,
         servers: str,
@@ -211,6 +227,8 @@ class NatsSink(PlaneSink):
 
 class ZmqSink(PlaneSink):
     """Publishes events by ZeroMQ: on an *endpoint* of its own, or to a broker that is there."""
+
+    FAILURES = (UNREACHABLE, FAILED)
 
     def __init__(  # noqa: PLR0913 - they all have defaults
         self,

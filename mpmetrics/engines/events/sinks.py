@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from mpmetrics.engines.events.buffer import Buffer
+from mpmetrics.engines.events.links import FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +23,8 @@ CAPACITY: Final = 100_000
 GRACE: Final = 2.0
 """Seconds that a sink has at the end for what waits."""
 
+_RAISED: Final = "raised"
+
 _TO_END: Final = 2.0
 """Seconds that a sink which has been told to give up has to close its connections."""
 
@@ -33,11 +36,17 @@ _log = logging.getLogger("mpmetrics")
 class Sink:
     """What all sinks have: a *name*, which is the value of a label, and a buffer."""
 
+    FAILURES: Sequence[str] = (FAILED,)
+    REJECTIONS: Sequence[str] = ()
+    """Reasons that are counted from zero, since a first increase from nothing is not seen."""
+
     def __init__(self, name: str, capacity: int = CAPACITY) -> None:
         """Keep *capacity* events at the most while they cannot be given away."""
         self.name = name
         self.buffer = Buffer(capacity)
-        self.tally: Tally = Counter()
+        self.tally: Tally = Counter({("sent", name): 0})
+        self.tally.update({("failures", name, reason): 0 for reason in self.FAILURES})
+        self.tally.update({("rejected", name, reason): 0 for reason in self.REJECTIONS})
         self._warned: set[str] = set()
         self._thread = threading.Thread(target=self._run, name=f"mpmetrics-{name}", daemon=True)
 
@@ -68,7 +77,7 @@ class Sink:
             try:
                 self._give(taken)
             except Exception as error:  # noqa: BLE001 - it costs these events, and no others
-                self._warn("error", error)
+                self._warn(FAILED, error)
             self.buffer.lose()
         self._close()
 
@@ -98,6 +107,8 @@ class Sink:
 class CallbackSink(Sink):
     """Calls a function with each event, in a thread of its own. What it raises is counted."""
 
+    FAILURES = (_RAISED,)
+
     def __init__(
         self,
         callback: Callable[[Event], object],
@@ -116,7 +127,7 @@ class CallbackSink(Sink):
             try:
                 callback(event)
             except Exception as error:  # noqa: BLE001 - a callback may raise anything
-                self._warn("raised", error)
+                self._warn(_RAISED, error)
             else:
                 sent += 1
         self.tally["sent", self.name] += sent

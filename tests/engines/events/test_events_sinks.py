@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpmetrics.engines.events import CallbackSink, Cleared, Removed, Worker
+from mpmetrics.engines.events import CallbackSink, Cleared, NatsSink, Removed, Worker
 from mpmetrics.engines.events.buffer import Buffer
 from mpmetrics.engines.events.links import LOST, TOO_LARGE, LinkError
 from mpmetrics.engines.events.model import DEVICE
@@ -113,7 +113,7 @@ def test_a_callback_that_raises() -> None:
     sink.put([Cleared(1), Cleared(0), Cleared(1)])
     sink.stop()
     assert seen == [Cleared(0)]
-    counts = {("sent", "callback"): 1, ("failures", "callback", "raised"): 2}
+    counts = Counter({("sent", "callback"): 1, ("failures", "callback", "raised"): 2})
     assert (sink.tally, sink.buffer.dropped, len(sink.buffer)) == (counts, 0, 0)
 
 
@@ -211,7 +211,17 @@ def test_what_a_link_raises() -> None:
     sink.start()
     sink.put([Cleared(0)])
     sink.stop(30)
-    assert sink.tally == {("sent", "plane"): 1, ("failures", "plane", "error"): 1}
+    assert sink.tally == Counter({("sent", "plane"): 1, ("failures", "plane", "error"): 1})
+
+
+def test_what_may_go_wrong_is_counted_from_zero() -> None:
+    """So that the first failure is an increase."""
+    sink = NatsSink("nats://localhost", Worker(1))
+    assert sink.tally["sent", "nats"] == 0
+    reasons = {key[2] for key in sink.tally if key[0] == "failures"}
+    assert {"unreachable", "late", "connection_lost", "no_stream"} <= reasons
+    assert ("rejected", "nats", "too_large") in sink.tally
+    assert not any(sink.tally.values())
 
 
 # -- What is not installed ------------------------------------------------------------------------

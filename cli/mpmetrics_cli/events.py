@@ -44,8 +44,8 @@ _SOURCE: Final[tuple[Decorator, ...]] = (
     click.option(
         "--bind",
         is_flag=True,
-        help="Listen on the source's ENDPOINT: the engine connects to it, as vLLM does where it is "
-        "configured with a tcp:// endpoint that has no *.",
+        help="Listen on the source's ENDPOINT: the engine connects to it, as vLLM does to one with "
+        "the address of a host.",
     ),
     click.option(
         "--ranks",

@@ -104,7 +104,7 @@ def test_both_entry_points_know_the_version() -> None:
 
 
 # Options that take one of a few values, or a number.
-CHOOSY = {"run": "--grace", "serve": "--timeout"}
+CHOOSY = {"run": "--grace", "serve": "--timeout", "events": "--ranks"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -119,10 +119,17 @@ def test_a_value_that_cannot_be_is_a_mistake(name: str) -> None:
     assert f"Invalid value for '{option}'" in stderr
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "run"])
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in {"run", "events"}])
 def test_two_directories_are_a_mistake(name: str) -> None:
     """One at a time."""
     status, stdout, stderr = invoke(name, ".", ".")
+    assert (status, stdout) == (2, "")
+    assert stderr == "mpmetrics: Got unexpected extra argument (.)\n"
+
+
+def test_events_are_of_no_directory() -> None:
+    """They come from a publisher."""
+    status, stdout, stderr = invoke("events", "--source", "tcp://127.0.0.1:5557", ".")
     assert (status, stdout) == (2, "")
     assert stderr == "mpmetrics: Got unexpected extra argument (.)\n"
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from mpmetrics_cli.options import with_options
+from mpmetrics_cli.program import complain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from mpmetrics_cli.options import Decorator
 
 _SEGMENTS: Final = 3
+
+_BITS: Final = 53
+"""Of an id that is made up: every reader of JSON can tell it from others."""
 
 
 def parse_number(
@@ -78,7 +83,8 @@ _SINKS: Final[tuple[Decorator, ...]] = (
         "--worker-id",
         callback=parse_number,
         metavar="ID",
-        help="The worker's id in Dynamo, decimal or with 0x; routers send requests to it.",
+        help="The worker's id in Dynamo, decimal or with 0x; routers send requests to it. Without "
+        "it the events are those of a worker that nobody has.",
     ),
     click.option(
         "--endpoint",
@@ -145,10 +151,7 @@ def sinks_of(  # noqa: PLR0913 - one for each option
 
     if not urls:
         return []
-    if worker_id is None:
-        message = "--sink needs --worker-id: routers send requests to that worker"
-        raise click.UsageError(message)
-    worker = Worker(worker_id, Address(*address), block_size)
+    worker = Worker(_known(worker_id), Address(*address), block_size)
     options = {name.removeprefix("nats_"): value for name, value in nats.items()}
     names = _names(urls)
     if len(set(names)) < len(names):
@@ -178,6 +181,14 @@ def _sink(url: str, worker: Worker, options: Mapping[str, Any], **given: Any) ->
     if url.removeprefix("+").startswith(("tcp://", "ipc://")):
         return ZmqSink(url.removeprefix("+"), worker, bind=not url.startswith("+"), **given)
     return NatsSink(url, worker, NatsOptions(**options), **given)
+
+
+def _known(worker_id: int | None) -> int:
+    """Return the worker's id; one that nobody has, and a word about it, where none is given."""
+    if worker_id is None:
+        worker_id = secrets.randbits(_BITS)
+        complain(f"no --worker-id: the events are of worker {worker_id:#x}, which no router has")
+    return worker_id
 
 
 def _names(urls: Sequence[str]) -> list[str]:

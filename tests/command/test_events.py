@@ -168,6 +168,20 @@ def test_events_reach_a_broker(endpoint: str, tmp_path: Path, needs_program: Nee
     assert [event["worker_id"] for event in heard.documents] == [254]
 
 
+def test_events_of_nobody(tmp_path: Path) -> None:
+    """A sink needs no worker; it is said that routers will not know what to do with its events."""
+    file = tmp_path / "records"
+    arguments = ["--source", "tcp://127.0.0.1:5557", "--sink", "tcp://127.0.0.1:0"]
+    with bridging(*arguments, "--records", str(file), "--listen", "127.0.0.1:0") as bridge:
+        said = bridge.said()
+        bridge.address()
+        records = [json.loads(line)["value"] for line in file.read_text().splitlines()]
+        assert bridge.end() == 0
+    (worker,) = [each["metadata"]["worker"]["worker_id"] for each in records if "metadata" in each]
+    assert said.startswith("mpmetrics: no --worker-id: ")
+    assert f" worker {worker:#x}," in said
+
+
 def test_records_for_the_discovery(endpoint: str, tmp_path: Path) -> None:
     """They are those of the sinks, for each rank; what cannot be written is said."""
     file = tmp_path / "records"
@@ -196,7 +210,6 @@ def test_records_for_the_discovery(endpoint: str, tmp_path: Path) -> None:
         (["--source", "localhost:5557"], "localhost:5557"),
         (["--source", "tcp://127.0.0.1:65535", "--ranks", "2"], "65536"),
         (["--source", "tcp://127.0.0.1:1", "--replay", "x"], "'x'"),
-        (["--source", "ipc://x", "--sink", "nats://h:1"], "--worker-id"),
         (["--source", "ipc://x", "--sink", "http://h:1", "--worker-id", "1"], "http"),
         (["--source", "ipc://x", "--worker-id", "0xx"], "0xx"),
         (["--source", "ipc://x", "--worker-id", "-1"], "-1"),

@@ -27,11 +27,23 @@ class ByIdentity(dict[str, T]):
         """Tell whether there is something under *name*, or under what it stands for."""
         return super().__contains__(_resolved(name))
 
+    def __setitem__(self, name: str, value: T) -> None:
+        """Have something under the name that *name* stands for."""
+        super().__setitem__(identity(name), value)
+
+    def get(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - as that of dict
+        """Return what is there under *name*, or under what it stands for; else the *default*."""
+        return super().get(identity(name), default)
+
     def __eq__(self, other: object) -> bool:
         """Tell whether the same connectors have the same, by whichever of their names."""
         if not isinstance(other, Mapping):
             return NotImplemented
         return dict(self) == {_resolved(name): value for name, value in other.items()}
+
+    def __ne__(self, other: object) -> bool:
+        """Tell the opposite: a dict has an answer of its own, which does not ask `__eq__`."""
+        return not self == other
 
     __hash__ = None
 
@@ -44,27 +56,25 @@ def identity(name: str) -> str:
 def identities(connectors: Iterable[Any]) -> list[str]:
     """Return who each of the *connectors*, which may be classes, is: its class.
 
-    Where two classes have the same name, the second is told apart by its module as well.
+    Where two classes have the same name, the second is told apart by its module as well. Those
+    that share a module and a qualified name are one: a mock has a class of its own, for one.
     """
-    taken: dict[str, type] = {}
+    taken: dict[str, str] = {}
     return [_identity(class_of(connector), taken) for connector in connectors]
 
 
 def class_of(connector: Any) -> type:  # noqa: ANN401 - any connector
-    """Return the class of a *connector*, which may be that class."""
-    return connector if isinstance(connector, type) else type(connector)
+    """Return the class of a *connector*, which may be that class; a stand-in says which it is."""
+    kind = connector if isinstance(connector, type) else getattr(connector, "__class__", None)
+    return kind if isinstance(kind, type) else type(connector)
 
 
 def _resolved(name: object) -> object:
     return identity(name) if isinstance(name, str) else name
 
 
-def _identity(kind: type, taken: dict[str, type]) -> str:
-    """Return the first name of a class that is not *taken* by another."""
+def _identity(kind: type, taken: dict[str, str]) -> str:
+    """Return the name of a class, with its module if the name is *taken* by another class."""
     qualified = f"{kind.__module__}.{kind.__qualname__}"
-    number = 1
-    name = kind.__name__
-    while taken.setdefault(name, kind) is not kind:
-        name = qualified if number == 1 else f"{qualified}#{number}"
-        number += 1
-    return identity(name)
+    is_free = taken.setdefault(kind.__name__, qualified) == qualified
+    return identity(kind.__name__ if is_free else qualified)

@@ -19,6 +19,8 @@ from mpmetrics.engines.connectors.values import payload
 from mpmetrics.engines.observing import ERRORS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mpmetrics.engines.connectors.families import ConnectorFamily
 
     Families = tuple[ConnectorFamily, ...]
@@ -124,12 +126,16 @@ class MultiConnectorStats:
 
     def __setitem__(self, name: str, stats: object) -> None:
         """Replace the statistics of one connector."""
-        self.data[identity(name)] = stats
+        self.data[name] = stats
         self._own.discard(identity(name))
 
     def __contains__(self, name: object) -> bool:
         """Tell whether there are statistics of a connector."""
         return name in self.data
+
+    def __iter__(self) -> Iterator[str]:
+        """Return the names of the connectors."""
+        return iter(self.data)
 
     def __len__(self) -> int:
         """Return how many connectors there are statistics of."""

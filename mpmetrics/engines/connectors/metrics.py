@@ -6,7 +6,7 @@ cannot be shown: they are counted, by connector and reason, and the first is log
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mpmetrics.engines.connectors.errors import ConnectorStatsError
 from mpmetrics.engines.connectors.families import united
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
     from mpmetrics.engines.connectors.families import ConnectorFamily
     from mpmetrics.engines.connectors.values import Cell, Labels
+
+
+_MOST_COMPOSITES: Final = 16
+"""Within each other. Those without end are refused while there is still room to count that."""
 
 
 class Exporter(Protocol):
@@ -187,11 +191,7 @@ class MultiConnectorMetrics:
         Each connector gets its own, flat. Never raises: connectors that nobody knows, and what is
         wrong with the others, are counted.
         """
-        try:
-            for name, value in _by_connector(data):
-                self._observe(name, value, engine_idx)
-        except Exception as error:  # noqa: BLE001 - somebody else's statistics may raise anything
-            self._refusals.count("", _reason(error), error)
+        self._observe_all(data, engine_idx, _MOST_COMPOSITES)
 
     @property
     def refused(self) -> dict[tuple[str, str], int]:
@@ -202,13 +202,21 @@ class MultiConnectorMetrics:
         """Return who shows the numbers of a connector."""
         return self._metrics[name]
 
+    def _observe_all(self, data: Any, engine_idx: int, composites: int) -> None:  # noqa: ANN401 - as sent
+        """Hand each connector its own, also in as many *composites* within each other."""
+        try:
+            for name, value in _by_connector(data):
+                if name == COMPOSITE and name not in self._metrics and composites:
+                    self._observe_all(value, engine_idx, composites - 1)
+                else:
+                    self._observe(name, value, engine_idx)
+        except Exception as error:  # noqa: BLE001 - somebody else's statistics may raise anything
+            self._refusals.count("", _reason(error), error)
+
     def _observe(self, name: str, value: Any, engine_idx: int) -> None:  # noqa: ANN401 - as sent
         """Hand one connector its own."""
         if name not in self._metrics:
-            if name == COMPOSITE:
-                self.observe(value, engine_idx)
-            else:
-                self._refusals.count(name, UNKNOWN)
+            self._refusals.count(name, UNKNOWN)
             return
         exporter = self._metrics[name]
         if exporter is None:

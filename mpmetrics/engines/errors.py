@@ -110,7 +110,7 @@ class DebounceTimingError(MpmetricsError, ValueError):
 
 
 class LoadError(MpmetricsError, ValueError):
-    """A load that says nothing, of a data-parallel rank."""
+    """A load that cannot be, of a data-parallel rank."""
 
     def __init__(self, dp_rank: int, why: str) -> None:
         """Remember the *dp_rank*, and *why* it cannot be published."""

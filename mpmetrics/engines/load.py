@@ -10,7 +10,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from operator import index
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, SupportsIndex
 
 from mpmetrics.engines.debounce import Debounce, DebounceTiming
 from mpmetrics.engines.errors import LoadError
@@ -30,9 +31,16 @@ _SECONDS_TO_END: Final = 1.0
 
 _OUTCOMES: Final = ("published", "suppressed", "failed")
 
+_RANKS: Final = 1 << 32
+_BLOCKS: Final = 1 << 64
+"""What numbers are below: Dynamo has 32 bits for a rank, and 64 for blocks."""
+
+_MOST_RANKS: Final = 1024
+"""How many ranks there may be, since each is remembered for good."""
+
 
 class ActiveLoad(NamedTuple):
-    """The load of one rank, as Dynamo has it; what is None is not known, and not sent."""
+    """The load of one rank, as Dynamo has it; what is None is not known."""
 
     worker_id: int
     dp_rank: int
@@ -40,7 +48,7 @@ class ActiveLoad(NamedTuple):
     kv_used_blocks: int | None = None
 
     def fields(self) -> dict[str, int]:
-        """Return what is known, by name: what goes out as msgpack."""
+        """Return what is known, by name."""
         return {name: value for name, value in self._asdict().items() if value is not None}
 
 
@@ -65,7 +73,7 @@ class MonotonicClock:
 
     def wait(self, condition: threading.Condition, seconds: float | None) -> None:
         """Wait for *condition*, which is held, but no longer than *seconds* if they are given."""
-        condition.wait(seconds)
+        condition.wait(None if seconds is None else min(seconds, threading.TIMEOUT_MAX))
 
 
 class WorkerLoadPublisher:
@@ -110,15 +118,22 @@ class WorkerLoadPublisher:
         """Take the load of a rank (None: rank 0); what is None stays as it was last.
 
         Name the two when you call it: Dynamo's own publisher has them the other way round.
-        Raises `LoadError` when both are None. After `close`, nothing is taken any more.
+        Raises `LoadError` when both are None, for numbers that Dynamo does not have, and for more
+        ranks than there can be. After `close`, nothing is taken any more.
         """
-        rank = dp_rank or 0
+        rank = 0 if dp_rank is None else _whole(dp_rank, "dp_rank", dp_rank, _RANKS)
         if active_decode_blocks is None and kv_used_blocks is None:
             raise LoadError(rank, "neither active_decode_blocks nor kv_used_blocks is given")
+        if active_decode_blocks is not None:
+            active_decode_blocks = _whole(
+                rank, "active_decode_blocks", active_decode_blocks, _BLOCKS
+            )
+        if kv_used_blocks is not None:
+            kv_used_blocks = _whole(rank, "kv_used_blocks", kv_used_blocks)
         with self._changed:
             if self._closing:
                 return
-            slot = self._ranks.setdefault(rank, Debounce(self._timing))
+            slot = self._slot(rank)
             before = slot.newest or ActiveLoad(self._worker_id, rank)
             load = before._replace(
                 active_decode_blocks=_known(active_decode_blocks, before.active_decode_blocks),
@@ -143,7 +158,10 @@ class WorkerLoadPublisher:
             thread.join(_SECONDS_TO_END)
         close_sender = getattr(self._send, "close", None)
         if callable(close_sender):
-            close_sender()
+            try:
+                close_sender()
+            except Exception as error:  # noqa: BLE001 - senders are anybody's code
+                ERRORS.count("load", "raised", error)
 
     def counts(self) -> Mapping[str, int]:
         """Return how many loads were published, suppressed (nothing new), and failed."""
@@ -163,11 +181,25 @@ class WorkerLoadPublisher:
             family.add_metric([outcome], count)
         return [family]
 
+    def _slot(self, rank: int) -> Debounce[ActiveLoad]:
+        """Return the slot of a *rank*. Raises `LoadError` if there are too many."""
+        if rank not in self._ranks:
+            if len(self._ranks) >= _MOST_RANKS:
+                raise LoadError(rank, f"there are {_MOST_RANKS} ranks already")
+            self._ranks[rank] = Debounce(self._timing)
+        return self._ranks[rank]
+
     def _start(self) -> None:
         """Start the thread when there is something to do for it."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="mpmetrics-load", daemon=True)
-            self._thread.start()
+        if self._thread is not None:
+            return
+        thread = threading.Thread(target=self._run, name="mpmetrics-load", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no thread to be had, or the interpreter ends
+            ERRORS.count("load", "raised", error)
+        else:
+            self._thread = thread
 
     def _run(self) -> None:
         """Send what is due, until `close`, and then what is left."""
@@ -202,10 +234,10 @@ class WorkerLoadPublisher:
 
     def _try(self, slot: Debounce[ActiveLoad], load: ActiveLoad) -> None:
         """Send one load, without holding anybody up meanwhile."""
-        failure: Exception | None = None
+        failure: BaseException | None = None
         try:
             self._send(load)
-        except Exception as error:  # noqa: BLE001 - senders are anybody's code
+        except BaseException as error:  # noqa: BLE001 - a panic of Rust's is no Exception
             failure = error
         with self._changed:
             now = self._clock.now()
@@ -216,6 +248,17 @@ class WorkerLoadPublisher:
             self._counts["published" if failure is None else "failed"] += 1
         if failure is not None:
             ERRORS.count("load", "raised", failure)
+
+
+def _whole(rank: int, name: str, given: SupportsIndex, end: int = _BLOCKS) -> int:
+    """Return a number below *end* as one of Python's own. Raises `LoadError` for another."""
+    try:
+        number = int(index(given))
+    except TypeError as error:
+        raise LoadError(rank, f"{name} is no whole number: {given!r}") from error
+    if not 0 <= number < end:
+        raise LoadError(rank, f"{name} is not from 0 to {end - 1}: {number}")
+    return number
 
 
 def _known(value: int | None, before: int | None) -> Any:  # noqa: ANN401 - either of them

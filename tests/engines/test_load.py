@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from mpmetrics.engines.debounce import Debounce, DebounceTiming
 from mpmetrics.engines.errors import DebounceTimingError, LoadError
 from mpmetrics.engines.load import ActiveLoad, WorkerLoadPublisher
+from mpmetrics.engines.observing import ERRORS
 from tests.engines.endpoints import series
 
 if TYPE_CHECKING:
@@ -313,6 +315,106 @@ def test_a_load_that_says_nothing(rank: int | None) -> None:
     publisher, *_ = made()
     with pytest.raises(LoadError, match=f"rank {rank or 0}: neither"):
         publisher.publish(rank)
+
+
+class Whole:
+    """A whole number of another library's."""
+
+    def __index__(self) -> int:
+        """Return it."""
+        return 3
+
+
+@pytest.mark.parametrize("wrong", [-1, 0.5, "7", 1 << 64, float("nan"), [1]])
+@pytest.mark.parametrize("what", ["dp_rank", "kv_used_blocks", "active_decode_blocks"])
+def test_numbers_that_dynamo_does_not_have(what: str, wrong: Any) -> None:
+    """They would fail whenever they are sent, and so are refused at once."""
+    publisher, *_ = made()
+    with pytest.raises(LoadError, match=f"{what} is n"):
+        publisher.publish(**{"kv_used_blocks": 1, what: wrong})
+    assert publisher.counts() == {"published": 0, "suppressed": 0, "failed": 0}
+
+
+def test_numbers_of_other_libraries() -> None:
+    """They are sent as Python's own, which is what can be packed."""
+    publisher, sender, clock = made()
+    number: Any = Whole()
+    publisher.publish(number, kv_used_blocks=number, active_decode_blocks=True)
+    clock.idle()
+    clock.pass_(1)
+    assert sender.sent == [load(3, kv_used_blocks=3, active_decode_blocks=1)]
+    assert {type(value) for value in sender.sent[0].values()} == {int}
+    publisher.close()
+
+
+def test_there_is_an_end_to_ranks() -> None:
+    """Each is remembered for good."""
+    publisher, _, clock = made()
+    for rank in range(1024):
+        publisher.publish(rank, kv_used_blocks=1)
+    with pytest.raises(LoadError, match="there are 1024 ranks already"):
+        publisher.publish(1024, kv_used_blocks=1)
+    publisher.publish(1023, kv_used_blocks=2)
+    clock.idle()
+    publisher.close()
+    assert publisher.counts()["published"] == 1024
+
+
+def test_a_sender_that_panics() -> None:
+    """What is no `Exception`, as what comes of Rust, does not end the publisher either."""
+    calls = []
+    sent = threading.Event()
+
+    def send(load: ActiveLoad) -> None:
+        calls.append(load.kv_used_blocks)
+        if len(calls) == 1:
+            raise SystemExit
+        sent.set()
+
+    publisher = WorkerLoadPublisher(send, 7, timing=DebounceTiming(retry=0.001))
+    publisher.publish(0, kv_used_blocks=1)
+    assert sent.wait(30)
+    publisher.close()
+    assert calls == [1, 1]
+    assert publisher.counts()["failed"] == 1
+
+
+def test_a_sender_that_cannot_be_closed() -> None:
+    """Costs nobody anything."""
+
+    class Closing(Sender):
+        def close(self) -> None:
+            message = "it is closed already"
+            raise OSError(message)
+
+    before = ERRORS.counts().get(("load", "raised"), 0)
+    WorkerLoadPublisher(Closing(), 7).close()
+    assert ERRORS.counts()["load", "raised"] == before + 1
+
+
+def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next change tries again."""
+    publisher, sender, clock = made()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError("no thread")))
+        publisher.publish(0, kv_used_blocks=1)
+    publisher.publish(0, kv_used_blocks=2)
+    clock.idle()
+    clock.pass_(1)
+    publisher.close()
+    assert sender.sent == [load(0, kv_used_blocks=2)]
+
+
+def test_a_heartbeat_beyond_what_a_thread_can_wait() -> None:
+    """Is as good as none."""
+    sent = threading.Event()
+    timing = DebounceTiming(window=0, heartbeat=1e300)
+    publisher = WorkerLoadPublisher(lambda _: sent.set(), 7, timing=timing)
+    for blocks in (1, 2, 3):
+        publisher.publish(0, kv_used_blocks=blocks)
+        assert sent.wait(30)
+        sent.clear()
+    publisher.close()
 
 
 @pytest.mark.parametrize("wrong", [{"window": -1}, {"retry": float("nan")}, {"heartbeat": 1e999}])

@@ -12,9 +12,10 @@ import logging
 import os
 import threading
 from collections import deque
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from mpmetrics.engines.errors import KvbmError
+from mpmetrics.engines.errors import KvbmError, MetricConflictError
 from mpmetrics.engines.metrics import MetricShelf, definition
 from mpmetrics.errors import ListenError
 from mpmetrics.filters import checked_labels
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
     from prometheus_client.samples import Sample
 
+    from mpmetrics.engines.metrics import Definition
     from mpmetrics.serving import Serving
 
 _log = logging.getLogger("mpmetrics")
@@ -74,6 +76,13 @@ _UPSTREAM: Final = frozenset(_PLAIN) - {"requested_tokens"}
 _FAILURES: Final = ("read", "write")
 _RATED: Final = ("host", "disk", "object")
 
+_TAKEN: Final = frozenset(
+    f"{PREFIX}{name}{end}"
+    for name in (*WAYS, *_PLAIN, *_MOVED, *(f"{tier}_cache_hit_rate" for tier in _RATED))
+    for end in ("", "_total")
+)
+"""Names that nobody else may have, since they are on the page in any case."""
+
 
 class KvbmMetrics:
     """KVBM's metrics, with constant *labels* on all of them; a collector for any registry."""
@@ -81,8 +90,11 @@ class KvbmMetrics:
     def __init__(self, labels: Mapping[str, str] | None = None, *, window: int = WINDOW) -> None:
         """Begin at zero: all counters are there. Hit rates go over *window* requests.
 
-        Raises `LabelError` or `NameSanitizingError` for labels that cannot be.
+        Raises `LabelError` or `NameSanitizingError` for labels that cannot be, and `KvbmError` for
+        a window without a request.
         """
+        if not window > 0:
+            raise KvbmError.counting(window, "requests in a window")
         self._constant = dict(checked_labels(labels))
         self._shelf = MetricShelf(PREFIX, self._constant)
         moved = {family: self._counter(family, text, _WAY) for family, text in _MOVED.items()}
@@ -103,7 +115,7 @@ class KvbmMetrics:
 
     def matched(self, matched_tokens: int, requested_tokens: int) -> None:
         """Count a request: of so many tokens so many were found. Raises `KvbmError`."""
-        if not 0 <= matched_tokens <= requested_tokens:
+        if not 0 <= matched_tokens <= requested_tokens < inf:
             raise KvbmError.counting(matched_tokens, "tokens", requested_tokens)
         self._plain["matched_tokens"].inc(matched_tokens)
         self._plain["requested_tokens"].inc(requested_tokens)
@@ -115,7 +127,7 @@ class KvbmMetrics:
         """
         if tier not in self._rates:
             raise KvbmError(tier, f"no tier with a hit rate; those are {', '.join(_RATED)}")
-        if not 0 <= hits <= blocks:
+        if not 0 <= hits <= blocks < inf:
             raise KvbmError.counting(hits, "blocks", blocks)
         self._rates[tier].add(hits, blocks)
 
@@ -126,13 +138,19 @@ class KvbmMetrics:
         self._plain[f"object_{what}_failures"].inc()
 
     def create_counter(self, name: str, documentation: str, labelnames: Iterable[str] = ()) -> Any:  # noqa: ANN401 - as prometheus_client
-        """Return a counter with the prefix and the constant labels, under a normalised name."""
-        return self._counter(name, documentation, labelnames)
+        """Return a counter with the prefix and the constant labels, under a normalised name.
+
+        Raises `MetricConflictError` if something else has that name, or exposes it.
+        """
+        return self._another(name, definition("counter", documentation, labelnames, None))
 
     def create_gauge(self, name: str, documentation: str, labelnames: Iterable[str] = ()) -> Any:  # noqa: ANN401 - as prometheus_client
-        """Return a gauge with the prefix and the constant labels, under a normalised name."""
+        """Return a gauge with the prefix and the constant labels, under a normalised name.
+
+        Raises `MetricConflictError` if something else has that name, or exposes it.
+        """
         mode = {"multiprocess_mode": "livesum"}
-        return self._shelf.make(name, definition("gauge", documentation, labelnames, None, **mode))
+        return self._another(name, definition("gauge", documentation, labelnames, None, **mode))
 
     def collect(self) -> Iterable[Metric]:
         """Return all families: upstream's names, those with `_total`, and with the tiers."""
@@ -150,6 +168,13 @@ class KvbmMetrics:
         """Claim no names: more may come."""
         return []
 
+    def _another(self, name: str, definition: Definition) -> Any:  # noqa: ANN401 - as prometheus_client
+        """Return a metric that is none of upstream's."""
+        full = self._shelf.full_name(name)
+        if full in _TAKEN:
+            raise MetricConflictError(full, "one of KVBM's own", str(definition))
+        return self._shelf.make(name, definition)
+
     def _counter(self, name: str, documentation: str, labels: Iterable[str] = ()) -> Any:  # noqa: ANN401 - as prometheus_client
         return self._shelf.make(name, definition("counter", documentation, labels, None))
 
@@ -157,7 +182,7 @@ class KvbmMetrics:
         counter = self._moved.get(Way(family, source, target))
         if counter is None:
             raise KvbmError.between(source, target, family)
-        if blocks < 0:
+        if not 0 <= blocks < inf:
             raise KvbmError.counting(blocks, "blocks")
         counter.inc(blocks)
 
@@ -244,7 +269,9 @@ def kvbm_port(variables: Mapping[str, str] = os.environ) -> int | None:
     if variables.get("DYN_KVBM_METRICS", "").lower() not in ("1", "true", "yes", "on"):
         return None
     text = variables.get("DYN_KVBM_METRICS_PORT", "")
-    return int(text) if text.isdecimal() and int(text) < 1 << 16 else DEFAULT_PORT
+    # Python refuses to read a number of thousands of digits.
+    is_port = text.isdecimal() and len(text) <= len("65535") and int(text) < 1 << 16
+    return int(text) if is_port else DEFAULT_PORT
 
 
 def serve_kvbm(metrics: KvbmMetrics, host: str = "127.0.0.1", port: int = DEFAULT_PORT) -> Serving:

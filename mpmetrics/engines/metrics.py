@@ -86,8 +86,7 @@ class MetricShelf:
         Raises `LabelError`, `NameSanitizingError`, and `MetricConflictError` if another metric
         has the name.
         """
-        clean = sanitized_name(name)
-        full = clean if clean.startswith(self._prefix) else self._prefix + clean
+        full = self.full_name(name)
         names, constant = self._checked(definition)
         definition = definition._replace(labels=names, constant=tuple(sorted(constant.items())))
         with self._lock:
@@ -97,6 +96,11 @@ class MetricShelf:
         if there != definition:
             raise MetricConflictError(full, str(there), str(definition))
         return metric
+
+    def full_name(self, name: str) -> str:
+        """Return the whole name of a metric. Raises `NameSanitizingError`."""
+        clean = sanitized_name(name)
+        return clean if clean.startswith(self._prefix) else self._prefix + clean
 
     def _new(self, full: str, definition: Definition) -> Any:  # noqa: ANN401 - as prometheus_client
         """Make and bind the metric with the name *full*."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
 
 import pytest
@@ -11,11 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mpmetrics
-from mpmetrics.engines.errors import KvbmError
+from mpmetrics.engines.errors import KvbmError, MetricConflictError
 from mpmetrics.engines.kvbm import WAYS, KvbmMetrics, kvbm_port, serve_kvbm
 from mpmetrics.errors import LabelError
 from tests.engines.endpoints import series
 from tests.workers import PATIENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def shown(metrics: KvbmMetrics) -> dict[str, float]:
@@ -106,6 +110,10 @@ def test_failures_of_the_object_store() -> None:
         ("looked_up", ("device", 1, 1)),
         ("looked_up", ("host", 2, 1)),
         ("object_failed", ("delete",)),
+        ("offloaded", ("device", "host", math.nan)),
+        ("offloaded", ("device", "host", math.inf)),
+        ("matched", (math.inf, math.inf)),
+        ("looked_up", ("host", math.inf, math.inf)),
     ],
 )
 def test_what_cannot_be_counted(method: str, arguments: tuple[Any, ...]) -> None:
@@ -130,6 +138,32 @@ def test_names_are_normalised_and_labels_are_constant() -> None:
 
 
 @pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "offload_blocks_d2h",
+            "kvbm_offload_blocks_d2h_total",
+            "onboard-blocks",
+            "matched_tokens",
+        ),
+        *("object_read_failures_total", "host_cache_hit_rate", "matched_tokens"),
+    ],
+)
+@pytest.mark.parametrize("make", [KvbmMetrics.create_counter, KvbmMetrics.create_gauge])
+def test_names_that_are_there_already(make: Callable[..., Any], name: str) -> None:
+    """Would be twice on the page."""
+    with pytest.raises(MetricConflictError):
+        make(KvbmMetrics(), name, "Another one.")
+
+
+@pytest.mark.parametrize("window", [0, -1, math.nan])
+def test_a_window_without_a_request(window: Any) -> None:
+    """Has no rate."""
+    with pytest.raises(KvbmError, match="requests in a window"):
+        KvbmMetrics(window=window)
+
+
+@pytest.mark.parametrize(
     ("variables", "port"),
     [
         ({}, None),
@@ -138,6 +172,7 @@ def test_names_are_normalised_and_labels_are_constant() -> None:
         ({"DYN_KVBM_METRICS": "1", "DYN_KVBM_METRICS_PORT": "7000"}, 7000),
         ({"DYN_KVBM_METRICS": "True", "DYN_KVBM_METRICS_PORT": "70000"}, 6880),
         ({"DYN_KVBM_METRICS": "true", "DYN_KVBM_METRICS_PORT": "many"}, 6880),
+        ({"DYN_KVBM_METRICS": "true", "DYN_KVBM_METRICS_PORT": "9" * 5000}, 6880),
     ],
 )
 def test_variables(variables: dict[str, str], port: int | None) -> None:

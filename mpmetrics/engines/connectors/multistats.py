@@ -13,6 +13,7 @@ from mpmetrics.engines.connectors.declarations import (
 )
 from mpmetrics.engines.connectors.errors import ConnectorStatsError
 from mpmetrics.engines.connectors.identities import ByIdentity, identities, identity
+from mpmetrics.engines.connectors.refusals import MOST_KEYS, NO_NUMBER
 from mpmetrics.engines.connectors.stats import ConnectorStats, copy_of, data_of
 from mpmetrics.engines.connectors.unions import declarations
 from mpmetrics.engines.connectors.values import payload
@@ -107,7 +108,10 @@ class MultiConnectorStats:
         return ByIdentity((name, stats.reduce()) for name, stats in self.data.items())
 
     def reset(self) -> None:
-        """Have each connector forget its numbers."""
+        """Have each connector forget its numbers; of very many, the later ones are forgotten."""
+        for name in list(self.data)[MOST_KEYS:]:
+            del self.data[name]
+            self._own.discard(name)
         for name in self.data:
             self._owned(name).reset()
         self.unknown, self.refused = Counter(), Counter()
@@ -170,11 +174,21 @@ class MultiConnectorStats:
             elif stats is not None:
                 # The connector may go on counting in what it has given.
                 own = stats if isinstance(stats, Mapping) else copy_of(stats)
+                before = self._refused_of(name)
                 self._read(name, own, is_own=True)
+                # Here, since what is sent on does not say what was left out of it.
+                for _ in range(self._refused_of(name) - before):
+                    ERRORS.count(f"connector {name}", NO_NUMBER)
         except Exception as error:  # noqa: BLE001 - statistics must not cost the engine
             ERRORS.count(f"connector {name}", "raised", error)
             return False
         return stats is not None
+
+    def _refused_of(self, name: str) -> int:
+        """Return how much was left out of what one connector has sent."""
+        stats = self.data.get(name)
+        of_keys = stats.refused.values() if isinstance(stats, ConnectorStats) else ()
+        return self.refused[name] + sum(of_keys)
 
     def _read(
         self,

@@ -12,7 +12,8 @@ LABELS: Final = "labels"
 NO_NUMBER: Final = "no number"
 RAISED: Final = "raised"
 
-_MOST_KEYS: Final = 1000
+MOST_KEYS: Final = 1000
+"""How many there may be of what is remembered for good, and is named by what was sent."""
 
 
 class Refusals:
@@ -25,7 +26,7 @@ class Refusals:
 
     def count(self, key: str, reason: str, error: BaseException | None = None) -> None:
         """Count one."""
-        if (key, reason) not in self._counts and len(self._counts) >= _MOST_KEYS:
+        if (key, reason) not in self._counts and len(self._counts) >= MOST_KEYS:
             key = ""
         self._counts[key, reason] += 1
         ERRORS.count(self._source, reason, error)

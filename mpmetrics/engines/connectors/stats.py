@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mpmetrics.engines.connectors.declarations import shortened, spelled_out
 from mpmetrics.engines.connectors.errors import ConnectorStatsError
 from mpmetrics.engines.connectors.families import UNDECLARED, merges_of, together
+from mpmetrics.engines.connectors.refusals import MOST_KEYS
 from mpmetrics.engines.connectors.summaries import summarised
 from mpmetrics.engines.connectors.values import (
     cells,
@@ -81,7 +82,10 @@ class ConnectorStats:
         return summarised(self.data, self.families)
 
     def reset(self) -> None:
-        """Forget all numbers; what is sent in lists has an empty one from now on."""
+        """Forget all numbers; what is sent in lists has an empty one from now on.
+
+        Of very many lists that nobody has declared, the later ones are forgotten.
+        """
         self.data = self._columns()
         self.refused = Counter()
 
@@ -114,7 +118,7 @@ class ConnectorStats:
         """Return empty lists for what comes in lists."""
         declared = [key for family in self.families if family.listed for key in family.keys]
         sent = [key for key, value in self.data.items() if isinstance(value, list)]
-        return {key: [] for key in (*declared, *sent)}
+        return {key: [] for key in (*declared, *sent[:MOST_KEYS])}
 
     def _take(self, key: object, value: object) -> None:
         """Take what was sent under one key, if that can be."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import reduce
 from math import isnan
 from typing import TYPE_CHECKING, Any, Final
@@ -93,12 +94,17 @@ def merged(mine: Cell | None, theirs: Cell, merge: Merge) -> Cell:
 
 def _labels(key: object) -> Labels:
     """Return the labels that *key* stands for: several, one, or those that were `written`."""
+    several: Any = key if isinstance(key, tuple | list) else (key,)
     if isinstance(key, str) and key.startswith("["):
-        try:
-            return tuple(map(str, json.loads(key)))
-        except ValueError:
-            return (key,)
-    return tuple(map(str, key)) if isinstance(key, tuple | list) else (str(key),)
+        with suppress(ValueError):
+            several = json.loads(key)
+    return tuple(map(_text, several))
+
+
+def _text(label: object) -> str:
+    """Return a *label* that a page can have: half a character of UTF-16 has no place in UTF-8."""
+    text = str(label)
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
 def _cell(value: Any, merge: Merge) -> Cell:  # noqa: ANN401 - it is to be seen what it is

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 
 from mpmetrics.engines import (
     CONNECTOR_FAMILIES,
@@ -353,6 +353,16 @@ def test_a_label_keeps_connectors_apart(registry: CollectorRegistry) -> None:
         "jobs_total{model_name=m,engine=0,connector=fast}": 1,
         "jobs_total{model_name=m,engine=0,connector=slow}": 2,
     }
+
+
+def test_a_label_that_a_page_cannot_have(registry: CollectorRegistry) -> None:
+    """Half a character does not cost the page, and stays another one than the other half."""
+    metrics = ConnectorMetrics([KINDS], registry)
+    kinds = [chr(0xDC80), chr(0xDC81), "ü"]
+    metrics.observe({"kinds": {(kind,): number for number, kind in enumerate(kinds, 1)}})
+    page = generate_latest(registry).decode()
+    for label, value in ((r"\\udc80", 1), (r"\\udc81", 2), ("ü", 3)):
+        assert f'kinds_total{{engine="0",kind="{label}",model_name=""}} {value}.0\n' in page
 
 
 def test_without_a_label_they_are_one(registry: CollectorRegistry) -> None:

@@ -18,6 +18,7 @@ from mpmetrics.engines import (
     ConnectorFamily,
     ConnectorStats,
     ConnectorStatsError,
+    MultiConnector,
     MultiConnectorStats,
 )
 from mpmetrics.engines.connectors.identities import identities
@@ -409,3 +410,30 @@ def test_other_names_find_the_same() -> None:
     assert some.data.get("other", 7) == 7
     assert not some.to_dict() != {"NixlConnector": {"a": 1}}  # noqa: SIM202 - what is tested
     assert some.to_dict() != {"NixlConnector": {"a": 2}}
+
+
+def test_there_is_an_end_to_what_is_remembered() -> None:
+    """Statistics that are reset again and again, of connectors and keys that are always others."""
+    many, one = MultiConnectorStats(), ConnectorStats()
+    for number in range(5):
+        names = [f"{number} {each}" for each in range(400)]
+        many.aggregate({name: {"a": 1} for name in names})
+        one.aggregate({name: [1] for name in names})
+        assert {len(many), len(one.data)} <= {min(400 * (number + 1), 1400)}
+        many.reset()
+        one.reset()
+        assert many.is_empty()
+        assert one.is_empty()
+
+
+def test_what_is_left_out_is_counted_where_it_is() -> None:
+    """Once, even within another composite: what is sent on does not know of it."""
+
+    class Bad(FakeConnector):
+        """Sends what is no number."""
+
+    bad = Bad(get_kv_connector_stats=[{"a": "x", "b": 1}, "x", ConnectorStats({"a": "x"})])
+    composite = MultiConnector([MultiConnector([bad])])
+    for number in (1, 2, 3):
+        composite.get_kv_connector_stats()
+        assert ERRORS.counts()["connector Bad", "no number"] == number

@@ -6,6 +6,7 @@ calls where they are there.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Connector(Protocol):
 class SupportsHMA(Protocol):
     """A connector that knows what to do with several groups of blocks: with a hybrid cache."""
 
+    @abstractmethod
     def request_finished_all_groups(
         self, request: Any, block_ids: tuple[list[int], ...]
     ) -> Finished:

@@ -72,7 +72,7 @@ class ConnectorStats:
             return self
         theirs = self._as_mine(other)
         self.refused.update(theirs.refused)
-        for key, value in theirs.data.items():
+        for key, value in list(theirs.data.items()):  # whose thread may go on counting
             if not is_blank(value):
                 self._merge(key, value)
         return self
@@ -157,7 +157,7 @@ def copy_of(stats: Any) -> Any:  # noqa: ANN401 - whoever's statistics they are
         except Exception:  # noqa: BLE001 - it has a lock, say
             return ConnectorStats(data_of(stats))
     new = ConnectorStats(families=stats.families)
-    new.data = {key: copied(value) for key, value in stats.data.items()}
+    new.data = {key: copied(value) for key, value in list(stats.data.items())}
     new.refused.update(stats.refused)
     return new
 

@@ -70,6 +70,16 @@ def test_it_is_a_connector_itself() -> None:
     assert not isinstance(FakeConnector(), SupportsHMA)
 
 
+def test_support_without_the_method() -> None:
+    """Is found when a connector is made, not when its first request is over."""
+
+    class Without(FakeConnector, SupportsHMA):
+        """Promises what it does not have."""
+
+    with pytest.raises(TypeError, match="abstract"):
+        Without()  # type: ignore[abstract]  # what is tested
+
+
 def test_every_method_of_a_connector_is_its_own() -> None:
     """It falls back on nobody's."""
     for protocol in (Connector, SupportsHMA):

@@ -33,7 +33,7 @@ from tests.engines.connectors.fakes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 def drained(*connectors: Any) -> MultiConnectorStats | None:
@@ -437,3 +437,21 @@ def test_what_is_left_out_is_counted_where_it_is() -> None:
     for number in (1, 2, 3):
         composite.get_kv_connector_stats()
         assert ERRORS.counts()["connector Bad", "no number"] == number
+
+
+def test_a_connector_that_counts_while_it_is_asked() -> None:
+    """A key that comes meanwhile, of another thread, costs nothing that was there."""
+    counting = ConnectorStats()
+
+    class Column(list[Any]):
+        """Has its connector count something else while it is read."""
+
+        def __iter__(self) -> Iterator[Any]:
+            counting.data[f"new {len(counting.data)}"] = 1
+            return super().__iter__()
+
+    counting.data.update(a=Column([1]), b=2)
+    mine = drained(FakeConnector(get_kv_connector_stats=counting))
+    assert mine is not None
+    assert mine.to_dict()["FakeConnector"].items() >= {"a": [1], "b": 2}.items()
+    assert ConnectorStats().aggregate(counting).to_dict().items() >= {"a": [1], "b": 2}.items()

@@ -140,13 +140,9 @@ def test_names_are_normalised_and_labels_are_constant() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *(
-            "offload_blocks_d2h",
-            "kvbm_offload_blocks_d2h_total",
-            "onboard-blocks",
-            "matched_tokens",
-        ),
-        *("object_read_failures_total", "host_cache_hit_rate", "matched_tokens"),
+        *("offload_blocks_d2h", "kvbm_offload_blocks_d2h_total", "onboard-blocks"),
+        *("matched_tokens", "requested_tokens"),
+        *("object_read_failures_total", "host_cache_hit_rate"),
     ],
 )
 @pytest.mark.parametrize("make", [KvbmMetrics.create_counter, KvbmMetrics.create_gauge])

@@ -117,8 +117,9 @@ class KvbmMetrics:
         """Count a request: of so many tokens so many were found. Raises `KvbmError`."""
         if not 0 <= matched_tokens <= requested_tokens < inf:
             raise KvbmError.counting(matched_tokens, "tokens", requested_tokens)
-        self._plain["matched_tokens"].inc(matched_tokens)
+        # In this order, so that a scrape in between finds no more than was asked for.
         self._plain["requested_tokens"].inc(requested_tokens)
+        self._plain["matched_tokens"].inc(matched_tokens)
 
     def looked_up(self, tier: str, hits: int, blocks: int) -> None:
         """Take a request into the hit rate of a *tier*: of so many blocks it had so many.

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
-from math import isinf
-from typing import TYPE_CHECKING, Final, NamedTuple
+from math import inf, isinf
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from mpmetrics.engines.connectors.errors import (
     ConnectorConflictError,
@@ -32,6 +32,10 @@ _LABEL: Final = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 
 RESERVED: Final = ("model_name", "engine", "connector")
 """Labels that say whose the numbers are; no family declares them."""
+
+
+FIGURES: Final = frozenset({"count", "sum", "mean", "p90"})
+"""How one figure is made of all numbers of a family."""
 
 
 class ConnectorSummary(NamedTuple):
@@ -78,10 +82,10 @@ class ConnectorFamily:
             self._wrong(f"unknown type {self.type!r}; there are {', '.join(MERGES)}")
         merge = self.merge or known[0]
         self._set(
-            labels=tuple(self.labels),
-            buckets=tuple(float(edge) for edge in self.buckets if not isinf(edge)),
+            labels=_several(self.labels),
+            buckets=self._edges(),
             merge=merge,
-            keys=tuple(self.keys) or tuple(dict.fromkeys((self.name, self.name.split(":")[-1]))),
+            keys=_several(self.keys) or tuple(dict.fromkeys((self.name, self.name.split(":")[-1]))),
             mode=self.mode or (_MODES.get(merge, "") if self.type == "gauge" else ""),
             help=self.help or self.name,
             summaries=tuple(self.summaries),
@@ -105,7 +109,7 @@ class ConnectorFamily:
 
     def _faults(self, merges: tuple[str, ...]) -> list[tuple[bool, str]]:
         """Return what would be wrong, and whether it is."""
-        rises = all(low < high for low, high in pairwise(self.buckets))
+        rises = all(low < high for low, high in pairwise((*self.buckets, inf)))
         return [
             (not _NAME.fullmatch(self.name), "no name of a metric"),
             (self.merge not in merges, f"a {self.type} merges by {', '.join(merges)} only"),
@@ -124,14 +128,30 @@ class ConnectorFamily:
                 f"labels are there already: {self.labels}",
             ),
             (bool(self.mode) and self.type != "gauge", "only a gauge has a mode"),
+            (
+                not FIGURES.issuperset(summary.how for summary in self.summaries),
+                f"figures are made by {', '.join(sorted(FIGURES))} only",
+            ),
         ]
+
+    def _edges(self) -> tuple[float, ...]:
+        """Return the buckets without the last one, which is always there."""
+        try:
+            return tuple(float(edge) for edge in self.buckets if not isinf(edge))
+        except (TypeError, ValueError, OverflowError):
+            self._wrong(f"buckets are numbers: {self.buckets!r}")
 
     def _set(self, **values: object) -> None:
         for name, value in values.items():
             object.__setattr__(self, name, value)  # the way to fill in what is frozen
 
-    def _wrong(self, why: str) -> None:
+    def _wrong(self, why: str) -> NoReturn:
         raise ConnectorDeclarationError(self.name, why)
+
+
+def _several(given: Iterable[str]) -> tuple[str, ...]:
+    """Return names; one by itself is not taken for its letters."""
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def united(

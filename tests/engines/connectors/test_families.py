@@ -13,10 +13,12 @@ from mpmetrics.engines import (
     ConnectorConflictError,
     ConnectorDeclarationError,
     ConnectorFamily,
+    ConnectorStats,
+    ConnectorSummary,
     offload_info,
 )
 from mpmetrics.engines.catalogue import VLLM_FAMILIES
-from mpmetrics.engines.connectors.families import united
+from mpmetrics.engines.connectors.families import FIGURES, united
 from mpmetrics.engines.connectors.unions import declarations, declared
 from tests.engines.connectors.fakes import FakeConnector, NixlPullConnector, OtherConnector
 
@@ -42,6 +44,14 @@ KNOWN = {family.name: family for each in CONNECTOR_FAMILIES.values() for family 
             {"type": "histogram", "buckets": (1,), "labels": ("le",)}, "there already", id="le"
         ),
         pytest.param({"mode": "max"}, "only a gauge has a mode", id="mode-of-a-counter"),
+        pytest.param(
+            {"type": "histogram", "buckets": (math.nan,)}, "have to rise", id="bucket-of-nan"
+        ),
+        pytest.param({"type": "histogram", "buckets": ("1",)}, "are numbers", id="bucket-of-text"),
+        pytest.param({"type": "histogram", "buckets": 5}, "are numbers", id="one-bucket"),
+        pytest.param(
+            {"summaries": (ConnectorSummary("Jobs", "median"),)}, "count, mean", id="unknown-figure"
+        ),
     ],
 )
 def test_a_family_that_cannot_be(wrong: dict[str, Any], why: str) -> None:
@@ -69,6 +79,20 @@ def test_what_is_meant_without_a_word(kind: str, said: str, merge: str, mode: st
     assert (family.merge, family.mode) == (merge, mode)
     assert family.keys == ("a:jobs", "jobs")
     assert family.help == "a:jobs"
+
+
+def test_one_name_is_not_its_letters() -> None:
+    """Neither of a label nor of a key."""
+    family = ConnectorFamily("jobs", "counter", labels="tier", keys="done")  # type: ignore[arg-type]
+    assert (family.labels, family.keys) == (("tier",), ("done",))
+
+
+def test_every_figure_can_be_made() -> None:
+    """Of those that may be declared."""
+    summaries = tuple(ConnectorSummary(how, how) for how in FIGURES)
+    family = ConnectorFamily("jobs", "counter", summaries=summaries)
+    figures = ConnectorStats({"jobs": [1, 3]}, [family]).reduce()
+    assert figures == {"count": 2, "sum": 4, "mean": 2, "p90": 2.8}
 
 
 def test_infinity_need_not_be_said() -> None:

@@ -16,6 +16,7 @@ from mpmetrics.engines.connectors.errors import (
     ConnectorConflictError,
     ConnectorDeclarationError,
 )
+from mpmetrics.forks import forget_in_children
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -52,7 +53,22 @@ class Shape(NamedTuple):
 
 _owners: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 _written: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
-_lock = threading.Lock()
+
+
+class _Turn:
+    """One registers at a time."""
+
+    def __init__(self) -> None:
+        """Let anybody begin."""
+        self.forget()
+        forget_in_children(self)
+
+    def forget(self) -> None:
+        """Go on in a forked child with a lock that nobody holds."""
+        self.lock = threading.Lock()
+
+
+_turn = _Turn()
 
 
 def registered(
@@ -69,7 +85,7 @@ def registered(
     import prometheus_client  # noqa: PLC0415 - see the package of the engines
 
     given = prometheus_client.REGISTRY if registry is None else registry
-    with _lock:
+    with _turn.lock:
         claims: dict[str, Owned] = {}
         new: dict[str, tuple[str, ConnectorFamily, Shape]] = {}
         metrics: dict[str, Any] = {}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -258,3 +261,38 @@ def test_the_global_registry_is_meant_without_a_word(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("prometheus_client.REGISTRY", registry)
     ConnectorMetrics([LEVEL], engines=(0,))
     assert series(registry) == {"level{model_name=,engine=0}": 0}
+
+
+def test_a_child_that_was_forked_while_a_thread_registered() -> None:
+    """It does not wait for a thread that it does not have."""
+
+    class Slow(CollectorRegistry):
+        """Is registered with for as long as the child lives."""
+
+        def register(self, collector: Any) -> None:
+            under_way.set()
+            over.wait(30)
+            super().register(collector)
+
+    under_way, over = threading.Event(), threading.Event()
+    thread = threading.Thread(target=ConnectorMetrics, args=([JOBS], Slow()))
+    thread.start()
+    try:
+        assert under_way.wait(30)
+        with warnings.catch_warnings():
+            # Newer versions of Python say that this is dangerous, which is the point.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+        if child == 0:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(10)
+            try:
+                ConnectorMetrics([JOBS], CollectorRegistry())
+                os._exit(0)
+            finally:
+                os._exit(1)
+        _, status = os.waitpid(child, 0)
+    finally:
+        over.set()
+        thread.join()
+    assert os.waitstatus_to_exitcode(status) == 0

@@ -46,6 +46,7 @@ class Debounce(Generic[_Value]):
         self._changed_last = 0.0
         self._tried: float | None = None
         self._failed = False
+        self._taken = False
 
     @property
     def newest(self) -> _Value | None:
@@ -57,6 +58,16 @@ class Debounce(Generic[_Value]):
         """Whether there is a value that has not been published."""
         return self._newest is not None and self._newest != self._published
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there is a value that nobody would ever hear of if another came now."""
+        return self.is_pending and not self._taken
+
+    def take(self) -> _Value | None:
+        """Return the newest value, which is going to be published now."""
+        self._taken = True
+        return self._newest
+
     def change(self, value: _Value, now: float) -> bool:
         """Take a new *value*; tell whether it is one."""
         if value == self._newest:
@@ -64,6 +75,7 @@ class Debounce(Generic[_Value]):
         if not self.is_pending:
             self._changed_first = now
         self._newest = value
+        self._taken = False
         self._changed_last = now
         return True
 
@@ -92,3 +104,4 @@ class Debounce(Generic[_Value]):
         """Take note that publishing has failed."""
         self._tried = now
         self._failed = True
+        self._taken = False

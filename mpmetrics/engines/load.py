@@ -139,8 +139,11 @@ class WorkerLoadPublisher:
                 active_decode_blocks=_known(active_decode_blocks, before.active_decode_blocks),
                 kv_used_blocks=_known(kv_used_blocks, before.kv_used_blocks),
             )
-            if not slot.change(load, self._clock.now()):
+            is_replacing = slot.is_waiting
+            is_new = slot.change(load, self._clock.now())
+            if is_replacing or not is_new:
                 self._counts["suppressed"] += 1
+            if not is_new:
                 return
             self._start()
             self._changed.notify()
@@ -164,7 +167,10 @@ class WorkerLoadPublisher:
                 ERRORS.count("load", "raised", error)
 
     def counts(self) -> Mapping[str, int]:
-        """Return how many loads were published, suppressed (nothing new), and failed."""
+        """Return how many loads were published, were suppressed, and failed to be published.
+
+        Those are suppressed that say nothing new, or are replaced before they are sent.
+        """
         with self._changed:
             return {outcome: self._counts[outcome] for outcome in _OUTCOMES}
 
@@ -221,10 +227,9 @@ class WorkerLoadPublisher:
         due = []
         for slot in self._ranks.values():
             at = slot.due()
-            if slot.newest is not None and (
-                slot.is_pending if everything else at is not None and at <= now
-            ):
-                due.append((slot, slot.newest))
+            is_due = slot.is_pending if everything else at is not None and at <= now
+            if is_due and (load := slot.take()) is not None:
+                due.append((slot, load))
         return due
 
     def _pause(self) -> float | None:

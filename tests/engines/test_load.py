@@ -152,12 +152,16 @@ class FakeClock:
         """Return once the publisher has nothing to do."""
         assert self.waiting.acquire(timeout=30)
 
-    def pass_(self, seconds: float) -> None:
-        """Let time pass, and return when the publisher has done what was due by then."""
+    def move(self, seconds: float) -> None:
+        """Let time pass."""
         assert self._condition is not None
         with self._condition:
             self.time += seconds
             self._condition.notify()
+
+    def pass_(self, seconds: float) -> None:
+        """Let time pass, and return when the publisher has done what was due by then."""
+        self.move(seconds)
         self.idle()
 
 
@@ -202,7 +206,7 @@ def test_each_rank_has_a_slot() -> None:
         load(0, active_decode_blocks=5, kv_used_blocks=3),
         load(1, kv_used_blocks=30),
     ]
-    assert publisher.counts() == {"published": 2, "suppressed": 0, "failed": 0}
+    assert publisher.counts() == {"published": 2, "suppressed": 5, "failed": 0}
     publisher.close()
 
 
@@ -423,6 +427,33 @@ def test_times_that_cannot_be(wrong: dict[str, float]) -> None:
     (name,) = wrong
     with pytest.raises(DebounceTimingError, match=f"{name} cannot be"):
         made(**wrong)
+
+
+def test_every_load_is_published_or_suppressed() -> None:
+    """What is replaced before it is sent is suppressed, but not what is replaced while it is."""
+    under_way, over = threading.Event(), threading.Event()
+    sent = []
+
+    def send(load: ActiveLoad) -> None:
+        sent.append(load.kv_used_blocks)
+        under_way.set()
+        assert over.wait(30)
+        if len(sent) == 1:
+            raise ConnectionError
+
+    clock = FakeClock()
+    publisher = WorkerLoadPublisher(send, 7, timing=TIMING, clock=clock)
+    for blocks in (1, 2, 2, 3):
+        publisher.publish(0, kv_used_blocks=blocks)  # 1 and 2 are replaced, 2 is nothing new
+    clock.idle()
+    clock.move(TIMING.window)
+    assert under_way.wait(30)
+    for blocks in (4, 5):
+        publisher.publish(0, kv_used_blocks=blocks)  # 3 is being sent, 4 is replaced
+    over.set()
+    publisher.close()
+    assert sent == [3, 5]
+    assert publisher.counts() == {"published": 1, "suppressed": 4, "failed": 1}
 
 
 def test_counts_are_a_metric() -> None:

@@ -23,12 +23,12 @@ class DebounceTiming(NamedTuple):
     min_interval: float = 0.0
     heartbeat: float = 10.0
     retry: float = 0.1
-    """How long after a failure the newest value is tried again."""
+    """How long after a failure the newest value is tried again; without a pause it cannot be."""
 
     def checked(self) -> DebounceTiming:
         """Return the times. Raises `DebounceTimingError` for those that cannot be."""
         for name, seconds in self._asdict().items():
-            if not 0 <= seconds < float("inf"):
+            if not 0 <= seconds < float("inf") or (name == "retry" and not seconds):
                 raise DebounceTimingError(name, seconds)
         return self
 

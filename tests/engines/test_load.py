@@ -421,7 +421,9 @@ def test_a_heartbeat_beyond_what_a_thread_can_wait() -> None:
     publisher.close()
 
 
-@pytest.mark.parametrize("wrong", [{"window": -1}, {"retry": float("nan")}, {"heartbeat": 1e999}])
+@pytest.mark.parametrize(
+    "wrong", [{"window": -1}, {"retry": float("nan")}, {"retry": 0}, {"heartbeat": 1e999}]
+)
 def test_times_that_cannot_be(wrong: dict[str, float]) -> None:
     """Are found at once."""
     (name,) = wrong

@@ -36,7 +36,7 @@ from mpmetrics.errors import MissingExtraError
 from mpmetrics.forks import forget_in_children
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
     from mpmetrics.engines.events.envelope import Message
 
@@ -48,6 +48,13 @@ PATIENCE: Final = 5.0
 _TO_CLOSE: Final = 0.5
 _NOBODY: Final = "503"
 """The status of what comes back when nobody listens."""
+
+_ID: Final = "Nats-Msg-Id"
+_HEADERS: Final = f"NATS/1.0\r\n{_ID}: \r\n\r\n"
+"""What a message has before its payload, beside its id."""
+
+_LARGER_THAN_KEPT: Final = 10054
+"""The code with which a stream says that it keeps no message of this size."""
 
 _DENIALS: Final = ("authorization", "authentication", "permissions")
 _SCHEMES: Final = ("nats", "tls", "ws", "wss")
@@ -180,7 +187,8 @@ class NatsLink:
         try:
             client = await _within(self._patience, self._connected())
             self._error = None
-            messages, larger = _fitting(messages, client.max_payload)
+            size = _size_with_id if self._options.jetstream else _size
+            messages, larger = _fitting(messages, client.max_payload, size)
             if messages:
                 await self._handed(client, subject, messages)
         except BaseException as error:
@@ -218,7 +226,7 @@ class NatsLink:
 
     async def _handed(self, client: Any, subject: str, messages: Sequence[Message]) -> None:  # noqa: ANN401 - nats-py is optional
         """Publish *messages*, and wait until the server has confirmed them."""
-        answers: list[asyncio.Future[None]] = []
+        answers: list[asyncio.Future[str]] = []
         if self._options.jetstream:
             answers += [asyncio.get_running_loop().create_future() for _ in messages]
             confirmed = self._kept(client, subject, messages, answers)
@@ -250,7 +258,7 @@ class NatsLink:
         client: Any,  # noqa: ANN401 - nats-py is optional
         subject: str,
         messages: Sequence[Message],
-        answers: Sequence[asyncio.Future[None]],
+        answers: Sequence[asyncio.Future[str]],
     ) -> None:
         """Publish, and wait until a stream has each message."""
         # By hand: what nats-py has for this does not tell of a stream that refuses a message.
@@ -263,10 +271,10 @@ class NatsLink:
 
         subscription = await client.subscribe(f"{inbox}.*", cb=settle)
         for place, message in enumerate(messages):
-            reply, headers = f"{inbox}.{place}", {"Nats-Msg-Id": message.id}
+            reply, headers = f"{inbox}.{place}", {_ID: message.id}
             await client.publish(subject, message.packed, reply=reply, headers=headers)
         await asyncio.wait(answers, timeout=self._patience, return_when=asyncio.FIRST_EXCEPTION)
-        _raise_first(answers)
+        _raise_first(answers, self._error)
         await subscription.unsubscribe()
 
     async def _unless_lost(self, confirmed: Coroutine[Any, Any, None]) -> None:
@@ -410,17 +418,28 @@ def _checked(url: str) -> str:
     return url
 
 
-def _fitting(messages: Sequence[Message], most: int) -> tuple[Sequence[Message], str | None]:
+def _fitting(
+    messages: Sequence[Message], most: int, size_of: Callable[[Message], int]
+) -> tuple[Sequence[Message], str | None]:
     """Return the messages before the first that the server will not take, and what is wrong."""
     for place, message in enumerate(messages):
-        size = len(message.packed)
+        size = size_of(message)
         if size > most:
             return messages[:place], f"a message of {size} bytes, and {most} are allowed"
     return messages, None
 
 
-def _settle(answer: asyncio.Future[None], data: bytes, headers: Mapping[str, str]) -> None:
-    """Take what a server says of a message that a stream is to keep."""
+def _size(message: Message) -> int:
+    return len(message.packed)
+
+
+def _size_with_id(message: Message) -> int:
+    """Return the size of a *message* with its headers, which a server counts, too."""
+    return len(_HEADERS) + len(message.id) + len(message.packed)
+
+
+def _settle(answer: asyncio.Future[str], data: bytes, headers: Mapping[str, str]) -> None:
+    """Take what a server says of a message: "" if a stream keeps it, why if it never will."""
     if headers.get("Status") == _NOBODY:
         answer.set_exception(LinkError(NO_STREAM, "no stream keeps what is published"))
         return
@@ -430,19 +449,35 @@ def _settle(answer: asyncio.Future[None], data: bytes, headers: Mapping[str, str
         said = data
     # Also somebody else may listen there, and answer whatever he likes.
     if isinstance(said, dict) and "stream" in said and "error" not in said:
-        answer.set_result(None)
+        answer.set_result("")
+    elif _is_too_large(said):
+        answer.set_result(f"a stream says {said}")
     else:
         answer.set_exception(LinkError(REFUSED, f"a stream says {said}"))
 
 
-def _raise_first(answers: Iterable[asyncio.Future[None]]) -> None:
-    """Raise why the first message that is not kept is not."""
+def _is_too_large(said: object) -> bool:
+    """Return whether a stream keeps only smaller messages; to wait for it is of no use."""
+    error = said.get("error") if isinstance(said, dict) else None
+    return isinstance(error, dict) and error.get("err_code") == _LARGER_THAN_KEPT
+
+
+def _raise_first(answers: Sequence[asyncio.Future[str]], denial: Exception | None) -> None:
+    """Raise why the first message that is not kept is not; *denial* is what there is no answer to.
+
+    One is only too large when all before it are kept: by their number it is known which it is.
+    """
     for failure in [each.exception() for each in answers if each.done()]:
         if failure is not None:
             raise failure
-    if not all(map(_is_kept, answers)):
-        raise asyncio.TimeoutError
+    first = next((each for each in answers if not _is_kept(each)), None)
+    if first is None:
+        return
+    if not first.done():
+        raise denial or asyncio.TimeoutError
+    raise LinkError(TOO_LARGE, first.result())
 
 
-def _is_kept(answer: asyncio.Future[None]) -> bool:
-    return answer.done() and not answer.cancelled() and answer.exception() is None
+def _is_kept(answer: asyncio.Future[str]) -> bool:
+    is_known = answer.done() and not answer.cancelled() and answer.exception() is None
+    return is_known and not answer.result()

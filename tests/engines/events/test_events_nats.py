@@ -182,6 +182,39 @@ def test_what_is_too_large(program: str, tmp_path: Path, sinks: Callable[..., Na
     assert counts(sink) == {**expected, "dropped": 0, "waiting": 0}
 
 
+@pytest.mark.parametrize(
+    ("server", "stream"), [("max_payload: 9100\n", {}), ("", {"max_msg_size": 9100})]
+)
+def test_what_is_too_large_for_a_stream(
+    server: str,
+    stream: Mapping[str, int],
+    program: str,
+    tmp_path: Path,
+    sinks: Callable[..., NatsSink],
+) -> None:
+    """Is rejected as well, and so is what is too large with its headers; others are kept, once."""
+
+    async def small(context: Any) -> None:
+        await context.add_stream(name=STREAM, subjects=["namespace.>"], **stream)
+
+    def removal(hashes: int) -> Removed:
+        return Removed(0, DEVICE, [2**64 - 1] * hashes)
+
+    with Broker(program, tmp_path, server) as broker:
+        do(broker.url, small)
+        sink = sinks(broker.url, NatsOptions(jetstream=True))
+        # Without the headers this one is just below what is allowed, in all it is above.
+        sink.put([removal(987)])
+        eventually(lambda: sink.tally["rejected", "nats", "too_large"], "the first is rejected")
+        sink.put([stored(1, rank=1), removal(5000), stored(2, rank=2)])
+        confirmed(sink)
+        sizes = [len(each.data) for each in kept(broker.url)]
+        ranks = [each.documents[0]["event"]["dp_rank"] for each in kept(broker.url)]
+    assert ranks == [1, 2], sizes
+    expected = {"sent nats": 2, "rejected nats too_large": 2, "failures nats too_large": 2}
+    assert counts(sink) == {**expected, "dropped": 0, "waiting": 0}
+
+
 def test_what_routers_cannot_be_told_of(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
     """Is rejected and counted: blocks without tokens, or of another size."""
     with Listener(broker.port) as listener:
@@ -474,6 +507,25 @@ authorization { users: [
         sink.stop(0.1)
     assert {"dropped": 1, "waiting": 0}.items() <= counts(sink).items()
     assert "sent nats" not in counts(sink)
+
+
+def test_a_stream_that_is_not_allowed(
+    program: str, tmp_path: Path, sinks: Callable[..., NatsSink]
+) -> None:
+    """There is no answer to what the server has thrown away, but a word why."""
+    config = """
+authorization { users: [
+  { user: "u", password: "p", permissions: { publish: { deny: "namespace.>" } } }
+] }
+"""
+    login = {"user": "u", "password": "p"}
+    with Broker(program, tmp_path, config) as broker:
+        do(broker.url, with_stream, **login)
+        sink = sinks(broker.url, NatsOptions(**login, jetstream=True))
+        sink.put([stored(1)])
+        failed(sink, "authorization")
+        sink.stop(0.1)
+    assert {"dropped": 1, "failures nats authorization": 1}.items() <= counts(sink).items()
 
 
 def test_a_file_with_credentials(

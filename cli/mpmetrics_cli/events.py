@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from mpmetrics_cli.options import (
+    Seconds,
     listen_options,
     selection_options,
     web_config,
@@ -72,7 +73,7 @@ _SOURCE: Final[tuple[Decorator, ...]] = (
     click.option(
         "--batch",
         "delay",
-        type=click.FloatRange(min=0, max=15),
+        type=Seconds(min=0, max=15),
         default=0.0,
         show_default=True,
         metavar="SECONDS",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -14,6 +15,22 @@ if TYPE_CHECKING:
     from mpmetrics.webconfig import WebConfig
 
     Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Seconds(click.FloatRange):
+    """A length of time, within limits. What is not a number is within all of them to click."""
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401 - click's signature
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:  # noqa: ANN401 - as above
+        """Return the number; fail for one that is none."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a length of time.", param, ctx)
+        return number
 
 
 def parse_label(text: str) -> tuple[str, str]:
@@ -111,7 +128,7 @@ _SERVING: Final[tuple[Decorator, ...]] = (
     ),
     click.option(
         "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Seconds(min=0, min_open=True),
         default=5.0,
         show_default=True,
         metavar="SECONDS",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mpmetrics_cli.options import (
+    Seconds,
     dead_gauges_options,
     make_page,
     selection_options,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 @serving_options
 @click.option(
     "--compact-interval",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     default=15.0,
     show_default=True,
     metavar="SECONDS",
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 @dead_gauges_options
 @click.option(
     "--grace",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     metavar="SECONDS",
     help="Kill the server so long after it was asked to end; else it may take its time.",
 )

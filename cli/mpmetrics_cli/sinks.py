@@ -47,7 +47,8 @@ def parse_address(
 ) -> tuple[str, ...]:
     """Split NAMESPACE.COMPONENT.ENDPOINT, as Dynamo spells it, at its last two dots."""
     parts = tuple(text.removeprefix("dyn://").rsplit(".", _SEGMENTS - 1))
-    if len(parts) != _SEGMENTS or not all(parts):
+    # What is no text cannot be printed, either.
+    if len(parts) != _SEGMENTS or not all(parts) or not text.isprintable():
         message = f"{text!r} is not of the form NAMESPACE.COMPONENT.ENDPOINT"
         raise click.BadParameter(message)
     return parts

@@ -215,6 +215,11 @@ def test_records_for_the_discovery(endpoint: str, tmp_path: Path) -> None:
         (["--source", "ipc://x", "--worker-id", "-1"], "-1"),
         (["--source", "ipc://x", "--endpoint", "a.b"], "NAMESPACE.COMPONENT.ENDPOINT"),
         (["--source", "ipc://x", "--listen", "nowhere"], "nowhere"),
+        (["--source", "ipc://x", "--batch", "nan"], "--batch"),
+        (["--source", "ipc://\udcff"], "ipc://"),
+        (["--source", "ipc://x", "--replay", "tcp://\udcff:1"], "tcp://"),
+        (["--source", "ipc://x", "--sink", "ipc://\udcff", "--worker-id", "1"], "ipc://"),
+        (["--source", "ipc://x", "--endpoint", "a.b.\udcff"], "--endpoint"),
         (["--source", "ipc://x", "--web-config", "/nowhere"], "/nowhere"),
         (["--source", "ipc://x", "--sink", "nats://a", "--sink", "nats://u:p@a"], "twice"),
     ],
@@ -228,6 +233,18 @@ def test_mistakes(arguments: list[str], said: str) -> None:
     assert said in ending.stderr
     assert len(ending.stderr.splitlines()) == 1
     assert "u:p" not in ending.stderr
+
+
+def test_a_topic_that_is_no_text(endpoint: str) -> None:
+    """A topic is bytes, and so is an argument."""
+    with (
+        EnginePublisher(endpoint) as publisher,
+        bridging("--source", endpoint, "--topic", "\udcff", "--print") as bridge,
+    ):
+        publisher.do("subscribed")
+        publisher.send(b"kv", bytes(8), batch(stored(1)))
+        publisher.send(b"\xffkv", bytes(8), batch(CLEARED))
+        assert bridge.lines(1) == [{"event": "cleared", "rank": 0}]
 
 
 def test_a_missing_package_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:

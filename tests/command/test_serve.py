@@ -96,6 +96,7 @@ def test_a_late_exporter_does_not_hold_up_the_page(tmp_path: Path) -> None:
         pytest.param([".", "--listen", "x"], "cannot listen on x: ", id="address"),
         pytest.param([".", "--web-config", "/no/file"], "/no/file: ", id="web-config"),
         pytest.param([".", "--timeout", "0"], "Invalid value for '--timeout'", id="timeout"),
+        pytest.param([".", "--timeout", "nan"], "Invalid value for '--timeout'", id="no-number"),
         pytest.param([".", "--source", "ftp://x/"], "only http and https", id="source"),
         pytest.param([".", "--label", "le=x"], "label 'le'", id="label"),
         pytest.param([".", "--prefix", ""], "", id="prefix"),

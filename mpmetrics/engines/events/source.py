@@ -82,9 +82,10 @@ class Subscription:
         try:
             # It tells of each connection, and must be read, or ZeroMQ would wait for it one day.
             self.monitor = self.live.get_monitor_socket(zmq.EVENT_CONNECTED | zmq.EVENT_ACCEPTED)
-            self.live.setsockopt(zmq.SUBSCRIBE, topic.encode())
+            # On the command line it may be of bytes that are no text.
+            self.live.setsockopt(zmq.SUBSCRIBE, topic.encode(errors="surrogateescape"))
             (self.live.bind if publisher.bind else self.live.connect)(publisher.endpoint)
-        except zmq.ZMQError as error:
+        except (zmq.ZMQError, UnicodeError) as error:
             self.close()
             raise EventEndpointError(publisher.endpoint, str(error)) from error
 
@@ -126,7 +127,7 @@ class Subscription:
         made = _socket(self._context, zmq.DEALER, endpoint)
         try:
             made.connect(endpoint)
-        except zmq.ZMQError as error:
+        except (zmq.ZMQError, UnicodeError) as error:
             made.close()
             raise EventEndpointError(endpoint, str(error)) from error
         return made

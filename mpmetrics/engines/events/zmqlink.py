@@ -70,7 +70,7 @@ class ZmqLink:
             self._socket.setsockopt(option, value)
         try:
             self._attach()
-        except zmq.ZMQError as error:
+        except (zmq.ZMQError, UnicodeError) as error:
             self.close()
             raise EventEndpointError(self.endpoint, str(error)) from error
 

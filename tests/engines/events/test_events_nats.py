@@ -521,7 +521,7 @@ authorization { users: [
     login = {"user": "u", "password": "p"}
     with Broker(program, tmp_path, config) as broker:
         do(broker.url, with_stream, **login)
-        sink = sinks(broker.url, NatsOptions(**login, jetstream=True))
+        sink = sinks(broker.url, NatsOptions(user="u", password="p", jetstream=True))  # noqa: S106 - not one
         sink.put([stored(1)])
         failed(sink, "authorization")
         sink.stop(0.1)

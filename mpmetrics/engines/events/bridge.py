@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from mpmetrics.engines.events.batching import Batcher
 from mpmetrics.engines.events.figures import EventCollector
 from mpmetrics.engines.events.pipeline import Pipeline
+from mpmetrics.engines.events.sinks import GRACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,8 +68,12 @@ class EventBridge(AbstractContextManager["EventBridge"]):
             self._thread.join()
         else:
             self._source.close()
+        # All have the same seconds: of many brokers that are down none adds to them.
         for sink in self._sinks:
-            sink.stop()
+            sink.buffer.close()
+        until = time.monotonic() + GRACE
+        for sink in self._sinks:
+            sink.stop(max(0.0, until - time.monotonic()))
 
     async def run(self) -> None:
         """Bridge until this is cancelled; the event loop is not held up."""

@@ -7,6 +7,7 @@ import logging
 import math
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,11 +20,13 @@ from mpmetrics.engines.events.endpoints import Publisher, offset, publishers
 from mpmetrics.engines.events.figures import EVENT_FAMILIES, EventCollector
 from mpmetrics.engines.events.model import Cleared, Event, Removed, Stored, as_document
 from mpmetrics.engines.events.pipeline import Pipeline
-from mpmetrics.engines.events.sinks import CallbackSink
+from mpmetrics.engines.events.planes import NatsSink, Worker
+from mpmetrics.engines.events.sinks import GRACE, CallbackSink
 from mpmetrics.engines.events.source import Source
 from mpmetrics.errors import MissingExtraError
 from tests.engines.endpoints import series
 from tests.engines.events.messages import CLEARED, batch, removed, stored
+from tests.servers import LOOPBACK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -126,8 +129,8 @@ def test_tokens_that_were_found() -> None:
 def test_how_late_messages_are() -> None:
     """Clocks may differ, and a time may be no number."""
     taken = Taken()
-    for time, lag in ((99.5, 0.5), (90, 10), (math.nan, 10), (math.inf, 10), (101, 0)):
-        taken.take(batch(ts=time, rank=4))
+    for sent, lag in ((99.5, 0.5), (90, 10), (math.nan, 10), (math.inf, 10), (101, 0)):
+        taken.take(batch(ts=sent, rank=4))
         assert taken.series()["lag_seconds{dp_rank=4}"] == lag
     assert taken.series()["batches_total{dp_rank=4}"] == 5
 
@@ -280,6 +283,19 @@ def test_a_bridge_that_never_began() -> None:
     bridge.stop()
     with EventBridge(nobody()) as other:
         other.stop()
+
+
+def test_stopping_many_sinks() -> None:
+    """Takes no longer than stopping one, when all brokers are down."""
+    worker = Worker(1)
+    sinks = [NatsSink(f"nats://{LOOPBACK}:1", worker, name=f"nats-{n}") for n in range(4)]
+    with EventBridge(nobody(), sinks) as bridge:
+        for sink in sinks:
+            sink.put([Cleared(0)])
+        began = time.monotonic()
+        bridge.stop()
+    assert time.monotonic() - began < 3 * GRACE
+    assert [(sink.buffer.dropped, len(sink.buffer)) for sink in sinks] == [(1, 0)] * 4
 
 
 def test_what_nobody_expects(

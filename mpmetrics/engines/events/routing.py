@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from mpmetrics.engines.events.model import (
@@ -28,6 +29,9 @@ _TIERS: Final = {DEVICE: "device", HOST: "host_pinned", DISK: "disk", EXTERNAL: 
 _SEED: Final = 1337
 """With which Dynamo hashes the tokens of a block; the hash of a LoRA's name is added to it."""
 
+MOST_SALTED: Final = 1 << 20
+"""Blocks of salted requests of a rank that are known at the most; the oldest are forgotten."""
+
 
 class Router:
     """Numbers and converts the events of one worker. The numbers of each rank begin with 1."""
@@ -45,7 +49,7 @@ class Router:
         self._worker_id = worker_id
         self._block_size = block_size
         self._numbers: Counter[int] = Counter()
-        self._salted: dict[int, set[int]] = {}
+        self._salted: dict[int, dict[int, None]] = {}
 
     def skip(self, dropped: Mapping[int, int]) -> None:
         """Leave out numbers for events that are lost, by rank, so that routers see the gap."""
@@ -71,10 +75,14 @@ class Router:
 
     def _stored(self, event: Stored) -> object:
         """Return the blocks with the hashes of their tokens, as far as all of those are known."""
-        salted = self._salted.setdefault(event.rank, set())
+        salted = self._salted.setdefault(event.rank, {})
         if event.salted or event.parent in salted:
             # What Dynamo makes of the salt is not known here, and it goes for all that follows.
-            salted.update(event.hashes)
+            salted.update(dict.fromkeys(event.hashes))
+            # Their removals may have been dropped.
+            if len(salted) > MOST_SALTED:
+                for block in [*islice(salted, 1 + MOST_SALTED // 8)]:
+                    del salted[block]
             return CONVERSION
         size = event.block_size
         if not event.tokens or not size or len(event.tokens) != size * len(event.hashes):
@@ -106,7 +114,9 @@ class Router:
         ]
 
     def _removed(self, event: Removed) -> object:
-        self._salted.get(event.rank, set()).difference_update(event.hashes)
+        if salted := self._salted.get(event.rank):
+            for block in event.hashes:
+                salted.pop(block, None)
         return {"removed": {"block_hashes": event.hashes}}
 
     def _cleared(self, event: Cleared) -> object:

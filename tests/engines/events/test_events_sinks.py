@@ -12,11 +12,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpmetrics.engines.events import CallbackSink, Cleared, NatsSink, Removed, Worker
+from mpmetrics.engines.events import (
+    CallbackSink,
+    Cleared,
+    NatsSink,
+    Removed,
+    Stored,
+    Worker,
+    routing,
+)
 from mpmetrics.engines.events.buffer import Buffer
 from mpmetrics.engines.events.links import LOST, TOO_LARGE, LinkError
 from mpmetrics.engines.events.model import DEVICE
 from mpmetrics.engines.events.planes import PlaneSink
+from mpmetrics.engines.events.routing import Router
 from tests.engines.events.messages import unpack
 from tests.servers import eventually
 from tests.workers import environment, run_python
@@ -253,3 +262,21 @@ except MissingExtraError as error:
     said = run_python(program, env=environment(None)).strip()
     assert f"mpmetrics-toolkit[{extra}]" in said
     assert "\n" not in said
+
+
+def test_blocks_of_salted_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Routers are not told of them, nor of what follows; not all are remembered for ever."""
+    monkeypatch.setattr(routing, "MOST_SALTED", 16)
+    router = Router(7)
+
+    def store(block: int, parent: int | None = None, *, salted: bool = False) -> object:
+        return router.convert(Stored(0, DEVICE, [block], parent, [5], 1, salted=salted))
+
+    assert store(1, salted=True) == store(2, 1) == "conversion_none"
+    router.convert(Removed(0, DEVICE, [1]))
+    assert isinstance(store(3, 1), dict)
+    for block in range(100, 200):
+        store(block, salted=True)
+    assert store(300, 199) == "conversion_none"
+    assert isinstance(store(301, 2), dict)
+    assert len(router._salted[0]) <= 16

@@ -15,7 +15,7 @@ from mpmetrics.engines.events.pipeline import Pipeline
 from mpmetrics.engines.events.sinks import GRACE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -31,6 +31,7 @@ class EventBridge(AbstractContextManager["EventBridge"]):
     """Reads the events of a *source* and gives them to *sinks*, and its `metrics` to whoever asks.
 
     With *delay*, in seconds, events that belong together are joined, and kept so long at the most.
+    Constant *labels* of the metrics tell several bridges on one page apart. Raises `LabelError`.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class EventBridge(AbstractContextManager["EventBridge"]):
         sinks: Sequence[Sink] = (),
         *,
         delay: float | None = None,
+        labels: Mapping[str, str] | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         """Take what is to be bridged; nothing happens before `start`."""
@@ -46,7 +48,7 @@ class EventBridge(AbstractContextManager["EventBridge"]):
         self._sinks = list(sinks)
         batcher = None if not delay else Batcher(delay)
         self._pipeline = Pipeline(self._emit, wall=wall, batcher=batcher)
-        self.metrics = EventCollector(self._pipeline, self._sinks)
+        self.metrics = EventCollector(self._pipeline, self._sinks, labels)
         self._thread = threading.Thread(target=self._run, name="mpmetrics-events", daemon=True)
 
     @property

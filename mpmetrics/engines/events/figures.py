@@ -6,6 +6,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from mpmetrics.engines.catalogue import Family
+from mpmetrics.errors import LabelError
+from mpmetrics.filters import checked_labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -127,13 +129,24 @@ EVENT_FAMILIES: Final[Sequence[Family]] = tuple(_FAMILIES.values())
 """What a bridge emits."""
 
 
-class EventCollector:
-    """A collector for a registry, and a source for a `Page`: the metrics of one bridge."""
+_OWN: Final = frozenset(label for family in EVENT_FAMILIES for label in family.labels)
 
-    def __init__(self, pipeline: Pipeline, sinks: Sequence[Sink]) -> None:
-        """Read what *pipeline* and *sinks* count."""
+
+class EventCollector:
+    """A collector for a registry, and a source for a `Page`: the metrics of one bridge.
+
+    Constant *labels* tell them from those of another bridge.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, sinks: Sequence[Sink], labels: Mapping[str, str] | None = None
+    ) -> None:
+        """Read what *pipeline* and *sinks* count. Raises `LabelError`."""
         self._pipeline = pipeline
         self._sinks = sinks
+        self._constant = dict(checked_labels(labels))
+        for name in _OWN.intersection(self._constant):
+            raise LabelError(name, "the metrics of events have one of this name")
 
     def describe(self) -> Iterable[Any]:
         """Return nothing: registries need not know names in advance."""
@@ -149,9 +162,9 @@ class EventCollector:
         values = self._values()
         for key, family in _FAMILIES.items():
             make = CounterMetricFamily if family.type == "counter" else GaugeMetricFamily
-            made = make(family.name, family.help, labels=family.labels)
+            made = make(family.name, family.help, labels=(*family.labels, *self._constant))
             for labels, value in sorted(values[key].items()):
-                made.add_metric(labels, value)
+                made.add_metric((*labels, *self._constant.values()), value)
             yield made
 
     def _values(self) -> defaultdict[str, Values]:

@@ -23,7 +23,8 @@ from mpmetrics.engines.events.pipeline import Pipeline
 from mpmetrics.engines.events.planes import NatsSink, Worker
 from mpmetrics.engines.events.sinks import GRACE, CallbackSink
 from mpmetrics.engines.events.source import Source
-from mpmetrics.errors import MissingExtraError
+from mpmetrics.errors import LabelError, MissingExtraError
+from mpmetrics.page import Page
 from tests.engines.endpoints import series
 from tests.engines.events.messages import CLEARED, batch, removed, stored
 from tests.servers import LOOPBACK
@@ -283,6 +284,25 @@ def test_a_bridge_that_never_began() -> None:
     bridge.stop()
     with EventBridge(nobody()) as other:
         other.stop()
+
+
+def test_several_bridges_on_one_page() -> None:
+    """Constant labels tell their metrics apart."""
+    made = [EventBridge(nobody(), labels={"engine": name}) for name in ("prefill", "decode")]
+    for number, bridge in enumerate(made):
+        bridge._pipeline.tally["lost", "0"] = number
+        bridge.stop()
+    page = Page([bridge.metrics for bridge in made]).render().decode()
+    for number, name in enumerate(("prefill", "decode")):
+        line = f'mpmetrics_kv_lost_messages_total{{dp_rank="0",engine="{name}"}} {number}.0\n'
+        assert line in page
+
+
+@pytest.mark.parametrize("name", ["sink", "le", "a-b"])
+def test_labels_that_cannot_be(name: str) -> None:
+    """The metrics have them already, or nobody can."""
+    with pytest.raises(LabelError, match=name):
+        EventCollector(Taken().pipeline, [], {name: "x"})
 
 
 def test_stopping_many_sinks() -> None:

@@ -38,6 +38,9 @@ MOST_EVENTS: Final = 128
 MOST_BLOCKS: Final = 8192
 """What a message has at the most, as with Dynamo."""
 
+MOST_BYTES: Final = 1 << 20
+"""Bytes of messages that are handed over at once: on a slow link more would never be in time."""
+
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 2.0
 """Seconds between two attempts to reach a broker; each time it is twice as long."""
@@ -116,9 +119,9 @@ class PlaneSink(Sink):
         self._router.skip(taken.dropped)
         parcels = self._parcels(taken.events)
         while parcels:
-            messages = [parcel.message for parcel in parcels if parcel.message is not None]
-            failure = self._handed(messages)
-            parcels = self._counted(parcels, failure)
+            some = _handful(parcels)
+            failure = self._handed([each.message for each in some if each.message is not None])
+            parcels = self._counted(some, failure) + parcels[len(some) :]
             if failure is not None and failure.reason != TOO_LARGE and self._waited():
                 return
 
@@ -186,6 +189,16 @@ class PlaneSink(Sink):
 
     def _close(self) -> None:
         self._link.close()
+
+
+def _handful(parcels: Sequence[_Parcel]) -> Sequence[_Parcel]:
+    """Return as many of the *parcels* as are handed over at once, one at least."""
+    size = 0
+    for place, parcel in enumerate(parcels):
+        size += len(parcel.message.packed) if parcel.message is not None else 0
+        if place and size > MOST_BYTES:
+            return parcels[:place]
+    return parcels
 
 
 def _portions(events: Sequence[Event]) -> Iterator[Sequence[Event]]:

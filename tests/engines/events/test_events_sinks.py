@@ -204,6 +204,28 @@ def test_every_event_is_counted_once(limits: list[int], ranks: list[int], reason
     assert link.calls == ["close"]
 
 
+def test_not_too_much_at_once() -> None:
+    """Or a slow link would never be through with it in time; one message goes in any case."""
+    sizes: list[list[int]] = []
+
+    class ListeningLink(FakeLink):
+        def send(self, subject: str, messages: Sequence[Message]) -> None:
+            sizes.append([len(each.packed) for each in messages])
+            super().send(subject, messages)
+
+    def large(blocks: int) -> Removed:
+        return Removed(0, DEVICE, [1 << 63] * blocks)
+
+    sink = PlaneSink("plane", Worker(1), ListeningLink(), extra="nats")
+    sink.put([large(8192)] * 100 + [large(200_000), large(1)])
+    sink.start()
+    sink.stop(30)
+    assert sink.tally["sent", "plane"] == 102
+    assert sum(map(len, sizes)) == 102
+    assert all(sum(each) <= 1 << 20 or len(each) == 1 for each in sizes)
+    assert len(sizes) <= 12
+
+
 def test_what_a_link_raises() -> None:
     """Costs nothing but time, whatever it is."""
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import socket
+import sys
 import time
 from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from mpmetrics.engines.errors import EventEndpointError
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
 
 PATIENCE: Final = 5.0
 """Seconds that a replay may take for its next message."""
+
+_TO_RECONNECT: Final = 1.0
+"""Seconds that ZeroMQ has to say that it will connect again, which it does at once or never."""
 
 _AT_ONCE: Final = 256
 """Messages of one publisher before others have their turn."""
@@ -74,6 +79,7 @@ class Subscription:
         self.stream = Stream(patience if publisher.replay else None)
         self.ranks: set[int] = set()
         self.replay: Any = None
+        self.deadline: float | None = None
         self._context = context
         if publisher.replay:  # a mistake in it is to be known now
             self._dealer().close()
@@ -81,7 +87,12 @@ class Subscription:
         self.monitor: Any = None
         try:
             # It tells of each connection, and must be read, or ZeroMQ would wait for it one day.
-            self.monitor = self.live.get_monitor_socket(zmq.EVENT_CONNECTED | zmq.EVENT_ACCEPTED)
+            self.monitor = self.live.get_monitor_socket(
+                zmq.EVENT_CONNECTED
+                | zmq.EVENT_ACCEPTED
+                | zmq.EVENT_DISCONNECTED
+                | zmq.EVENT_CONNECT_RETRIED
+            )
             # On the command line it may be of bytes that are no text.
             self.live.setsockopt(zmq.SUBSCRIBE, topic.encode(errors="surrogateescape"))
             (self.live.bind if publisher.bind else self.live.connect)(publisher.endpoint)
@@ -89,14 +100,35 @@ class Subscription:
             self.close()
             raise EventEndpointError(publisher.endpoint, str(error)) from error
 
-    def look(self) -> None:
-        """Take note of new connections."""
+    def look(self, now: float) -> None:
+        """Take note of new connections; connect again if ZeroMQ does not do it."""
         zmq = zeromq()
         with suppress(zmq.Again):
-            while self.monitor.recv_multipart(zmq.NOBLOCK):
-                self.stream.connected()
-                # ZeroMQ subscribes again when the socket is used next; a replay may take a while.
-                self.live.getsockopt(zmq.EVENTS)
+            while frames := self.monitor.recv_multipart(zmq.NOBLOCK):
+                event = int.from_bytes(frames[0][:2], sys.byteorder)
+                is_left = event == zmq.EVENT_DISCONNECTED and not self.publisher.bind
+                self.deadline = now + _TO_RECONNECT if is_left else None
+                if event in {zmq.EVENT_CONNECTED, zmq.EVENT_ACCEPTED}:
+                    self.stream.connected()
+                    # ZeroMQ subscribes again when the socket is used next; a replay may take long.
+                    self.live.getsockopt(zmq.EVENTS)
+        if self.deadline is not None and now >= self.deadline:
+            self._connect_again(now)
+
+    def _connect_again(self, now: float) -> None:
+        """Connect where somebody has said what ZeroMQ does not understand, or what is too large.
+
+        It gives up whoever does, for good; but it may not have been the engine that had the port.
+        """
+        zmq = zeromq()
+        self.deadline = now + _TO_RECONNECT
+        # What is still to be read would be lost.
+        if not self.live.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            with suppress(zmq.ZMQError):
+                self.live.disconnect(self.publisher.endpoint)
+            with suppress(zmq.ZMQError):
+                self.live.connect(self.publisher.endpoint)
+                self.deadline = None
 
     def ask(self, start: int) -> None:
         """Ask for a replay. Raises `EventEndpointError`.
@@ -189,7 +221,7 @@ class Source:
             ready = self._poll(pipeline.deadline)
             for subscription in self._subscriptions:
                 # First of all: what comes next may be somebody else's.
-                subscription.look()
+                subscription.look(self._clock())
                 if subscription.live in ready:
                     self._read_live(subscription, pipeline)
                 if subscription.replay in ready:
@@ -217,8 +249,8 @@ class Source:
             for each in self._subscriptions:
                 self._poller.register(each.monitor, self._zmq.POLLIN)
                 self._poller.register(each.replay or each.live, self._zmq.POLLIN)
-        deadlines = [each.stream.deadline for each in self._subscriptions]
-        times = [time for time in (deadline, *deadlines) if time is not None]
+        own = [(each.stream.deadline, each.deadline) for each in self._subscriptions]
+        times = [time for time in chain((deadline,), *own) if time is not None]
         wait = None if not times else max(0.0, min(times) - self._clock()) * 1000 + 1
         return dict(self._poller.poll(wait))
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 import sys
 import tempfile
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from mpmetrics.engines.errors import EventEndpointError
+from mpmetrics.engines.events import source
 from mpmetrics.engines.events.endpoints import Publisher, publishers
 from mpmetrics.engines.events.model import Cleared, Removed, Stored
 from mpmetrics.engines.events.sequence import OUTCOMES
@@ -255,6 +257,38 @@ def test_a_connection_that_is_lost(publisher: Publisher, lost: int) -> None:
     assert series["replays_total 0 complete"] == 1
     assert ("gaps_total 0 gap" in series) == bool(lost)
     assert "gaps_total 0 restarted" not in series
+
+
+def test_somebody_else_has_the_port(place: Path) -> None:
+    """What is no ZeroMQ makes it give up for good; the engine is heard all the same, later."""
+    publisher = Publisher(0, f"ipc://{place}/live")
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(f"{place}/live")
+        other.listen()
+        with Consumer(publisher) as consumer:
+            with other.accept()[0] as connection, suppress(ConnectionError):
+                connection.sendall(bytes(range(256)) * 50)
+                while connection.recv(1000):
+                    pass
+            (place / "live").unlink()
+            with start(publisher) as engine:
+                engine.do("subscribed")
+                engine.publish(*blocks(7))
+                assert consumer.until(7) == [7]
+
+
+def test_a_message_that_is_too_large(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Costs the connection, and is lost; those behind it come over the next one."""
+    monkeypatch.setattr(source, "_LARGEST", 1000)
+    publisher = Publisher(0, f"ipc://{place}/live")
+    with start(publisher) as engine, Consumer(publisher) as consumer:
+        engine.do("subscribed")
+        engine.publish(*blocks(1), bytes(2000))
+        assert consumer.until(1) == [1]
+        engine.do("subscribed")
+        engine.publish(*blocks(2))
+        assert consumer.until(2) == [2]
+        assert consumer.series()["lost_messages_total 0"] == 1
 
 
 def test_ranks_have_publishers_of_their_own(place: Path) -> None:

@@ -7,6 +7,7 @@ the numbers of the messages.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from mpmetrics.engines.errors import EventEndpointError
@@ -52,14 +53,14 @@ class ZmqLink:
         # ZeroMQ must not be touched in a child, not even to end it.
         self._strangers += [self._context, self._socket, self._monitor]
         self._context = self._socket = self._monitor = None
-        self._brokers = 0
+        self._event = 0
 
     def _begin(self) -> None:
         zmq = self._zmq
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.PUB)
         self._monitor = None
-        self._brokers = 0
+        self._event = 0
         for option, value in (
             (zmq.SNDHWM, _HIGH_WATER),
             (zmq.LINGER, _LINGER),
@@ -80,8 +81,9 @@ class ZmqLink:
             self.endpoint = self._socket.getsockopt_string(self._zmq.LAST_ENDPOINT).rstrip("\0")
         else:
             zmq = self._zmq
-            events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
-            self._monitor = self._socket.get_monitor_socket(events)
+            self._monitor = self._socket.get_monitor_socket(
+                zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED
+            )
             self._socket.connect(self.endpoint)
 
     def send(self, subject: str, messages: Sequence[Message]) -> None:  # noqa: ARG002 - topics are in the frames
@@ -116,7 +118,14 @@ class ZmqLink:
         """Return whether there is a connection: without one everything would vanish."""
         from zmq.utils.monitor import recv_monitor_message  # noqa: PLC0415 - as above
 
+        zmq, before = self._zmq, self._event
         while self._monitor.poll(0):
-            event = recv_monitor_message(self._monitor)["event"]
-            self._brokers = int(event == self._zmq.EVENT_HANDSHAKE_SUCCEEDED)
-        return bool(self._brokers)
+            self._event = recv_monitor_message(self._monitor)["event"]
+        # It tries again at once or, whoever was there having said what is no ZeroMQ, never.
+        if before == self._event == zmq.EVENT_DISCONNECTED:
+            self._event = 0
+            with suppress(zmq.ZMQError):
+                self._socket.disconnect(self.endpoint)
+            with suppress(zmq.ZMQError):
+                self._socket.connect(self.endpoint)
+        return bool(self._event == zmq.EVENT_HANDSHAKE_SUCCEEDED)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -114,6 +115,20 @@ def test_a_broker() -> None:
                 heard(sink, broker)
             before = sink.tally["failures", "zmq", "unreachable"]
             eventually(lambda: _tried(sink) > before, "a failure")  # noqa: B023 - it is called at once
+
+
+def test_somebody_else_has_the_port_of_a_broker() -> None:
+    """What is no ZeroMQ makes it give up for good; the broker gets everything all the same."""
+    with socket.create_server((LOOPBACK, 0)) as other:
+        endpoint = f"tcp://{LOOPBACK}:{other.getsockname()[1]}"
+        with running(endpoint, bind=False) as sink:
+            with other.accept()[0] as connection, suppress(ConnectionError):
+                connection.sendall(bytes(range(256)) * 50)
+                while connection.recv(1000):
+                    pass
+            other.close()
+            with subscribed(zmq.XSUB, endpoint, bind=True) as broker:
+                heard(sink, broker)
 
 
 def _tried(sink: ZmqSink) -> int:

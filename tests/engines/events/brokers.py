@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -80,6 +81,8 @@ class Broker:
         """Have it do nothing, with its connections open."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        # Some of its threads may go on for a while; the kernel tells when all have stopped.
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
 
 
 def _listen(process: subprocess.Popen[bytes], ready: threading.Event, said: list[bytes]) -> None:

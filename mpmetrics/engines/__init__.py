@@ -48,7 +48,7 @@ if TYPE_CHECKING:
         TokenLedgerError,
     )
     from mpmetrics.engines.events.bridge import EventBridge
-    from mpmetrics.engines.events.natslink import NatsOptions
+    from mpmetrics.engines.events.natsoptions import NatsOptions
     from mpmetrics.engines.events.planes import NatsSink, ZmqSink
     from mpmetrics.engines.events.sinks import CallbackSink
     from mpmetrics.engines.gauges import ComponentGauges
@@ -120,7 +120,7 @@ _HOMES = {
     "MultiprocDirectory": "directory",
     "NameSanitizingError": "errors",
     "NatsOptionError": "errors",
-    "NatsOptions": "events.natslink",
+    "NatsOptions": "events.natsoptions",
     "NatsSender": "senders",
     "NatsSink": "events.planes",
     "PrefillStats": "ledger",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mpmetrics.engines.events.discovery import channel_record
 from mpmetrics.engines.events.envelope import Address, Author
-from mpmetrics.engines.events.natslink import NatsLink, NatsOptions
+from mpmetrics.engines.events.natslink import NatsLink
 from mpmetrics.engines.events.zmqlink import ZmqLink
 from mpmetrics.engines.load import TOPIC, ActiveLoad
 from mpmetrics.forks import forget_in_children
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mpmetrics.engines.events.links import Link
+    from mpmetrics.engines.events.natsoptions import NatsOptions
 
 _FIELDS: Final = (
     "worker_id",

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mpmetrics.engines.events.envelope import Address
     from mpmetrics.engines.events.lines import LinesSink
     from mpmetrics.engines.events.model import Cleared, Removed, Stored
-    from mpmetrics.engines.events.natslink import NatsOptions
+    from mpmetrics.engines.events.natsoptions import NatsOptions
     from mpmetrics.engines.events.planes import NatsSink, Worker, ZmqSink
     from mpmetrics.engines.events.sinks import CallbackSink
     from mpmetrics.engines.events.source import Source
@@ -23,7 +23,7 @@ _HOMES = {
     "Cleared": "model",
     "EventBridge": "bridge",
     "LinesSink": "lines",
-    "NatsOptions": "natslink",
+    "NatsOptions": "natsoptions",
     "NatsSink": "planes",
     "Publisher": "endpoints",
     "Removed": "model",

@@ -13,30 +13,27 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import itertools
-import json
-import ssl
 import threading
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from mpmetrics.engines.errors import EventEndpointError, NatsOptionError
 from mpmetrics.engines.events.links import (
     DENIED,
     INTERRUPTED,
     LATE,
     LOST,
-    NO_STREAM,
     REFUSED,
     TOO_LARGE,
     UNREACHABLE,
     LinkError,
     LoopThread,
 )
+from mpmetrics.engines.events.natsanswers import is_kept, raise_first, settle
+from mpmetrics.engines.events.natsoptions import NatsOptions, arguments, checked
 from mpmetrics.errors import MissingExtraError
 from mpmetrics.forks import forget_in_children
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
 
     from mpmetrics.engines.events.envelope import Message
 
@@ -46,71 +43,11 @@ PATIENCE: Final = 5.0
 """Seconds that a server has to let somebody in, and to confirm what it was given."""
 
 _TO_CLOSE: Final = 0.5
-_NOBODY: Final = "503"
-"""The status of what comes back when nobody listens."""
-
 _ID: Final = "Nats-Msg-Id"
 _HEADERS: Final = f"NATS/1.0\r\n{_ID}: \r\n\r\n"
 """What a message has before its payload, beside its id."""
 
-_LARGER_THAN_KEPT: Final = 10054
-"""The code with which a stream says that it keeps no message of this size."""
-
 _DENIALS: Final = ("authorization", "authentication", "permissions")
-_SCHEMES: Final = ("nats", "tls", "ws", "wss")
-
-
-class NatsOptions(NamedTuple):
-    """How to get into a NATS server, in the words of nats-py; what is empty is not used.
-
-    One of *user* with *password*, *token*, and *credentials*: a file with a JWT and a key. With any
-    of those that begin with `tls`, nothing is sent to a server that does not encrypt. With
-    *jetstream*, what is published has to be kept by a stream.
-    """
-
-    user: str = ""
-    password: str = ""
-    token: str = ""
-    credentials: str = ""
-    tls_ca: str = ""
-    tls_cert: str = ""
-    tls_key: str = ""
-    tls_hostname: str = ""
-    tls_first: bool = False
-    jetstream: bool = False
-
-    def __repr__(self) -> str:
-        """Return the options that are used, without what is secret."""
-        shown = {name: value for name, value in self._asdict().items() if value}
-        shown.update((name, "...") for name in ("password", "token") if shown.get(name))
-        return f"NatsOptions({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
-
-    @property
-    def wants_tls(self) -> bool:
-        """Whether only a server that encrypts will do."""
-        return any((self.tls_ca, self.tls_cert, self.tls_hostname, self.tls_first))
-
-    def checked(self) -> NatsOptions:
-        """Return the options. Raises `NatsOptionError` for those that do not go together."""
-        ways = [name for name in ("user", "token", "credentials") if getattr(self, name)]
-        if len(ways) > 1:
-            raise NatsOptionError(ways[1], f"cannot be given beside {ways[0]}")
-        for one, other in (("user", "password"), ("password", "user"), ("tls_key", "tls_cert")):
-            if getattr(self, one) and not getattr(self, other):
-                raise NatsOptionError(one, f"is of no use without {other}")
-        return self
-
-    def context(self) -> ssl.SSLContext:
-        """Return what is needed for TLS. Raises `NatsOptionError`."""
-        option = "tls_ca"
-        try:
-            context = ssl.create_default_context(cafile=self.tls_ca or None)
-            option = "tls_cert"
-            if self.tls_cert:
-                context.load_cert_chain(self.tls_cert, self.tls_key or None)
-        except OSError as error:  # also that a file is no certificate
-            raise NatsOptionError(option, f"{getattr(self, option)}: {error}") from error
-        return context
 
 
 class NatsLink:
@@ -128,12 +65,12 @@ class NatsLink:
         except ImportError as error:
             raise MissingExtraError(package="nats-py", extra="nats") from error
         self._nats: Any = nats
-        self._servers = [_checked(url.strip()) for url in servers.split(",")]
+        self._servers = [checked(url.strip()) for url in servers.split(",")]
         self._options = (options or NatsOptions()).checked()
         self._patience = patience
         is_tls = any(url.startswith(("tls:", "wss:")) for url in self._servers)
         self._wants_tls = self._options.wants_tls or is_tls
-        self._given = _arguments(self._options, with_tls=self._wants_tls)
+        self._given = arguments(self._options, with_tls=self._wants_tls)
         self._strangers: list[object] = []
         self._interrupted = False
         self.forget()
@@ -236,7 +173,7 @@ class NatsLink:
             await self._unless_lost(confirmed)
         except Exception as error:
             failure = self._explained(error)
-            failure.taken = sum(1 for _ in itertools.takewhile(_is_kept, answers))
+            failure.taken = sum(1 for _ in itertools.takewhile(is_kept, answers))
             raise failure from error
         finally:
             for answer in answers:
@@ -264,17 +201,17 @@ class NatsLink:
         # By hand: what nats-py has for this does not tell of a stream that refuses a message.
         inbox = client.new_inbox()
 
-        async def settle(reply: Any) -> None:  # noqa: ANN401 - as above
+        async def take(reply: Any) -> None:  # noqa: ANN401 - as above
             answer = answers[int(reply.subject.rpartition(".")[2])]
             if not answer.done():
-                _settle(answer, reply.data, reply.headers or {})
+                settle(answer, reply.data, reply.headers or {})
 
-        subscription = await client.subscribe(f"{inbox}.*", cb=settle)
+        subscription = await client.subscribe(f"{inbox}.*", cb=take)
         for place, message in enumerate(messages):
             reply, headers = f"{inbox}.{place}", {_ID: message.id}
             await client.publish(subject, message.packed, reply=reply, headers=headers)
         await asyncio.wait(answers, timeout=self._patience, return_when=asyncio.FIRST_EXCEPTION)
-        _raise_first(answers, self._error)
+        raise_first(answers, self._error)
         await subscription.unsubscribe()
 
     async def _unless_lost(self, confirmed: Coroutine[Any, Any, None]) -> None:
@@ -386,38 +323,6 @@ def _writer(client: Any) -> Any:  # noqa: ANN401 - nats-py is optional
     return getattr(getattr(client, "_transport", None), "_io_writer", None)
 
 
-def _arguments(options: NatsOptions, *, with_tls: bool) -> dict[str, Any]:
-    """Return what nats-py is given. Raises `NatsOptionError`."""
-    names = ("user", "password", "token")
-    given: dict[str, Any] = {name: value for name in names if (value := getattr(options, name))}
-    if options.credentials:
-        option = "credentials"
-        try:
-            with open(options.credentials, "rb"):
-                given["user_credentials"] = options.credentials
-        except OSError as error:
-            raise NatsOptionError(option, str(error)) from error
-    if with_tls:
-        given["tls"] = options.context()
-        given["tls_handshake_first"] = options.tls_first
-        if options.tls_hostname:
-            given["tls_hostname"] = options.tls_hostname
-    return given
-
-
-def _checked(url: str) -> str:
-    """Return the *url* of a server. Raises `EventEndpointError`."""
-    try:
-        parts = urlsplit(url)
-        is_server = parts.scheme in _SCHEMES and parts.hostname and (parts.port or 1) > 0
-    except ValueError:
-        is_server = False
-    if not is_server:
-        shown = url.rpartition("@")[2]  # nobody wants his password on the screen
-        raise EventEndpointError(shown, "it is not of the form nats://HOST:PORT")
-    return url
-
-
 def _fitting(
     messages: Sequence[Message], most: int, size_of: Callable[[Message], int]
 ) -> tuple[Sequence[Message], str | None]:
@@ -436,48 +341,3 @@ def _size(message: Message) -> int:
 def _size_with_id(message: Message) -> int:
     """Return the size of a *message* with its headers, which a server counts, too."""
     return len(_HEADERS) + len(message.id) + len(message.packed)
-
-
-def _settle(answer: asyncio.Future[str], data: bytes, headers: Mapping[str, str]) -> None:
-    """Take what a server says of a message: "" if a stream keeps it, why if it never will."""
-    if headers.get("Status") == _NOBODY:
-        answer.set_exception(LinkError(NO_STREAM, "no stream keeps what is published"))
-        return
-    try:
-        said = json.loads(data)
-    except ValueError:
-        said = data
-    # Also somebody else may listen there, and answer whatever he likes.
-    if isinstance(said, dict) and "stream" in said and "error" not in said:
-        answer.set_result("")
-    elif _is_too_large(said):
-        answer.set_result(f"a stream says {said}")
-    else:
-        answer.set_exception(LinkError(REFUSED, f"a stream says {said}"))
-
-
-def _is_too_large(said: object) -> bool:
-    """Return whether a stream keeps only smaller messages; to wait for it is of no use."""
-    error = said.get("error") if isinstance(said, dict) else None
-    return isinstance(error, dict) and error.get("err_code") == _LARGER_THAN_KEPT
-
-
-def _raise_first(answers: Sequence[asyncio.Future[str]], denial: Exception | None) -> None:
-    """Raise why the first message that is not kept is not; *denial* is what there is no answer to.
-
-    One is only too large when all before it are kept: by their number it is known which it is.
-    """
-    for failure in [each.exception() for each in answers if each.done()]:
-        if failure is not None:
-            raise failure
-    first = next((each for each in answers if not _is_kept(each)), None)
-    if first is None:
-        return
-    if not first.done():
-        raise denial or asyncio.TimeoutError
-    raise LinkError(TOO_LARGE, first.result())
-
-
-def _is_kept(answer: asyncio.Future[str]) -> bool:
-    is_known = answer.done() and not answer.cancelled() and answer.exception() is None
-    return is_known and not answer.result()

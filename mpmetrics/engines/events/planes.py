@@ -21,7 +21,7 @@ from mpmetrics.engines.events.links import (
     LinkError,
 )
 from mpmetrics.engines.events.model import HASHES, Cleared
-from mpmetrics.engines.events.natslink import NatsLink, NatsOptions
+from mpmetrics.engines.events.natslink import NatsLink
 from mpmetrics.engines.events.routing import Router
 from mpmetrics.engines.events.sinks import CAPACITY, Sink
 from mpmetrics.engines.events.wire import CONVERSION, EMPTY
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mpmetrics.engines.events.buffer import Taken
     from mpmetrics.engines.events.links import Link
     from mpmetrics.engines.events.model import Event
+    from mpmetrics.engines.events.natsoptions import NatsOptions
 
 MOST_EVENTS: Final = 128
 MOST_BLOCKS: Final = 8192

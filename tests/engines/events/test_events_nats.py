@@ -26,7 +26,8 @@ from mpmetrics.engines.events import (
     Worker,
 )
 from mpmetrics.engines.events.model import DEVICE
-from mpmetrics.engines.events.natslink import NatsLink, _arguments
+from mpmetrics.engines.events.natslink import NatsLink
+from mpmetrics.engines.events.natsoptions import arguments
 from mpmetrics.engines.events.planes import PlaneSink
 from tests.engines.events.brokers import (
     STREAM,
@@ -658,7 +659,7 @@ def test_tls_with_a_certificate_of_the_client(
 
 def test_options_for_tls_reach_the_client() -> None:
     """Also those that the servers here do not know yet."""
-    given = _arguments(NatsOptions(tls_hostname="h", tls_first=True), with_tls=True)
+    given = arguments(NatsOptions(tls_hostname="h", tls_first=True), with_tls=True)
     assert isinstance(given.pop("tls"), ssl.SSLContext)
     assert given == {"tls_hostname": "h", "tls_handshake_first": True}
 

@@ -1,0 +1,96 @@
+"""How to get into NATS servers, and where they are, as nats-py is told."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from mpmetrics.engines.errors import EventEndpointError, NatsOptionError
+
+_SCHEMES: Final = ("nats", "tls", "ws", "wss")
+
+
+class NatsOptions(NamedTuple):
+    """How to get into a NATS server, in the words of nats-py; what is empty is not used.
+
+    One of *user* with *password*, *token*, and *credentials*: a file with a JWT and a key. With any
+    of those that begin with `tls`, nothing is sent to a server that does not encrypt. With
+    *jetstream*, what is published has to be kept by a stream.
+    """
+
+    user: str = ""
+    password: str = ""
+    token: str = ""
+    credentials: str = ""
+    tls_ca: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_hostname: str = ""
+    tls_first: bool = False
+    jetstream: bool = False
+
+    def __repr__(self) -> str:
+        """Return the options that are used, without what is secret."""
+        shown = {name: value for name, value in self._asdict().items() if value}
+        shown.update((name, "...") for name in ("password", "token") if shown.get(name))
+        return f"NatsOptions({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+    @property
+    def wants_tls(self) -> bool:
+        """Whether only a server that encrypts will do."""
+        return any((self.tls_ca, self.tls_cert, self.tls_hostname, self.tls_first))
+
+    def checked(self) -> NatsOptions:
+        """Return the options. Raises `NatsOptionError` for those that do not go together."""
+        ways = [name for name in ("user", "token", "credentials") if getattr(self, name)]
+        if len(ways) > 1:
+            raise NatsOptionError(ways[1], f"cannot be given beside {ways[0]}")
+        for one, other in (("user", "password"), ("password", "user"), ("tls_key", "tls_cert")):
+            if getattr(self, one) and not getattr(self, other):
+                raise NatsOptionError(one, f"is of no use without {other}")
+        return self
+
+    def context(self) -> ssl.SSLContext:
+        """Return what is needed for TLS. Raises `NatsOptionError`."""
+        option = "tls_ca"
+        try:
+            context = ssl.create_default_context(cafile=self.tls_ca or None)
+            option = "tls_cert"
+            if self.tls_cert:
+                context.load_cert_chain(self.tls_cert, self.tls_key or None)
+        except OSError as error:  # also that a file is no certificate
+            raise NatsOptionError(option, f"{getattr(self, option)}: {error}") from error
+        return context
+
+
+def arguments(options: NatsOptions, *, with_tls: bool) -> dict[str, Any]:
+    """Return what nats-py is given. Raises `NatsOptionError`."""
+    names = ("user", "password", "token")
+    given: dict[str, Any] = {name: value for name in names if (value := getattr(options, name))}
+    if options.credentials:
+        option = "credentials"
+        try:
+            with open(options.credentials, "rb"):
+                given["user_credentials"] = options.credentials
+        except OSError as error:
+            raise NatsOptionError(option, str(error)) from error
+    if with_tls:
+        given["tls"] = options.context()
+        given["tls_handshake_first"] = options.tls_first
+        if options.tls_hostname:
+            given["tls_hostname"] = options.tls_hostname
+    return given
+
+
+def checked(url: str) -> str:
+    """Return the *url* of a server. Raises `EventEndpointError`."""
+    try:
+        parts = urlsplit(url)
+        is_server = parts.scheme in _SCHEMES and parts.hostname and (parts.port or 1) > 0
+    except ValueError:
+        is_server = False
+    if not is_server:
+        shown = url.rpartition("@")[2]  # nobody wants his password on the screen
+        raise EventEndpointError(shown, "it is not of the form nats://HOST:PORT")
+    return url

@@ -92,7 +92,7 @@ class PromptTokenStats:
 
     def update_from_output(self, prefill_stats: Prefill) -> None:
         """Add one request's prompt. Raises `TokenLedgerError`, and adds nothing, if it is off."""
-        prompt, computed, cached, local, external = _sound(prefill_stats)
+        computed, local, external, cached, prompt = _sound(prefill_stats)
         self.check()
         self.total += prompt
         self.computed += computed
@@ -102,18 +102,14 @@ class PromptTokenStats:
 
     def check(self) -> None:
         """Raise `TokenLedgerError` if somebody has changed a number so that they disagree."""
-        numbers = _counts(
-            computed=self.computed,
-            local_cache_hit=self.local_cache_hit,
-            external_kv_transfer=self.external_kv_transfer,
-            cached_tokens=self.cached_tokens,
-            total=self.total,
-        )
-        computed, local, external, cached, total = numbers.values()
-        if local + external != cached:
-            raise TokenLedgerError(numbers, "local and external tokens are not the cached ones")
-        if computed + cached != total:
-            raise TokenLedgerError(numbers, "computed and cached tokens are not all")
+        numbers = {
+            "computed": self.computed,
+            "local_cache_hit": self.local_cache_hit,
+            "external_kv_transfer": self.external_kv_transfer,
+            "cached_tokens": self.cached_tokens,
+            "total": self.total,
+        }
+        _agreed(numbers, "all")
 
     def get_by_source(self, source: str) -> int:
         """Return the tokens of one of `ALL_SOURCES`. Raises `ValueError` for any other."""
@@ -218,16 +214,25 @@ def _counts(**given: object) -> Mapping[str, int]:
 
 def _sound(prefill: Prefill) -> tuple[int, int, int, int, int]:
     """Return the numbers of a *prefill* once they agree. Raises `TokenLedgerError`."""
-    counts = _counts(
-        num_prompt_tokens=prefill.num_prompt_tokens,
-        num_computed_tokens=prefill.num_computed_tokens,
-        num_cached_tokens=prefill.num_cached_tokens,
-        num_local_cached_tokens=prefill.num_local_cached_tokens,
-        num_external_cached_tokens=prefill.num_external_cached_tokens,
-    )
-    prompt, computed, cached, local, external = counts.values()
+    numbers = {
+        "num_computed_tokens": prefill.num_computed_tokens,
+        "num_local_cached_tokens": prefill.num_local_cached_tokens,
+        "num_external_cached_tokens": prefill.num_external_cached_tokens,
+        "num_cached_tokens": prefill.num_cached_tokens,
+        "num_prompt_tokens": prefill.num_prompt_tokens,
+    }
+    return _agreed(numbers, "the prompt")
+
+
+def _agreed(numbers: Mapping[str, object], whole: str) -> tuple[int, int, int, int, int]:
+    """Return tokens that are computed, local, external, cached, and all, which are the *whole*.
+
+    They come in this order. Raises `TokenLedgerError` unless they add up.
+    """
+    counts = _counts(**numbers)
+    computed, local, external, cached, total = counts.values()
     if local + external != cached:
         raise TokenLedgerError(counts, "local and external tokens are not the cached ones")
-    if computed + cached != prompt:
-        raise TokenLedgerError(counts, "computed and cached tokens are not the prompt")
-    return prompt, computed, cached, local, external
+    if computed + cached != total:
+        raise TokenLedgerError(counts, f"computed and cached tokens are not {whole}")
+    return computed, local, external, cached, total

@@ -13,9 +13,9 @@ from mpmetrics_cli.options import with_options
 from mpmetrics_cli.program import complain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from mpmetrics.engines.events import Worker
+    from mpmetrics.engines.events import NatsOptions, Worker
     from mpmetrics.engines.events.sinks import Sink
     from mpmetrics_cli.options import Decorator
 
@@ -148,20 +148,27 @@ def sinks_of(  # noqa: PLR0913 - one for each option
     **nats: str,
 ) -> list[Sink]:
     """Return a sink for each of the *urls*. Raises what the sinks raise."""
-    from mpmetrics.engines.events import Address, Worker  # noqa: PLC0415 - `--help` need not wait
+    from mpmetrics.engines.events import (  # noqa: PLC0415 - `--help` need not wait
+        Address,
+        NatsOptions,
+        Worker,
+    )
 
-    if not urls:
-        return []
-    worker = Worker(_known(worker_id), Address(*address), block_size)
-    options = {name.removeprefix("nats_"): value for name, value in nats.items()}
+    known = secrets.randbits(_BITS) if worker_id is None else worker_id
+    worker = Worker(known, Address(*address), block_size)
+    given: dict[str, Any] = {name.removeprefix("nats_"): value for name, value in nats.items()}
+    options = NatsOptions(**given, jetstream=jetstream)
     names = _names(urls)
     if len(set(names)) < len(names):
         message = f"--sink {max(names, key=names.count)} is given twice"
         raise click.UsageError(message)
-    return [
-        _sink(url, worker, {**options, "jetstream": jetstream}, name=name, capacity=capacity)
+    sinks = [
+        _sink(url, worker, options, name=name, capacity=capacity)
         for url, name in zip(urls, names, strict=True)
     ]
+    if sinks and worker_id is None:
+        complain(f"no --worker-id: the events are of worker {known:#x}, which no router has")
+    return sinks
 
 
 def write_records(path: str, sinks: Sequence[Any], ranks: Iterable[int]) -> None:
@@ -175,21 +182,14 @@ def write_records(path: str, sinks: Sequence[Any], ranks: Iterable[int]) -> None
     Path(path).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-def _sink(url: str, worker: Worker, options: Mapping[str, Any], **given: Any) -> Sink:  # noqa: ANN401 - of all sinks
+def _sink(url: str, worker: Worker, options: NatsOptions, *, name: str, capacity: int) -> Sink:
     """Return the sink that *url* stands for."""
-    from mpmetrics.engines.events import NatsOptions, NatsSink, ZmqSink  # noqa: PLC0415 - as above
+    from mpmetrics.engines.events import NatsSink, ZmqSink  # noqa: PLC0415 - as above
 
-    if url.removeprefix("+").startswith(("tcp://", "ipc://")):
-        return ZmqSink(url.removeprefix("+"), worker, bind=not url.startswith("+"), **given)
-    return NatsSink(url, worker, NatsOptions(**options), **given)
-
-
-def _known(worker_id: int | None) -> int:
-    """Return the worker's id; one that nobody has, and a word about it, where none is given."""
-    if worker_id is None:
-        worker_id = secrets.randbits(_BITS)
-        complain(f"no --worker-id: the events are of worker {worker_id:#x}, which no router has")
-    return worker_id
+    endpoint = url.removeprefix("+")
+    if endpoint.startswith(("tcp://", "ipc://")):
+        return ZmqSink(endpoint, worker, bind=endpoint == url, name=name, capacity=capacity)
+    return NatsSink(url, worker, options, name=name, capacity=capacity)
 
 
 def _names(urls: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mpmetrics.engines.errors import EventEndpointError
 from mpmetrics.engines.events.links import INTERRUPTED, UNREACHABLE, LinkError
-from mpmetrics.engines.events.source import zeromq
+from mpmetrics.engines.events.subscription import zeromq
 from mpmetrics.forks import forget_in_children
 
 if TYPE_CHECKING:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mpmetrics.engines.errors import EventEndpointError
-from mpmetrics.engines.events import source
+from mpmetrics.engines.events import subscription
 from mpmetrics.engines.events.endpoints import Publisher, publishers
 from mpmetrics.engines.events.model import Cleared, Removed, Stored
 from mpmetrics.engines.events.sequence import OUTCOMES
-from mpmetrics.engines.events.source import Source, Subscription
+from mpmetrics.engines.events.source import Source
+from mpmetrics.engines.events.subscription import Subscription
 from tests.engines.events.messages import CLEARED, batch, removed, stored
 from tests.engines.events.publishing import Consumer, EnginePublisher
 from tests.servers import free_ports
@@ -279,7 +280,7 @@ def test_somebody_else_has_the_port(place: Path) -> None:
 
 def test_a_message_that_is_too_large(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Costs the connection, and is lost; those behind it come over the next one."""
-    monkeypatch.setattr(source, "_LARGEST", 1000)
+    monkeypatch.setattr(subscription, "_LARGEST", 1000)
     publisher = Publisher(0, f"ipc://{place}/live")
     with start(publisher) as engine, Consumer(publisher) as consumer:
         engine.do("subscribed")

@@ -35,7 +35,7 @@ soak: $(VENV)/with-test ## Kill workers and compactors for SECONDS, twice, while
 
 soak-events: SECONDS = 600
 soak-events: $(VENV)/with-test ## Publish KV events for SECONDS while their broker is killed and restarted
-	MPMETRICS_SOAK_EVENTS=$(SECONDS) $(BIN)/pytest -s tests/engines/events/test_events_soak.py $(ARGS)
+	MPMETRICS_SOAK_EVENTS=$(SECONDS) $(BIN)/pytest -s tests/engines/events/test_soak.py $(ARGS)
 
 bench: $(VENV)/with-test ## Run the benchmarks
 	$(BIN)/python -m tests.benchmarks $(ARGS)

@@ -17,7 +17,7 @@ from prometheus_client import Counter
 import mpmetrics
 
 if TYPE_CHECKING:
-    from mpmetrics.server import Receive, Send
+    from mpmetrics.web.apps import Receive, Send
 
 GREETINGS = Counter("greetings", "Greetings sent")
 

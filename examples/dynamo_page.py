@@ -55,9 +55,7 @@ def main() -> int:
 def engine() -> Iterator[None]:
     """Run the simulated engine until the end of the block, from when all is replayed."""
     program = Path(__file__).with_name("vllm_simulation.py")
-    process = subprocess.Popen(  # noqa: S603 - our own program
-        [sys.executable, program], stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, text=True)
     with process:
         try:
             print((process.stdout or sys.stdin).readline(), end="", flush=True)
@@ -66,12 +64,12 @@ def engine() -> Iterator[None]:
             process.terminate()
 
 
-def count_own_requests() -> Any:  # noqa: ANN401 - prometheus_client is not to be imported yet
+def count_own_requests() -> Any:
     """Count requests in this process, too; return a registry for the worker's own gauges."""
-    from prometheus_client import CollectorRegistry  # noqa: PLC0415 - see above
-    from prometheus_client import Counter as PrometheusCounter  # noqa: PLC0415
+    from prometheus_client import CollectorRegistry  # see above
+    from prometheus_client import Counter as PrometheusCounter
 
-    from mpmetrics.engines import ComponentGauges  # noqa: PLC0415
+    from mpmetrics.engines import ComponentGauges
 
     labels = ("model_name", "engine", "finished_reason")
     requests = PrometheusCounter("vllm:request_success", "Requests that are over", labels)
@@ -82,10 +80,10 @@ def count_own_requests() -> Any:  # noqa: ANN401 - prometheus_client is not to b
     return registry
 
 
-async def scrape(component_registry: Any) -> str:  # noqa: ANN401 - as above
+async def scrape(component_registry: Any) -> str:
     """Start a runtime, have its endpoint show everything, and return its page."""
     os.environ |= {"DYN_SYSTEM_PORT": "0", "DYN_SYSTEM_HOST": "127.0.0.1", "DYN_LOG": "off"}
-    from dynamo.runtime import DistributedRuntime  # noqa: PLC0415 - it looks at the environment
+    from dynamo.runtime import DistributedRuntime  # it looks at the environment
 
     runtime = DistributedRuntime(asyncio.get_running_loop(), "mem", "tcp")
     try:
@@ -131,8 +129,8 @@ def show(page: str) -> None:
 
 def compare(page: str, directory: str) -> int:
     """Print what is there twice, here and as it is done today; return 0 if all is well, else 1."""
-    from prometheus_client import REGISTRY, CollectorRegistry, generate_latest  # noqa: PLC0415
-    from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
+    from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
+    from prometheus_client.multiprocess import MultiProcessCollector
 
     merged = CollectorRegistry()
     MultiProcessCollector(merged, directory)

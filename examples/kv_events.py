@@ -93,7 +93,7 @@ def _chain(conversation: Conversation) -> list[int]:
 
 def conversations(seed: int) -> Iterator[Conversation]:
     """Yield conversations without end: new ones with some system prompt, or longer old ones."""
-    chance = random.Random(seed)  # noqa: S311 - not for secrets
+    chance = random.Random(seed)
 
     def blocks(count: int) -> Conversation:
         return [[chance.randrange(32_000) for _ in range(BLOCK)] for _ in range(count)]

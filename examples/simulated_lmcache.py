@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from examples.simulated_requests import CHUNK, MODEL, SERVED_AS
-from mpmetrics.engines.catalogue import LMCACHE_FAMILIES
-from mpmetrics.engines.making import metrics_of
+from mpmetrics.engines.families.register import metrics_of
+from mpmetrics.engines.families.tables import LMCACHE_FAMILIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -95,7 +95,7 @@ class Lmcache:
             if not family.in_files and owned(family.name):
                 self.of(family.name).set_function(float)
 
-    def of(self, name: str) -> Any:  # noqa: ANN401 - a metric of any type
+    def of(self, name: str) -> Any:
         """Return the series of this process."""
         return self._metrics[name].labels(*self._labels)
 

@@ -105,7 +105,7 @@ def make_trace(seed: int, count: int, api_servers: int = 2) -> Trace:
     All times are whole multiples of a power of two, and so is what they are divided by: sums of
     them are exact, whichever process has which of them.
     """
-    chance = Random(seed)  # noqa: S311 - not for secrets
+    chance = Random(seed)
     requests: list[Request] = []
     held = 0
     for number in range(count):

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from examples.simulated_requests import BLOCK, SERVED_AS
 from examples.simulated_scheduler import NUM_BLOCKS
-from mpmetrics.engines.catalogue import KV_CONSUMER, VLLM_FAMILIES
-from mpmetrics.engines.ledger import IterationTokens, PrefillStats, PromptTokenStats
-from mpmetrics.engines.making import metrics_of
-from mpmetrics.engines.tokens import TokenMetrics
+from mpmetrics.engines.families.register import metrics_of
+from mpmetrics.engines.families.tables import KV_CONSUMER, VLLM_FAMILIES
+from mpmetrics.engines.vllm.token_ledger import IterationTokens, PrefillStats, PromptTokenStats
+from mpmetrics.engines.vllm.token_metrics import TokenMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from examples.simulated_requests import Request, Trace
     from examples.simulated_scheduler import Snapshot, Step
-    from mpmetrics.engines.catalogue import Family
+    from mpmetrics.engines.families.tables import Family
 
 CACHE_CONFIG = {"block_size": str(BLOCK), "num_gpu_blocks": str(NUM_BLOCKS)}
 
@@ -107,7 +107,7 @@ class ApiServer:
                 if step.number == request.steps[-1]:
                     self._record_finished(request)
 
-    def _of(self, name: str, value: str = "") -> Any:  # noqa: ANN401 - a metric of any type
+    def _of(self, name: str, value: str = "") -> Any:
         return self._children[f"vllm:{name}", value]
 
     def _record_scheduler(self, snapshot: Snapshot) -> None:

@@ -6,17 +6,15 @@ files when it is imported, so importing this package must not import it.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mpmetrics._lazy import lazy_exports
+
 if TYPE_CHECKING:
-    from mpmetrics.collector import (
-        Collection,
-        MultiProcessCollector,
-        collect,
-        mark_process_dead,
-    )
+    __version__: str
+    from mpmetrics.collector import MultiProcessCollector, mark_process_dead
     from mpmetrics.compaction import Compaction, compact
+    from mpmetrics.directory import Liveness, is_alive
     from mpmetrics.errors import (
         CompactionError,
         DirectoryError,
@@ -26,32 +24,28 @@ if TYPE_CHECKING:
         Problem,
         SourceError,
     )
-    from mpmetrics.liveness import Liveness, is_alive
-    from mpmetrics.page import Page
+    from mpmetrics.pages import Page  # `--help` need not wait
     from mpmetrics.registration import Registration, register
-    from mpmetrics.server import make_asgi_app, make_wsgi_app
+    from mpmetrics.scrape import Collection, collect
+    from mpmetrics.web import make_asgi_app, make_wsgi_app
 
-_HOMES = {
-    "Collection": "collector",
-    "Compaction": "compaction",
-    "CompactionError": "errors",
-    "DirectoryError": "errors",
-    "FilterError": "errors",
-    "LabelError": "errors",
-    "Liveness": "liveness",
-    "MpmetricsError": "errors",
-    "MultiProcessCollector": "collector",
-    "Page": "page",
-    "Problem": "errors",
-    "Registration": "registration",
-    "SourceError": "errors",
-    "collect": "collector",
-    "compact": "compaction",
-    "is_alive": "liveness",
-    "make_asgi_app": "server",
-    "make_wsgi_app": "server",
-    "mark_process_dead": "collector",
-    "register": "registration",
+_MODULES = {
+    "collector": ["MultiProcessCollector", "mark_process_dead"],
+    "compaction": ["compact", "Compaction"],
+    "directory": ["Liveness", "is_alive"],
+    "errors": [
+        "CompactionError",
+        "DirectoryError",
+        "FilterError",
+        "LabelError",
+        "MpmetricsError",
+        "Problem",
+        "SourceError",
+    ],
+    "pages": ["Page"],
+    "registration": ["Registration", "register"],
+    "scrape": ["Collection", "collect"],
+    "web": ["make_asgi_app", "make_wsgi_app"],
 }
 
 __all__ = [
@@ -78,20 +72,13 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
-    """Load a public name on first use; `__version__` comes from the installed metadata."""
-    if name == "__version__":
-        from importlib.metadata import version  # noqa: PLC0415 - costs more than all the rest
+if not TYPE_CHECKING:  # or every name would pass for one of this module's
+    _load, __dir__ = lazy_exports(__name__, _MODULES, globals())
 
-        return version("mpmetrics-toolkit")
-    if name not in _HOMES:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        """Load a public name on first use; `__version__` comes from the installed metadata."""
+        if name == "__version__":
+            from importlib.metadata import version  # noqa: PLC0415 - costs more than all the rest
 
-
-def __dir__() -> list[str]:
-    """Return the public names, loaded or not."""
-    return sorted({*globals(), *__all__, "__version__"})
+            return version("mpmetrics-toolkit")
+        return _load(name)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 from typing import ClassVar, Final, NamedTuple
 
-from mpmetrics.wording import one_line
+from mpmetrics._text import one_line
 
 
 class Problem(NamedTuple):
@@ -169,7 +169,7 @@ class MissingExtraError(MpmetricsError, ImportError):
         )
 
 
-class WorkplaceError(_PathError, OSError):
+class RunDirectoryError(_PathError, OSError):
     """A directory that a server cannot be run with: *path* and *why*."""
 
 

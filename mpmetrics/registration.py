@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from prometheus_client import REGISTRY, CollectorRegistry, values
 
-from mpmetrics.collector import MultiProcessCollector, collect
-from mpmetrics.environment import VARIABLE, directory_from_environment, why_unusable
-from mpmetrics.page import Page
-from mpmetrics.sources import DirectorySource, RegistrySource
+from mpmetrics.collector import MultiProcessCollector
+from mpmetrics.directory import VARIABLE, directory_from_environment, unusable_reason
+from mpmetrics.pages import DirectorySource, Page, RegistrySource
+from mpmetrics.scrape import collect
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from prometheus_client import Metric
 
-    from mpmetrics.sources import Source
+    from mpmetrics.exposition import PrefixesArgument
+    from mpmetrics.pages import Source
 
-    Prefixes = str | Iterable[str | Iterable[str]] | None
     Mode = Literal["shared", "isolated", "in_process"]
 
 _LATCHED: Final = (
@@ -60,8 +60,8 @@ class Registration(NamedTuple):
 
     def page(
         self,
-        include: Prefixes = (),
-        exclude: Prefixes = (),
+        include: PrefixesArgument = (),
+        exclude: PrefixesArgument = (),
         labels: Mapping[str, str] | None = None,
     ) -> Page:
         """Return a page that has every family once: merged where there is a merged value.
@@ -80,7 +80,7 @@ class Registration(NamedTuple):
 
 
 def register(
-    registry: Any = None,  # noqa: ANN401 - registries are duck-typed
+    registry: Any = None,
     path: str | os.PathLike[str] | None = None,
 ) -> Registration:
     """Register the merged view of *path* (or of the environment's directory) with *registry*.
@@ -92,12 +92,12 @@ def register(
     directory = directory_from_environment() if path is None else os.fspath(path)
     if directory is None:
         return _in_process(given, f"{VARIABLE} is not set")
-    why = why_unusable(directory)
+    why = unusable_reason(directory)
     if why:
         named = "the directory" if path is not None else VARIABLE
         return _in_process(given, f"{named} is of no use: {directory!r}: {why}")
     families = collect(directory).families
-    latched = _values_are_in_memory()
+    latched = values_in_memory()
     if latched and not families:
         # The page reads the directory all the same: other processes may still write to it.
         reason = f"{_LATCHED}, and {directory} is empty"
@@ -118,7 +118,7 @@ def register(
     return Registration("isolated", reason, isolated, directory, given)
 
 
-def _in_process(given: Any, why: str) -> Registration:  # noqa: ANN401 - duck-typed
+def _in_process(given: Any, why: str) -> Registration:
     """Return the registration of a process without a usable directory."""
     reason = f"{why}; only the values of this process are served"
     return Registration("in_process", reason, given, None, given)
@@ -127,7 +127,7 @@ def _in_process(given: Any, why: str) -> Registration:  # noqa: ANN401 - duck-ty
 _shared: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()
 
 
-def _shared_with(registry: Any) -> set[str]:  # noqa: ANN401 - duck-typed
+def _shared_with(registry: Any) -> set[str]:
     """Return the directories whose merged views *registry* has accepted from `register`."""
     return _shared.setdefault(registry, set())
 
@@ -145,7 +145,7 @@ class _Claim:
         return []
 
 
-def _duplicates(registry: Any, families: Sequence[Metric]) -> str | None:  # noqa: ANN401
+def _duplicates(registry: Any, families: Sequence[Metric]) -> str | None:
     """Ask *registry* whether it has timeseries of *families*; return its complaint if so.
 
     The question is a registration, which prometheus_client refuses with a `ValueError`. Nothing
@@ -160,7 +160,7 @@ def _duplicates(registry: Any, families: Sequence[Metric]) -> str | None:  # noq
     return None
 
 
-def _values_are_in_memory() -> bool:
+def values_in_memory() -> bool:
     """Tell whether prometheus_client decided, when it was imported, against files."""
     return not getattr(values.ValueClass, "_multiprocess", False)
 

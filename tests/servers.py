@@ -158,7 +158,7 @@ def free_port() -> int:
 def free_ports(count: int, host: str = LOOPBACK) -> int:
     """Return the first of so many such ports in a row. Raises `OSError` without such a *host*."""
     # Below those that Linux gives away; other tests take others, by chance and by their process.
-    chance = random.Random(time.time_ns() ^ os.getpid())  # noqa: S311 - not for secrets
+    chance = random.Random(time.time_ns() ^ os.getpid())
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     socket.create_server((host, 0), family=family).close()
     while True:

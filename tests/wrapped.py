@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from mpmetrics.processes import descendants, read_process
-from tests.command.processes import command
+from mpmetrics.system.processes import descendants, read_process
+from tests.cli.processes import command
 from tests.servers import fetch
 from tests.workers import PATIENCE, environment
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from mpmetrics.processes import Process
+    from mpmetrics.system.processes import Process
 
 
 class Wrapped:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mpmetrics_cli.exit import FOUND, OK, complain, write
 from mpmetrics_cli.options import dead_gauges_options, directory_argument
-from mpmetrics_cli.program import FOUND, OK, complain, write
 
 if TYPE_CHECKING:
     from mpmetrics.compaction import Fate
@@ -39,9 +39,9 @@ def compact(
     read. Exits with status 1 if it could not be done; then everything counts as before.
     """
     # Not at the top: `--help` need not wait for the library.
-    from mpmetrics.compaction import compact  # noqa: PLC0415
-    from mpmetrics.errors import CompactionError  # noqa: PLC0415
-    from mpmetrics_cli.documents import COMPACTION_FORMATS  # noqa: PLC0415
+    from mpmetrics.compaction import compact
+    from mpmetrics.errors import CompactionError
+    from mpmetrics_cli.output import COMPACTION_FORMATS
 
     try:
         compaction = compact(directory, keep_dead_gauges, dead_gauges=dead_gauges, dry_run=dry_run)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from mpmetrics_cli.exit import FOUND, OK, write
 from mpmetrics_cli.options import directory_argument
-from mpmetrics_cli.program import FOUND, OK, write
 
 
 @click.command()
@@ -24,8 +24,8 @@ def doctor(directory: str | None, form: str) -> int:
     Exits with status 1 if there is an error or a warning.
     """
     # Not at the top: `--help` need not wait for the library.
-    from mpmetrics.diagnosis import diagnose  # noqa: PLC0415
-    from mpmetrics_cli.documents import FINDINGS_FORMATS  # noqa: PLC0415
+    from mpmetrics.doctor import diagnose
+    from mpmetrics_cli.output import FINDINGS_FORMATS
 
     findings = diagnose(directory)
     write(FINDINGS_FORMATS[form](findings))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from mpmetrics_cli.exit import FOUND, OK, complain, write
 from mpmetrics_cli.options import directory_argument, selection_options
-from mpmetrics_cli.program import FOUND, OK, complain, write
 
 
 @click.command()
@@ -21,7 +21,7 @@ from mpmetrics_cli.program import FOUND, OK, complain, write
 )
 @click.option("--by-process", is_flag=True, help="Show each process's own values, too.")
 @click.option("--strict", is_flag=True, help="Exit with status 1 if there is any problem.")
-def dump(  # noqa: PLR0913 - one for each option
+def dump(
     directory: str | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
@@ -36,8 +36,8 @@ def dump(  # noqa: PLR0913 - one for each option
     Problems go to standard error, one line each.
     """
     # Not at the top: `--help` need not wait for the library.
-    from mpmetrics.snapshot import take_snapshot  # noqa: PLC0415
-    from mpmetrics_cli.documents import SNAPSHOT_FORMATS  # noqa: PLC0415
+    from mpmetrics.scrape import take_snapshot
+    from mpmetrics_cli.output import SNAPSHOT_FORMATS
 
     snapshot = take_snapshot(directory, include, exclude, dict(labels), by_process=by_process)
     write(SNAPSHOT_FORMATS[form](snapshot))

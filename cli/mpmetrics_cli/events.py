@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from click.core import ParameterSource
 
+from mpmetrics_cli.exit import FOUND, OK, complain, log_to_stderr, write
 from mpmetrics_cli.options import (
     Seconds,
     listen_options,
@@ -18,7 +19,6 @@ from mpmetrics_cli.options import (
     web_config,
     with_options,
 )
-from mpmetrics_cli.program import FOUND, OK, complain, log_to_stderr, write
 from mpmetrics_cli.sinks import sink_options, sinks_of, write_records
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ _SOURCE: Final[tuple[Decorator, ...]] = (
 @listen_options
 @selection_options
 @click.pass_context
-def events(  # noqa: PLR0913 - one for each option
+def events(
     context: click.Context,
     /,
     *,
@@ -99,7 +99,7 @@ def events(  # noqa: PLR0913 - one for each option
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     labels: tuple[tuple[str, str], ...],
-    **others: Any,  # noqa: ANN401 - the options of the source and of the sinks
+    **others: Any,
 ) -> int:
     """Pass on the KV events of an engine, and serve what they come to at /metrics.
 
@@ -108,8 +108,8 @@ def events(  # noqa: PLR0913 - one for each option
     for a sink of that kind, and "serve" for the metrics.
     """
     # Not at the top: `--help` need not wait for the library.
-    from mpmetrics.page import Page  # noqa: PLC0415
-    from mpmetrics.serving import Serving  # noqa: PLC0415
+    from mpmetrics.pages import Page
+    from mpmetrics.web import Serving
 
     log_to_stderr()
     config = web_config(web_config_file)
@@ -127,7 +127,7 @@ def events(  # noqa: PLR0913 - one for each option
         return end.wait(bridge)
 
 
-def _bridge(  # noqa: PLR0913 - one for each option
+def _bridge(
     show: Callable[[bytes], None] | None,
     *,
     endpoint: str,
@@ -138,13 +138,13 @@ def _bridge(  # noqa: PLR0913 - one for each option
     topic: str,
     delay: float,
     records: str | None,
-    **others: Any,  # noqa: ANN401 - the options of the sinks
+    **others: Any,
 ) -> EventBridge:
     """Return the bridge that the options stand for; *show* gets the lines to be printed, if any."""
-    from mpmetrics.engines.events import (  # noqa: PLC0415 - as above
+    from mpmetrics.engines.events import (  # `--help` need not wait
         EventBridge,
+        EventSource,
         LinesSink,
-        Source,
         publishers,
     )
 
@@ -154,7 +154,7 @@ def _bridge(  # noqa: PLR0913 - one for each option
         write_records(records, sinks, range(first_rank, first_rank + ranks))
     if show is not None:
         sinks.append(LinesSink(show, name="stdout", capacity=others["capacity"]))
-    return EventBridge(Source(asked, topic=topic), sinks, delay=delay)
+    return EventBridge(EventSource(asked, topic=topic), sinks, delay=delay)
 
 
 class _End:

@@ -10,9 +10,8 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from mpmetrics.page import Page
-    from mpmetrics.sources import Source
-    from mpmetrics.webconfig import WebConfig
+    from mpmetrics.pages import Page, Source
+    from mpmetrics.web import WebConfig
 
     Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -22,10 +21,10 @@ class Seconds(click.FloatRange):
 
     def convert(
         self,
-        value: Any,  # noqa: ANN401 - click's signature
+        value: Any,
         param: click.Parameter | None,
         ctx: click.Context | None,
-    ) -> Any:  # noqa: ANN401 - as above
+    ) -> Any:
         """Return the number; fail for one that is none."""
         number = super().convert(value, param, ctx)
         if math.isnan(number):
@@ -150,12 +149,12 @@ def serving_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def web_config(path: str | None) -> WebConfig | None:
     """Return what the file *path* says, if there is one. Raises `WebConfigError`."""
-    from mpmetrics.webconfig import read_web_config  # noqa: PLC0415 - `--help` need not wait
+    from mpmetrics.web import read_web_config  # `--help` need not wait
 
     return None if path is None else read_web_config(path)
 
 
-def make_page(  # noqa: PLR0913 - one for each option
+def make_page(
     sources: Sequence[Source],
     *,
     urls: Sequence[str],
@@ -165,8 +164,10 @@ def make_page(  # noqa: PLR0913 - one for each option
     labels: Sequence[tuple[str, str]],
 ) -> Page:
     """Return the page of *sources* and *urls*. Raises what `Page` raises."""
-    from mpmetrics.page import Page  # noqa: PLC0415 - `--help` need not wait
-    from mpmetrics.sources import UrlSource  # noqa: PLC0415
+    from mpmetrics.pages import (
+        Page,
+        UrlSource,
+    )
 
     # What comes too late for one scrape is still good to have for the next.
     others = [UrlSource(url, timeout=2 * timeout) for url in urls]

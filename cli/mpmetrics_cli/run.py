@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mpmetrics_cli.exit import complain, log_to_stderr
 from mpmetrics_cli.options import (
     Seconds,
     dead_gauges_options,
@@ -16,7 +17,6 @@ from mpmetrics_cli.options import (
     serving_options,
     web_config,
 )
-from mpmetrics_cli.program import complain, log_to_stderr
 
 if TYPE_CHECKING:
     from mpmetrics.compaction import Fate
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     "--per-worker", is_flag=True, help="Show process_* of each process instead of their sum."
 )
 @selection_options
-def run(  # noqa: PLR0913 - one for each option
+def run(
     command: tuple[str, ...],
     *,
     directory: str | None,
@@ -66,7 +66,7 @@ def run(  # noqa: PLR0913 - one for each option
     dead_gauges: dict[str, Fate],
     grace: float | None,
     per_worker: bool,
-    **page: Any,  # noqa: ANN401 - the options that make_page takes
+    **page: Any,
 ) -> int:
     """Run COMMAND, any server of several processes, with its merged metrics at /metrics.
 
@@ -75,13 +75,12 @@ def run(  # noqa: PLR0913 - one for each option
     the extra "serve", and Linux.
     """
     # Not at the top: `--help` need not wait for the library.
-    from mpmetrics.environment import VARIABLE  # noqa: PLC0415
-    from mpmetrics.errors import CommandError  # noqa: PLC0415
-    from mpmetrics.supervision import end_like  # noqa: PLC0415
-    from mpmetrics.wrapping import Wrap, run_wrapped  # noqa: PLC0415
+    from mpmetrics.directory import VARIABLE
+    from mpmetrics.errors import CommandError
+    from mpmetrics.supervisor import RunOptions, end_like, run_command
 
     log_to_stderr()
-    wrap = Wrap(
+    wrap = RunOptions(
         directory or os.environ.get(VARIABLE, ""),
         fresh,
         keep,
@@ -97,7 +96,7 @@ def run(  # noqa: PLR0913 - one for each option
         message = f"--fresh needs --dir, or {VARIABLE} to be set"
         raise click.UsageError(message)
     try:
-        return end_like(run_wrapped(command, partial(make_page, **page), wrap, complain))
+        return end_like(run_command(command, partial(make_page, **page), wrap, complain))
     except CommandError as error:
         complain(str(error))
         return error.status

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from mpmetrics_cli.exit import OK, complain, log_to_stderr
 from mpmetrics_cli.options import (
     directory_argument,
     make_page,
@@ -11,14 +12,13 @@ from mpmetrics_cli.options import (
     serving_options,
     web_config,
 )
-from mpmetrics_cli.program import OK, complain, log_to_stderr
 
 
 @click.command()
 @directory_argument
 @serving_options
 @selection_options
-def serve(  # noqa: PLR0913 - one for each option
+def serve(
     directory: str | None,
     *,
     listen: str,
@@ -34,13 +34,13 @@ def serve(  # noqa: PLR0913 - one for each option
     The server that writes them may already be running. Needs the extra "serve".
     """
     # Not at the top: `--help` need not wait for the library.
-    from mpmetrics.environment import usable_directory  # noqa: PLC0415
-    from mpmetrics.serving import Serving  # noqa: PLC0415
-    from mpmetrics.sources import DirectorySource  # noqa: PLC0415
+    from mpmetrics.directory import require_directory
+    from mpmetrics.pages import DirectorySource
+    from mpmetrics.web import Serving
 
     log_to_stderr()
     config = web_config(web_config_file)
-    source = DirectorySource(usable_directory(directory), liveness=True)
+    source = DirectorySource(require_directory(directory), liveness=True)
     page = make_page(
         [source], urls=urls, timeout=timeout, include=include, exclude=exclude, labels=labels
     )

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from mpmetrics_cli.exit import complain
 from mpmetrics_cli.options import with_options
-from mpmetrics_cli.program import complain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from mpmetrics.engines.events import NatsOptions, Worker
-    from mpmetrics.engines.events.sinks import Sink
+    from mpmetrics.engines.events import NatsOptions, Sink, Worker
     from mpmetrics_cli.options import Decorator
 
 _SEGMENTS: Final = 3
@@ -137,7 +136,7 @@ def sink_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_options(_SINKS, command)
 
 
-def sinks_of(  # noqa: PLR0913 - one for each option
+def sinks_of(
     urls: Sequence[str],
     *,
     worker_id: int | None,
@@ -148,7 +147,7 @@ def sinks_of(  # noqa: PLR0913 - one for each option
     **nats: str,
 ) -> list[Sink]:
     """Return a sink for each of the *urls*. Raises what the sinks raise."""
-    from mpmetrics.engines.events import (  # noqa: PLC0415 - `--help` need not wait
+    from mpmetrics.engines.events import (
         Address,
         NatsOptions,
         Worker,
@@ -184,7 +183,7 @@ def write_records(path: str, sinks: Sequence[Any], ranks: Iterable[int]) -> None
 
 def _sink(url: str, worker: Worker, options: NatsOptions, *, name: str, capacity: int) -> Sink:
     """Return the sink that *url* stands for."""
-    from mpmetrics.engines.events import NatsSink, ZmqSink  # noqa: PLC0415 - as above
+    from mpmetrics.engines.events import NatsSink, ZmqSink
 
     endpoint = url.removeprefix("+")
     if endpoint.startswith(("tcp://", "ipc://")):

@@ -1,10 +1,11 @@
 """Directives for tables that the code itself goes by, so that what is read is what is done.
 
-`{merge-rules}` stands for `mpmetrics.merging.RULES`, `{problem-reasons}` for
-`mpmetrics.errors.REASONS`, `{dead-gauges}` for `mpmetrics.compaction.DEAD_GAUGES`,
-`{engine-families}`, with vllm, lmcache or dynamo, for the table of `mpmetrics.engines.catalogue`,
+`{merge-rules}` stands for `mpmetrics.merging.rules.RULES`, `{problem-reasons}` for
+`mpmetrics.errors.REASONS`, `{dead-gauges}` for `mpmetrics.compaction.policy.DEAD_GAUGES`,
+`{engine-families}`, with vllm, lmcache or dynamo, for the table of
+`mpmetrics.engines.families.tables`,
 `{connector-families}`, with a class of KV connectors, for what it declares, and
-`{event-families}` for `mpmetrics.engines.events.figures.EVENT_FAMILIES`.
+`{event-families}` for `mpmetrics.engines.events.metrics.EVENT_FAMILIES`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from sphinx.util.docutils import SphinxDirective
 
-from mpmetrics import compaction, errors, merging
-from mpmetrics.engines import catalogue
-from mpmetrics.engines.connectors import declarations
-from mpmetrics.engines.events import figures
+from mpmetrics import errors
+from mpmetrics.compaction import policy
+from mpmetrics.engines.connectors import known_families
+from mpmetrics.engines.events import metrics
+from mpmetrics.engines.families import tables
+from mpmetrics.merging import rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,9 +28,9 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
     from sphinx.util.typing import ExtensionMetadata
 
-    from mpmetrics.engines.catalogue import Family
     from mpmetrics.engines.connectors.families import ConnectorFamily
-    from mpmetrics.merging import Rule
+    from mpmetrics.engines.families.tables import Family
+    from mpmetrics.merging.rules import Rule
 
 
 F = TypeVar("F")
@@ -74,9 +77,9 @@ EVENT_COLUMNS: Final[Mapping[str, Callable[[Family], str]]] = {
 }
 
 ENGINES: Final = {
-    "vllm": (catalogue.VLLM_FAMILIES, VLLM_COLUMNS),
-    "lmcache": (catalogue.LMCACHE_FAMILIES, LMCACHE_COLUMNS),
-    "dynamo": (catalogue.DYNAMO_FAMILIES, FAMILY_COLUMNS),
+    "vllm": (tables.VLLM_FAMILIES, VLLM_COLUMNS),
+    "lmcache": (tables.LMCACHE_FAMILIES, LMCACHE_COLUMNS),
+    "dynamo": (tables.DYNAMO_FAMILIES, FAMILY_COLUMNS),
 }
 
 
@@ -103,8 +106,8 @@ class MergeRules(SphinxDirective):
 
     def run(self) -> list[Node]:
         """Return the table as nodes of the document."""
-        self.env.note_dependency(merging.__file__)
-        return self.parse_text_to_nodes("\n".join(rule_lines(merging.RULES)))
+        self.env.note_dependency(rules.__file__)
+        return self.parse_text_to_nodes("\n".join(rule_lines(rules.RULES)))
 
 
 class ProblemReasons(SphinxDirective):
@@ -121,9 +124,9 @@ class DeadGauges(SphinxDirective):
 
     def run(self) -> list[Node]:
         """Return the table as nodes of the document."""
-        self.env.note_dependency(compaction.__file__)
+        self.env.note_dependency(policy.__file__)
         lines = ["| Prefix | Values of a dead worker |", "|---|---|"]
-        lines += [f"| `{prefix}` | {fate} |" for prefix, fate in compaction.DEAD_GAUGES.items()]
+        lines += [f"| `{prefix}` | {fate} |" for prefix, fate in policy.DEAD_GAUGES.items()]
         return self.parse_text_to_nodes("\n".join(lines))
 
 
@@ -138,7 +141,7 @@ class EngineFamilies(SphinxDirective):
         if engine not in ENGINES:
             message = f"no engine {engine!r}: it is one of {', '.join(ENGINES)}"
             raise self.error(message)
-        self.env.note_dependency(catalogue.__file__)
+        self.env.note_dependency(tables.__file__)
         return self.parse_text_to_nodes("\n".join(family_lines(*ENGINES[engine])))
 
 
@@ -150,11 +153,11 @@ class ConnectorFamilies(SphinxDirective):
     def run(self) -> list[Node]:
         """Return the table as nodes of the document."""
         (name,) = self.arguments
-        known = declarations.CONNECTOR_FAMILIES
+        known = known_families.CONNECTOR_FAMILIES
         if name not in known:
             message = f"no connector {name!r}: it is one of {', '.join(known)}"
             raise self.error(message)
-        self.env.note_dependency(declarations.__file__)
+        self.env.note_dependency(known_families.__file__)
         return self.parse_text_to_nodes("\n".join(family_lines(known[name], CONNECTOR_COLUMNS)))
 
 
@@ -163,8 +166,8 @@ class EventFamilies(SphinxDirective):
 
     def run(self) -> list[Node]:
         """Return the table as nodes of the document."""
-        self.env.note_dependency(figures.__file__)
-        lines = family_lines(figures.EVENT_FAMILIES, EVENT_COLUMNS)
+        self.env.note_dependency(metrics.__file__)
+        lines = family_lines(metrics.EVENT_FAMILIES, EVENT_COLUMNS)
         return self.parse_text_to_nodes("\n".join(lines))
 
 

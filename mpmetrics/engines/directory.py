@@ -14,14 +14,19 @@ from contextlib import AbstractContextManager, suppress
 from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any
 
-from mpmetrics.environment import VARIABLE, directory_from_environment, why_unusable
-from mpmetrics.errors import WorkplaceError
-from mpmetrics.workplace import made_workplace, swept
+from mpmetrics.directory import (
+    VARIABLE,
+    directory_from_environment,
+    make_run_directory,
+    sweep_below,
+    unusable_reason,
+)
+from mpmetrics.errors import RunDirectoryError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from mpmetrics.workplace import Workplace
+    from mpmetrics.directory import RunDirectory
 
 _log = logging.getLogger("mpmetrics")
 
@@ -33,7 +38,7 @@ class MultiprocDirectory(AbstractContextManager["MultiprocDirectory"]):
     """A multiprocess directory: its *path*, and what is to be known about it.
 
     `owned`: it was made here, and is removed by `close`, at the latest when the interpreter ends.
-    `recreated`: it was not there any more and has been made anew, empty. `why_unusable`: a
+    `recreated`: it was not there any more and has been made anew, empty. `unusable_reason`: a
     sentence, "" if all is well. `latched`: prometheus_client was imported too early, and this
     process keeps its values in memory; `lost` are the names of the metrics that are not in the
     directory for that reason.
@@ -45,15 +50,15 @@ class MultiprocDirectory(AbstractContextManager["MultiprocDirectory"]):
         self,
         path: str,
         *,
-        workplace: Workplace | None = None,
+        workplace: RunDirectory | None = None,
         recreated: bool = False,
     ) -> None:
         """Take the directory *path*; with a *workplace* it is ours."""
         self.path = path
         self.recreated = recreated
-        self.latched = is_latched()
+        self.latched = values_in_memory()
         self.lost = metrics_in_memory() if self.latched else ()
-        self.why_unusable = why_unusable(path)
+        self.unusable_reason = unusable_reason(path)
         self._workplace = workplace
         self._pid = os.getpid()
         # Not by atexit, which may come before multiprocessing ends the children that still use
@@ -111,8 +116,8 @@ def ensure_multiproc_dir(prefix: str = "mpmetrics-engine-") -> MultiprocDirector
     """
     path = directory_from_environment()
     directory = _taken(path) if path else _made(prefix)
-    if directory.why_unusable:
-        _log.error("%s=%r is of no use: %s", VARIABLE, directory.path, directory.why_unusable)
+    if directory.unusable_reason:
+        _log.error("%s=%r is of no use: %s", VARIABLE, directory.path, directory.unusable_reason)
     if directory.latched:
         _log.warning(
             "prometheus_client was imported before %s was set: this process keeps its values in "
@@ -125,7 +130,7 @@ def ensure_multiproc_dir(prefix: str = "mpmetrics-engine-") -> MultiprocDirector
     return directory
 
 
-def restored(path: str) -> bool:
+def recreate_if_missing(path: str) -> bool:
     """Make the directory *path* anew if it is missing; tell whether that was so and is no more."""
     if os.path.lexists(path):
         return False
@@ -140,7 +145,7 @@ def restored(path: str) -> bool:
 def _taken(path: str) -> MultiprocDirectory:
     """Return the directory that the environment names."""
     os.environ.setdefault(VARIABLE, path)  # the lower-case one is deprecated
-    recreated = restored(path)
+    recreated = recreate_if_missing(path)
     return MultiprocDirectory(path, recreated=recreated)
 
 
@@ -148,17 +153,17 @@ def _made(prefix: str) -> MultiprocDirectory:
     """Make a directory, and have the environment name it."""
     try:
         base = tempfile.gettempdir()
-        for path in swept(base, prefix):
+        for path in sweep_below(base, prefix):
             _log.info("%s was left behind and has been removed", path)
-        workplace = made_workplace(base, prefix)
-    except (WorkplaceError, OSError) as error:  # there may be no room for a file anywhere
+        workplace = make_run_directory(base, prefix)
+    except (RunDirectoryError, OSError) as error:  # there may be no room for a file anywhere
         _log.error("there is no multiprocess directory: %s", error)
         return MultiprocDirectory("")
     os.environ[VARIABLE] = workplace.path
     return MultiprocDirectory(workplace.path, workplace=workplace)
 
 
-def is_latched() -> bool:
+def values_in_memory() -> bool:
     """Tell whether prometheus_client has decided to keep the values of this process in memory."""
     values: Any = sys.modules.get("prometheus_client.values")
     return values is not None and not getattr(values.ValueClass, "_multiprocess", False)

@@ -11,8 +11,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from mpmetrics.files import list_directory
-from mpmetrics.liveness import Liveness, is_alive
+from mpmetrics.directory import Liveness, is_alive, list_directory
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -89,7 +88,7 @@ class EngineMonitor:
     and nobody uses it; and calls *shutdown*, whatever became of the other steps.
     """
 
-    def __init__(  # noqa: PLR0913 - each is a part that a test replaces
+    def __init__(
         self,
         check: Check,
         shutdown: Step,
@@ -148,7 +147,7 @@ class EngineMonitor:
             answer = await self._within(self._timing.timeout, self._check)
         except _LateError:
             return f"no answer within {self._timing.timeout:g} s"
-        except Exception as error:  # noqa: BLE001 - whatever it raises is the answer
+        except Exception as error:  # an engine must not suffer from its metrics
             return f"{type(error).__name__}: {error}"
         return "it says so" if answer is False else ""
 
@@ -164,13 +163,13 @@ class EngineMonitor:
                 await self._within(self._timing.grace, step)
             except _LateError:
                 _log.error("%s takes more than %g s", name, self._timing.grace)
-            except Exception:  # noqa: BLE001 - the next step is to be done all the same
+            except Exception:  # the next step is to be done all the same
                 _log.exception("%s failed", name)
         try:
             result = self._shutdown()
             if inspect.isawaitable(result):
                 await result
-        except Exception:  # noqa: BLE001 - there is nobody who could do anything about it
+        except Exception:  # there is nobody who could do anything about it
             _log.exception("the shutdown failed")
 
     def _mark(self) -> None:
@@ -222,7 +221,7 @@ async def _called(call: Step) -> object:
         return await result if inspect.isawaitable(result) else result
     except (Exception, asyncio.CancelledError, KeyboardInterrupt):
         raise
-    except BaseException as error:
+    except BaseException as error:  # with no answer, nobody would ask again
         raise _NoExceptionError from error
 
 
@@ -248,7 +247,7 @@ def _apart(step: Step) -> Step:
                 outcome: tuple[str, object] = ("set_result", step())
             except StopIteration as error:  # no future takes that
                 outcome = ("set_exception", RuntimeError(repr(error)))
-            except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+            except BaseException as error:
                 outcome = ("set_exception", error)
             with suppress(RuntimeError):  # nobody waits any more
                 loop.call_soon_threadsafe(settle, *outcome)

@@ -12,9 +12,9 @@ from importlib import import_module
 from types import new_class
 from typing import Any, Final
 
-from mpmetrics.engines.gauges import ComponentGauges
-from mpmetrics.engines.observing import ERRORS
-from mpmetrics.engines.statlogger import StatLogger
+from mpmetrics.engines.dynamo import ComponentGauges
+from mpmetrics.engines.observers import ERRORS
+from mpmetrics.engines.vllm import StatLogger
 
 DEFAULT_COMPONENT: Final = "vllm"
 
@@ -24,7 +24,7 @@ _BASE_MODULE: Final = "vllm.v1.metrics.loggers"
 class PluginStatLogger(StatLogger):
     """A stat logger that learns from vLLM's configuration what it needs."""
 
-    def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:  # noqa: ANN401 - vLLM's
+    def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
         """Show the load of the engine with this index, which is its data-parallel rank.
 
         The component is what `DYN_COMPONENT` says in the environment, or "vllm".
@@ -40,17 +40,17 @@ class PluginStatLogger(StatLogger):
             self.set_num_gpu_blocks(blocks)
 
 
-def _gauges(vllm_config: Any) -> ComponentGauges | None:  # noqa: ANN401 - vLLM's
+def _gauges(vllm_config: Any) -> ComponentGauges | None:
     """Return the gauges of this engine, None if they cannot be made: vLLM is to start."""
     component = os.environ.get("DYN_COMPONENT") or DEFAULT_COMPONENT
     try:
         return ComponentGauges(None, _model(vllm_config), component)
-    except Exception as error:  # noqa: BLE001 - somebody else may have gauges of these names
+    except Exception as error:  # the load is known all the same
         ERRORS.count("component_gauges", "raised", error)
         return None
 
 
-def _model(vllm_config: Any) -> str:  # noqa: ANN401 - vLLM's
+def _model(vllm_config: Any) -> str:
     """Return the name under which the model is served."""
     model = getattr(vllm_config, "model_config", None)
     served = getattr(model, "served_model_name", None)
@@ -59,7 +59,7 @@ def _model(vllm_config: Any) -> str:  # noqa: ANN401 - vLLM's
     return str(served or getattr(model, "model", None) or "")
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+def __getattr__(name: str) -> Any:
     """Make the class that vLLM asks for."""
     if name != "VllmStatLogger":
         message = f"module {__name__!r} has no attribute {name!r}"
@@ -84,6 +84,6 @@ def _base() -> tuple[type, ...]:
     """Return vLLM's base class, none where vLLM is not installed or cannot be imported."""
     try:
         base = import_module(_BASE_MODULE).StatLoggerBase
-    except Exception:  # noqa: BLE001 - without its libraries vLLM fails in many ways
+    except Exception:  # without its libraries vLLM fails in many ways
         return ()
     return (base,)

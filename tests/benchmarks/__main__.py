@@ -25,7 +25,7 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector as TheirCollector
 
-from mpmetrics.collector import DirectoryView
+from mpmetrics.scrape.view import DirectoryView
 from tests.benchmarks import events
 from tests.benchmarks.directories import CASES, Case, Changes, write_directory
 
@@ -108,7 +108,7 @@ def in_a_fork(work: Callable[[], Any]) -> Any:
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
-        result = pickle.load(pipe)  # noqa: S301 - from our own child
+        result = pickle.load(pipe)
     os.waitpid(child, 0)
     return result
 
@@ -202,7 +202,7 @@ def _measure_case(case: Case, runs: int) -> None:
 
 
 def _version() -> str:
-    from importlib.metadata import version  # noqa: PLC0415 - for one line
+    from importlib.metadata import version  # for one line
 
     return version(prometheus_client.__name__)
 

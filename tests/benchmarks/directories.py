@@ -15,7 +15,7 @@ from prometheus_client import Histogram
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.utils import floatToGoString
 
-from mpmetrics import kernel
+from mpmetrics.format import codec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +48,7 @@ CASES = (
 
 def write_directory(path: Path, case: Case) -> None:
     """Fill the empty directory *path* with the files of *case*."""
-    rng = random.Random(case.name)  # noqa: S311 - not for secrets
+    rng = random.Random(case.name)
     for worker in range(case.workers):
         files: dict[str, MmapedDict] = {}
         names = _entries(f"worker-{worker}-" if case.own else "")
@@ -91,8 +91,8 @@ class Changes:
         for file in sorted(path.iterdir()):
             with file.open("r+b") as opened:
                 mapped = mmap.mmap(opened.fileno(), 0)
-            used = kernel.read_used(mapped[: kernel.HEADER_SIZE])
-            _, offsets = kernel.scan_keys(mapped[kernel.HEADER_SIZE : used], kernel.HEADER_SIZE)
+            used = codec.read_used(mapped[: codec.HEADER_SIZE])
+            _, offsets = codec.scan_keys(mapped[codec.HEADER_SIZE : used], codec.HEADER_SIZE)
             self._maps.append((mapped, [offset >> 3 for offset in offsets]))
 
     def make(self) -> None:

@@ -22,11 +22,11 @@ import msgspec
 import zmq
 
 from mpmetrics.engines.events.bridge import EventBridge
-from mpmetrics.engines.events.endpoints import Publisher
+from mpmetrics.engines.events.decoder import Decoder
 from mpmetrics.engines.events.pipeline import Pipeline
+from mpmetrics.engines.events.publisher import Publisher
 from mpmetrics.engines.events.sinks import CallbackSink
-from mpmetrics.engines.events.source import Source
-from mpmetrics.engines.events.wire import Decoder
+from mpmetrics.engines.events.source import EventSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,7 +73,7 @@ class Engine:
 
     def __init__(self, load: Load) -> None:
         """Say the same every time."""
-        self._random = random.Random(load.name)  # noqa: S311 - nothing is kept secret
+        self._random = random.Random(load.name)
         self._load = load
         self._there: list[list[int]] = []
 
@@ -184,7 +184,7 @@ def bridged(publisher: Publisher, events: int) -> Figures:
     """Read all *events*, down to a callback."""
     meter = Meter(events)
     sink = CallbackSink(cast("Callable[[Event], object]", meter.count))
-    with EventBridge(Source([publisher]), [sink]):
+    with EventBridge(EventSource([publisher]), [sink]):
         return meter.figures()
 
 
@@ -207,7 +207,7 @@ class _Received:
 
 def received(publisher: Publisher, messages: int) -> Figures:
     """Read all *messages*, and do nothing with them."""
-    meter, source = Meter(messages), Source([publisher])
+    meter, source = Meter(messages), EventSource([publisher])
     pipeline = cast("Pipeline", _Received(meter.count))
     thread = threading.Thread(target=source.run, args=(pipeline,))
     thread.start()

@@ -23,9 +23,9 @@ from typing import NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from mpmetrics.processes import read_process
+from mpmetrics.system.processes import read_process
 from tests.benchmarks.directories import CASES, write_directory
-from tests.command.processes import command
+from tests.cli.processes import command
 from tests.servers import fetch
 from tests.workers import environment
 
@@ -33,13 +33,13 @@ CASE = next(case for case in CASES if case.name == "web")
 
 WRITE = """
 import mmap, struct, sys, time
-from mpmetrics import kernel
+from mpmetrics.format import codec
 maps = []
 for path in sys.argv[1:]:
     with open(path, "r+b") as file:
         mapped = mmap.mmap(file.fileno(), 0)
-    used = kernel.read_used(mapped[: kernel.HEADER_SIZE])
-    _, offsets = kernel.scan_keys(mapped[kernel.HEADER_SIZE : used], kernel.HEADER_SIZE)
+    used = codec.read_used(mapped[: codec.HEADER_SIZE])
+    _, offsets = codec.scan_keys(mapped[codec.HEADER_SIZE : used], codec.HEADER_SIZE)
     maps.append((memoryview(mapped).cast("d"), [offset >> 3 for offset in offsets]))
 while True:
     for doubles, indexes in maps:

@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 from typing import Final
 
-from mpmetrics import kernel
-from mpmetrics.collector import DirectoryView
-from mpmetrics.compaction import Compactor
+from mpmetrics.compaction.compactor import Compactor
+from mpmetrics.format import codec
+from mpmetrics.scrape.view import DirectoryView
 from tests.benchmarks.directories import Case, write_directory
 
 LIVE: Final = 8
@@ -66,7 +66,7 @@ def recycle(path: Path, model: Path, workers: int, every: int) -> None:
 
 def _used(data: bytes) -> bytes:
     """Return what is used of a file."""
-    return data[: kernel.read_used(data)]
+    return data[: codec.read_used(data)]
 
 
 def compare(alone: Path, recycled: Path, runs: int) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mpmetrics import liveness
+from mpmetrics.directory import liveness
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,10 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import mpmetrics
-from mpmetrics import CompactionError, compact, compaction, liveness
-from mpmetrics.compaction import Compactor
-from mpmetrics.files import MANIFEST
-from mpmetrics.locks import compaction_lock
+from mpmetrics import CompactionError, compact
+from mpmetrics.compaction import compactor, policy
+from mpmetrics.compaction.compactor import Compactor
+from mpmetrics.directory import liveness
+from mpmetrics.directory.files import MANIFEST
+from mpmetrics.directory.locks import compaction_lock
 from tests.database import Entry, counter, gauge, histogram, write
 from tests.generations import by_process, kept, ours, theirs, write_workers
 from tests.workers import environment, run_python
@@ -175,7 +177,7 @@ def test_dead_gauges_are_kept_on_demand(directory: Path) -> None:
     ],
 )
 def test_prefixes_decide_over_dead_gauges(
-    directory: Path, fates: dict[str, compaction.Fate], left: set[str]
+    directory: Path, fates: dict[str, policy.Fate], left: set[str]
 ) -> None:
     """The longest that fits; LMCache's are gone by default."""
     families = ["other", "lmcache:a", "lmcache:b"]
@@ -196,7 +198,7 @@ def test_histograms_that_disagree_stay_as_the_page_had_them(directory: Path) -> 
 
 def test_many_files_are_many_batches(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each with a generation of its own; descriptors are few, and none is left open."""
-    monkeypatch.setattr(compaction, "_BATCH_FILES", 10)
+    monkeypatch.setattr(compactor, "_BATCH_FILES", 10)
     for number in range(95):
         write(directory / f"counter_{number}.db", [counter("c", number)], size=256)
     before = len(list(Path("/proc/self/fd").iterdir()))

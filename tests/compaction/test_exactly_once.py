@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mpmetrics import compact, compaction, liveness
+from mpmetrics import compact
+from mpmetrics.compaction import compactor
+from mpmetrics.directory import liveness
 from tests.generations import (
     by_process,
     is_gone_with_its_worker,
@@ -45,7 +47,7 @@ def directory(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Seq
 
 
 def check(path: Path, workers: Sequence[int], *, keep: bool, where: object) -> None:
-    """See that *path* reads right in the middle of it, and after one more compaction."""
+    """See that *path* reads right in the middle of it, and after one more compactor."""
     before = ours(path)
     expected = kept(workers)
     there = {key: value for key, value in before.items() if not is_gone_with_its_worker(key)}
@@ -79,7 +81,7 @@ def test_killed_once(directory: tuple[Path, Sequence[int]], tmp_path: Path, *, k
 def test_killed_again_and_again(directory: tuple[Path, Sequence[int]], tmp_path: Path) -> None:
     """The one who finishes, or undoes, what the first has left is killed; and so is the next."""
     before, workers = directory
-    chance = random.Random(7)  # noqa: S311 - nothing secret
+    chance = random.Random(7)
     path = tmp_path / "now"
     kills = 0
     for _ in range(40):
@@ -104,7 +106,7 @@ def test_what_one_was_killed_over_is_no_part_of_another_batch(
         killed_at(point, lambda: compact(path))
         aside.add(sum(".folding-" in each.name for each in path.iterdir()))
         with monkeypatch.context() as patch:
-            patch.setattr(compaction, "_BATCH_FILES", 3)
+            patch.setattr(compactor, "_BATCH_FILES", 3)
             check(path, workers, keep=False, where=point)
         shutil.rmtree(path)
     assert max(aside) > 3, "no compactor was killed with files put aside"

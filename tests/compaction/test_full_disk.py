@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from mpmetrics import CompactionError, compact, liveness
-from mpmetrics.files import MANIFEST
+from mpmetrics import CompactionError, compact
+from mpmetrics.directory import liveness
+from mpmetrics.directory.files import MANIFEST
 from tests.generations import by_process, kept, ours, theirs, write_workers
 from tests.operations import CHANGES, watched
 from tests.workers import PATIENCE, environment

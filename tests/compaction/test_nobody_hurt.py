@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mpmetrics import compact, liveness
-from mpmetrics.liveness import has_lease
+from mpmetrics import compact
+from mpmetrics.directory import liveness
+from mpmetrics.directory.liveness import has_lease
 from tests.database import counter, summary, write
 from tests.generations import ours, theirs
 from tests.operations import watched

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 import mpmetrics
-from mpmetrics import CompactionError, DirectoryError, compact, liveness
-from mpmetrics.manifest import Manifest, read_manifest
-from tests.command.directories import fill
+from mpmetrics import CompactionError, DirectoryError, compact
+from mpmetrics.directory import liveness
+from mpmetrics.directory.manifest import Manifest, read_manifest
+from tests.cli.directories import fill
 from tests.database import Entry, counter, gauge, histogram
 from tests.workers import Worker
 
 if TYPE_CHECKING:
-    from mpmetrics.compaction import Compaction
+    from mpmetrics.compaction.result import Compaction
 
 pytestmark = pytest.mark.skipif(
     not liveness.HAS_LEASES, reason="this system has no file leases (Linux has them)"

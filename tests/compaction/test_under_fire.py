@@ -22,7 +22,8 @@ import pytest
 from prometheus_client.values import MultiProcessValue
 
 import mpmetrics
-from mpmetrics import compact, liveness
+from mpmetrics import compact
+from mpmetrics.directory import liveness
 from tests.generations import ours, theirs, totals
 from tests.workers import VARIABLE
 
@@ -158,7 +159,7 @@ def compact_on(path: Path, counts: Counts) -> Child:
     """Start a process that compacts *path* again and again."""
 
     def work(_told: int, _answer: int) -> None:
-        compactor = mpmetrics.compaction.Compactor(path)
+        compactor = mpmetrics.compaction.compactor.Compactor(path)
         while not counts.at(STOP):
             compactor.compact()
 
@@ -175,7 +176,7 @@ def test_nothing_is_lost_and_nothing_falls(tmp_path: Path, *, stop_first: bool) 
     if not liveness.can_tell(str(tmp_path)):
         pytest.skip("the file system of the temporary directory does not tell open from closed")
     seed = random.SystemRandom().randrange(1 << 32) if "MPMETRICS_SOAK" in os.environ else 3
-    chance = random.Random(seed)  # noqa: S311 - nothing secret
+    chance = random.Random(seed)
     counts = Counts()
     bursts = 20 if stop_first else 0
     # Some use their predecessor's id again, as pid 1 of a container does; the others do not.

@@ -23,7 +23,7 @@ from prometheus_client import (
 )
 
 import mpmetrics
-from mpmetrics.exposition import Format, write
+from mpmetrics.exposition.text import Format, render_families
 from tests import database
 from tests.database import Entry, counter, gauge, histogram
 
@@ -361,7 +361,7 @@ def their_page(paths: Sequence[Path]) -> list[str]:
 
 def our_page(paths: Sequence[Path]) -> list[str]:
     """Return the lines of our page of these files."""
-    return lines_of(write(mpmetrics.MultiProcessCollector.merge(paths), Format()))
+    return lines_of(render_families(mpmetrics.MultiProcessCollector.merge(paths), Format()))
 
 
 @pytest.mark.parametrize("name", DIFFERENCES)

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest, multiprocess
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 import mpmetrics
-from mpmetrics.exposition import ESCAPING_SCHEMES, Format, write
+from mpmetrics.exposition.text import ESCAPING_SCHEMES, Format, render_families
 from tests import database
 from tests.database import counter, gauge, histogram, summary
 
@@ -52,5 +52,5 @@ def test_names_are_escaped_alike(tmp_path: Path, escaping: str, *, openmetrics: 
     theirs = generate(registry, escaping=escaping).decode()
     theirs = theirs.replace("U__classic____name__total", "classic__name_total")
     families = mpmetrics.collect(tmp_path).families
-    ours = write(families, Format(openmetrics, escaping)).decode()
+    ours = render_families(families, Format(openmetrics, escaping)).decode()
     assert sorted(ours.split("\n")) == sorted(theirs.split("\n"))

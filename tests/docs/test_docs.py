@@ -17,7 +17,8 @@ import click
 import pytest
 
 import mpmetrics
-from mpmetrics import engines, supervision
+from mpmetrics import engines
+from mpmetrics.supervisor import launch
 from mpmetrics_cli.__main__ import main
 from tests.conftest import FAIL_ON_SKIP
 from tests.workers import PATIENCE, environment, run_python
@@ -122,7 +123,7 @@ def test_every_self_metric_is_listed(tmp_path: Path) -> None:
     assert listed == set(re.findall(r"^# TYPE (mpmetrics_\w+)", page, re.MULTILINE))
 
 
-@pytest.mark.skipif(not supervision.IS_SUPPORTED, reason="run needs Linux")
+@pytest.mark.skipif(not launch.IS_SUPPORTED, reason="run needs Linux")
 def test_every_metric_of_a_wrapped_server_is_listed() -> None:
     """Likewise, with a server that does not ask how its worker has ended, so that we can."""
     program = "import os, signal, time\nif os.fork(): signal.pause()\ntime.sleep(1)\nos._exit(3)"

@@ -14,8 +14,8 @@ from typing import Final
 import pytest
 
 from mpmetrics.engines import CONNECTOR_FAMILIES
-from mpmetrics.engines.catalogue import DYNAMO_FAMILIES, LMCACHE_FAMILIES, VLLM_FAMILIES
-from mpmetrics.engines.events.figures import EVENT_FAMILIES
+from mpmetrics.engines.events.metrics import EVENT_FAMILIES
+from mpmetrics.engines.families.tables import DYNAMO_FAMILIES, LMCACHE_FAMILIES, VLLM_FAMILIES
 from tests.conftest import FAIL_ON_SKIP
 from tests.workers import PATIENCE
 

@@ -25,7 +25,7 @@ def tell(**more):
         "recreated": directory.recreated,
         "latched": directory.latched,
         "lost": directory.lost,
-        "why": directory.why_unusable,
+        "why": directory.unusable_reason,
         "variable": os.environ.get("PROMETHEUS_MULTIPROC_DIR"),
         "there": os.path.isdir(directory.path),
         "imported": "prometheus_client" in sys.modules,
@@ -276,4 +276,4 @@ def test_names_are_listed() -> None:
     """Before they are loaded, and an unknown one is no name."""
     assert set(engines.__all__) <= set(dir(engines))
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
-        engines.nothing  # noqa: B018 - it is the access that fails
+        engines.nothing  # type: ignore[attr-defined]  # noqa: B018 - it is the access that fails

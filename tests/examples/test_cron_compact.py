@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import mpmetrics
-from mpmetrics import liveness
+from mpmetrics.directory import liveness
 from tests.examples.programs import EXAMPLES, run
 from tests.workers import Worker
 

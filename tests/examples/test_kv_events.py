@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from tests.command.bridges import bridging
+from tests.cli.bridges import bridging
 from tests.examples.programs import EXAMPLES
 from tests.servers import fetch, running
 from tests.workers import PATIENCE, environment

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from mpmetrics import liveness, supervision
+from mpmetrics.directory import liveness
+from mpmetrics.supervisor import launch
 from mpmetrics_cli.run import run as run_command
 from tests.examples.programs import EXAMPLES, clean_environment
 from tests.servers import eventually, fetch, free_port
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import NeedsProgram
 
-pytestmark = pytest.mark.skipif(not supervision.IS_SUPPORTED, reason="run needs Linux")
+pytestmark = pytest.mark.skipif(not launch.IS_SUPPORTED, reason="run needs Linux")
 
 SCRIPTS = EXAMPLES / "run"
 UNIT = EXAMPLES / "shop.service"

@@ -16,10 +16,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from examples.simulated_requests import BLOCK, CHUNK, make_trace
 from examples.simulated_scheduler import outputs, take_snapshot
-from mpmetrics import supervision
-from mpmetrics.engines.catalogue import KV_CONSUMER, LMCACHE_FAMILIES, VLLM_FAMILIES
-from mpmetrics.processes import descendants
-from tests.command.processes import Ending, invoke, run
+from mpmetrics.engines.families.tables import KV_CONSUMER, LMCACHE_FAMILIES, VLLM_FAMILIES
+from mpmetrics.supervisor import launch
+from mpmetrics.system.processes import descendants
+from tests.cli.processes import Ending, invoke, run
 from tests.examples.programs import EXAMPLES
 from tests.examples.vllm_answers import (
     NEVER_OBSERVED,
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from mpmetrics.engines.catalogue import Family
+    from mpmetrics.engines.families.tables import Family
     from tests.examples.vllm_answers import Samples
 
 SIMULATION: Final = (sys.executable, os.fspath(EXAMPLES / "vllm_simulation.py"))
 PREFIXES: Final = ("vllm:", "lmcache:")
 
-needs_linux = pytest.mark.skipif(not supervision.IS_SUPPORTED, reason="looks at processes")
+needs_linux = pytest.mark.skipif(not launch.IS_SUPPORTED, reason="looks at processes")
 
 
 class Size(NamedTuple):

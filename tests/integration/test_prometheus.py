@@ -15,8 +15,8 @@ from prometheus_client import CollectorRegistry, Enum, Info
 from prometheus_client.core import GaugeHistogramMetricFamily, UntypedMetricFamily
 
 import mpmetrics
-from mpmetrics.serving import Serving
-from mpmetrics.webconfig import read_web_config
+from mpmetrics.web.server import Serving
+from mpmetrics.web.web_config import read_web_config
 from tests.servers import LOOPBACK, eventually, fetch, free_port, running, serving_wsgi
 from tests.workers import PATIENCE, Worker
 

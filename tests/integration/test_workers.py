@@ -10,8 +10,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import mpmetrics
-from mpmetrics.files import list_directory
-from mpmetrics.scraping import Scraper
+from mpmetrics.directory.files import list_directory
+from mpmetrics.scrape.reader import Scraper
 from tests.workers import Worker, environment, run_python
 
 if TYPE_CHECKING:

@@ -2,3 +2,99 @@
 
 What a connector is, and what it is asked, follows vLLM. Nothing here imports it.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mpmetrics._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from mpmetrics.engines.connectors.composite import MultiConnector
+    from mpmetrics.engines.connectors.errors import (
+        ConnectorConflictError,
+        ConnectorDeclarationError,
+        ConnectorDisagreementError,
+        ConnectorMetadataError,
+        ConnectorStatsError,
+        HybridCacheError,
+        TransferParamsClashError,
+    )
+    from mpmetrics.engines.connectors.families import ConnectorFamily, ConnectorSummary
+    from mpmetrics.engines.connectors.known_families import (
+        CONNECTOR_FAMILIES,
+        MOONCAKE,
+        MOONCAKE_STORE,
+        NIXL,
+        OFFLOADING,
+        SIMPLE_OFFLOADING,
+        offload_info,
+    )
+    from mpmetrics.engines.connectors.metadata import (
+        MultiConnectorMetadata,
+        MultiConnectorWorkerMetadata,
+    )
+    from mpmetrics.engines.connectors.metrics import ConnectorMetrics, MultiConnectorMetrics
+    from mpmetrics.engines.connectors.multistats import MultiConnectorStats
+    from mpmetrics.engines.connectors.protocols import Connector, SupportsHMA, supports_hma
+    from mpmetrics.engines.connectors.stats import ConnectorStats
+
+_MODULES = {
+    "composite": ["MultiConnector"],
+    "errors": [
+        "ConnectorConflictError",
+        "ConnectorDeclarationError",
+        "ConnectorDisagreementError",
+        "ConnectorMetadataError",
+        "ConnectorStatsError",
+        "HybridCacheError",
+        "TransferParamsClashError",
+    ],
+    "families": ["ConnectorFamily", "ConnectorSummary"],
+    "known_families": [
+        "CONNECTOR_FAMILIES",
+        "MOONCAKE",
+        "MOONCAKE_STORE",
+        "NIXL",
+        "OFFLOADING",
+        "SIMPLE_OFFLOADING",
+        "offload_info",
+    ],
+    "metadata": ["MultiConnectorMetadata", "MultiConnectorWorkerMetadata"],
+    "metrics": ["ConnectorMetrics", "MultiConnectorMetrics"],
+    "multistats": ["MultiConnectorStats"],
+    "protocols": ["Connector", "SupportsHMA", "supports_hma"],
+    "stats": ["ConnectorStats"],
+}
+
+__all__ = [
+    "CONNECTOR_FAMILIES",
+    "MOONCAKE",
+    "MOONCAKE_STORE",
+    "NIXL",
+    "OFFLOADING",
+    "SIMPLE_OFFLOADING",
+    "Connector",
+    "ConnectorConflictError",
+    "ConnectorDeclarationError",
+    "ConnectorDisagreementError",
+    "ConnectorFamily",
+    "ConnectorMetadataError",
+    "ConnectorMetrics",
+    "ConnectorStats",
+    "ConnectorStatsError",
+    "ConnectorSummary",
+    "HybridCacheError",
+    "MultiConnector",
+    "MultiConnectorMetadata",
+    "MultiConnectorMetrics",
+    "MultiConnectorStats",
+    "MultiConnectorWorkerMetadata",
+    "SupportsHMA",
+    "TransferParamsClashError",
+    "offload_info",
+    "supports_hma",
+]
+
+if not TYPE_CHECKING:  # or every name would pass for one of this module's
+    __getattr__, __dir__ = lazy_exports(__name__, _MODULES, globals())

@@ -10,20 +10,26 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mpmetrics.engines.connectors.errors import ConnectorStatsError
 from mpmetrics.engines.connectors.families import united
-from mpmetrics.engines.connectors.feeds import FEEDS
-from mpmetrics.engines.connectors.identities import ByIdentity, identities, identity
+from mpmetrics.engines.connectors.lookup import declarations
 from mpmetrics.engines.connectors.multistats import COMPOSITE, MultiConnectorStats
-from mpmetrics.engines.connectors.refusals import LABELS, NO_NUMBER, RAISED, UNKNOWN, Refusals
-from mpmetrics.engines.connectors.registrations import registered
+from mpmetrics.engines.connectors.names import ByIdentity, identities, identity
+from mpmetrics.engines.connectors.numbers import cells, is_blank, payload
+from mpmetrics.engines.connectors.recording import (
+    FEEDS,
+    LABELS,
+    NO_NUMBER,
+    RAISED,
+    UNKNOWN,
+    Refusals,
+)
+from mpmetrics.engines.connectors.registering import registered
 from mpmetrics.engines.connectors.stats import ConnectorStats, data_of
-from mpmetrics.engines.connectors.unions import declarations
-from mpmetrics.engines.connectors.values import cells, is_blank, payload
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from mpmetrics.engines.connectors.families import ConnectorFamily
-    from mpmetrics.engines.connectors.values import Cell, Labels
+    from mpmetrics.engines.connectors.numbers import Cell, Labels
 
 
 _MOST_COMPOSITES: Final = 16
@@ -33,7 +39,7 @@ _MOST_COMPOSITES: Final = 16
 class Exporter(Protocol):
     """Whoever shows the numbers of a connector."""
 
-    def observe(self, data: Any, engine_idx: int = 0) -> object:  # noqa: ANN401 - of its connector
+    def observe(self, data: Any, engine_idx: int = 0) -> object:
         """Show *data* of one interval, of the engine with this number."""
         ...  # pragma: no cover - a protocol has no body
 
@@ -41,10 +47,10 @@ class Exporter(Protocol):
 class ConnectorMetrics:
     """The metrics of one connector, or of one class of them, in a registry."""
 
-    def __init__(  # noqa: PLR0913 - all but the first by name
+    def __init__(
         self,
         families: Iterable[ConnectorFamily],
-        registry: Any = None,  # noqa: ANN401 - registries are duck-typed
+        registry: Any = None,
         *,
         owner: str = "connector",
         model_name: str = "",
@@ -73,14 +79,14 @@ class ConnectorMetrics:
                 if not family.labels:
                     self._series(family, engine, ())
 
-    def observe(self, data: Any, engine_idx: int | str = 0) -> None:  # noqa: ANN401 - see below
+    def observe(self, data: Any, engine_idx: int | str = 0) -> None:
         """Show *data* of one interval of an engine: statistics, or what they were sent as.
 
         Never raises: `refused` tells what was left out, and why.
         """
         try:
             stats = self._read(data)
-        except Exception as error:  # noqa: BLE001 - somebody else's statistics may raise anything
+        except Exception as error:  # somebody else's statistics may raise anything
             self._refusals.count("", _reason(error), error)
             return
         for key, value in stats.data.items():
@@ -97,7 +103,7 @@ class ConnectorMetrics:
         """What was left out, by key and reason."""
         return self._refusals.counts()
 
-    def _read(self, data: Any) -> ConnectorStats:  # noqa: ANN401 - it is to be seen what it is
+    def _read(self, data: Any) -> ConnectorStats:
         """Return statistics as they merge by the families here; of None, empty ones."""
         stats = ConnectorStats(families=self._families).aggregate(data)
         for key, count in stats.refused.items():
@@ -114,13 +120,13 @@ class ConnectorMetrics:
             return
         try:
             refused = FEEDS[family.type, family.merge](self._series(family, engine, labels), cell)
-        except Exception as error:  # noqa: BLE001 - a full disk must not cost the engine
+        except Exception as error:  # a full disk must not cost the engine
             self._refusals.count(key, RAISED, error)
             return
         for reason in refused:
             self._refusals.count(key, reason)
 
-    def _series(self, family: ConnectorFamily, engine: int | str, labels: Labels) -> Any:  # noqa: ANN401 - one of three classes
+    def _series(self, family: ConnectorFamily, engine: int | str, labels: Labels) -> Any:
         """Return one series of a family."""
         whose = (self._model_name, str(engine), *self._connector)
         return self._metrics[family.name].labels(*whose, *labels)
@@ -139,7 +145,7 @@ class MultiConnectorMetrics:
     def of(
         cls,
         families: Mapping[str, Iterable[ConnectorFamily]],
-        registry: Any = None,  # noqa: ANN401 - registries are duck-typed
+        registry: Any = None,
         *,
         model_name: str = "",
         engines: Iterable[int | str] = (),
@@ -175,8 +181,8 @@ class MultiConnectorMetrics:
     def of_connectors(
         cls,
         connectors: Iterable[Any],
-        registry: Any = None,  # noqa: ANN401 - registries are duck-typed
-        **options: Any,  # noqa: ANN401 - those of `of`
+        registry: Any = None,
+        **options: Any,
     ) -> MultiConnectorMetrics:
         """Register all that *connectors*, or classes of them, declare.
 
@@ -185,7 +191,7 @@ class MultiConnectorMetrics:
         asked = list(connectors)
         return cls.of(declarations(asked, identities(asked)), registry, **options)
 
-    def observe(self, data: Any, engine_idx: int = 0) -> None:  # noqa: ANN401 - see below
+    def observe(self, data: Any, engine_idx: int = 0) -> None:
         """Show *data* of one interval of an engine: statistics, or what they were sent as.
 
         Each connector gets its own, flat. Never raises: connectors that nobody knows, and what is
@@ -202,7 +208,7 @@ class MultiConnectorMetrics:
         """Return who shows the numbers of a connector."""
         return self._metrics[name]
 
-    def _observe_all(self, data: Any, engine_idx: int, composites: int) -> None:  # noqa: ANN401 - as sent
+    def _observe_all(self, data: Any, engine_idx: int, composites: int) -> None:
         """Hand each connector its own, also in as many *composites* within each other."""
         try:
             for name, value in _by_connector(data):
@@ -210,10 +216,10 @@ class MultiConnectorMetrics:
                     self._observe_all(value, engine_idx, composites - 1)
                 else:
                     self._observe(name, value, engine_idx)
-        except Exception as error:  # noqa: BLE001 - somebody else's statistics may raise anything
+        except Exception as error:  # somebody else's statistics may raise anything
             self._refusals.count("", _reason(error), error)
 
-    def _observe(self, name: str, value: Any, engine_idx: int) -> None:  # noqa: ANN401 - as sent
+    def _observe(self, name: str, value: Any, engine_idx: int) -> None:
         """Hand one connector its own."""
         if name not in self._metrics:
             self._refusals.count(name, UNKNOWN)
@@ -223,11 +229,11 @@ class MultiConnectorMetrics:
             return
         try:
             exporter.observe(_flat(value), engine_idx)
-        except Exception as error:  # noqa: BLE001 - somebody else's exporter may raise anything
+        except Exception as error:  # somebody else's exporter may raise anything
             self._refusals.count(name, RAISED, error)
 
 
-def _by_connector(data: Any) -> list[tuple[str, Any]]:  # noqa: ANN401 - it is to be seen what it is
+def _by_connector(data: Any) -> list[tuple[str, Any]]:
     """Return the statistics of several connectors one by one. Raises `ConnectorStatsError`."""
     if data is None:
         return []
@@ -235,7 +241,7 @@ def _by_connector(data: Any) -> list[tuple[str, Any]]:  # noqa: ANN401 - it is t
     return [(str(name), value) for name, value in sent.items()]
 
 
-def _flat(value: Any) -> Any:  # noqa: ANN401 - it is to be seen what it is
+def _flat(value: Any) -> Any:
     """Return the numbers of one connector as they are sent; what has none, as it is."""
     try:
         return payload(data_of(value))

@@ -6,18 +6,18 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from mpmetrics.engines.connectors.declarations import (
+from mpmetrics.engines.connectors.errors import ConnectorStatsError
+from mpmetrics.engines.connectors.known_families import (
     CONNECTOR_FAMILIES,
     shortened,
     spelled_out,
 )
-from mpmetrics.engines.connectors.errors import ConnectorStatsError
-from mpmetrics.engines.connectors.identities import ByIdentity, identities, identity
-from mpmetrics.engines.connectors.refusals import MOST_KEYS, NO_NUMBER
+from mpmetrics.engines.connectors.lookup import declarations
+from mpmetrics.engines.connectors.names import ByIdentity, identities, identity
+from mpmetrics.engines.connectors.numbers import payload
+from mpmetrics.engines.connectors.recording import MOST_KEYS, NO_NUMBER
 from mpmetrics.engines.connectors.stats import ConnectorStats, copy_of, data_of
-from mpmetrics.engines.connectors.unions import declarations
-from mpmetrics.engines.connectors.values import payload
-from mpmetrics.engines.observing import ERRORS
+from mpmetrics.engines.observers import ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,7 +124,7 @@ class MultiConnectorStats:
         """Return the data of each connector, flat, as they are sent; other names find them, too."""
         return ByIdentity((name, stats.to_dict()) for name, stats in self.data.items())
 
-    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - whoever's statistics they are
+    def __getitem__(self, name: str) -> Any:
         """Return the statistics of one connector."""
         return self.data[name]
 
@@ -164,7 +164,7 @@ class MultiConnectorStats:
         """Return what is in it."""
         return f"{type(self).__name__}({dict(self.data)!r})"
 
-    def _drain(self, name: str, connector: Any) -> bool:  # noqa: ANN401 - any connector
+    def _drain(self, name: str, connector: Any) -> bool:
         """Add what one connector has; tell whether that is anything."""
         ask = getattr(connector, "get_kv_connector_stats", None)
         try:
@@ -179,7 +179,7 @@ class MultiConnectorStats:
                 # Here, since what is sent on does not say what was left out of it.
                 for _ in range(self._refused_of(name) - before):
                     ERRORS.count(f"connector {name}", NO_NUMBER)
-        except Exception as error:  # noqa: BLE001 - statistics must not cost the engine
+        except Exception as error:  # statistics must not cost the engine
             ERRORS.count(f"connector {name}", "raised", error)
             return False
         return stats is not None
@@ -193,7 +193,7 @@ class MultiConnectorStats:
     def _read(
         self,
         name: str,
-        value: Any,  # noqa: ANN401 - it is to be seen what it is
+        value: Any,
         *,
         is_own: bool = False,
     ) -> None:
@@ -245,7 +245,7 @@ class MultiConnectorStats:
             mine = ConnectorStats(data_of(mine), self._families_of(name) or ())
         self.data[name] = mine.aggregate(stats)
 
-    def _owned(self, name: str) -> Any:  # noqa: ANN401 - whoever's statistics they are
+    def _owned(self, name: str) -> Any:
         """Return statistics that may be changed, which are copied if they are somebody else's."""
         if name not in self._own:
             self.data[name] = copy_of(self.data[name])

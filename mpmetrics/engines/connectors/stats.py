@@ -11,12 +11,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from mpmetrics.engines.connectors.declarations import shortened, spelled_out
 from mpmetrics.engines.connectors.errors import ConnectorStatsError
 from mpmetrics.engines.connectors.families import UNDECLARED, merges_of, together
-from mpmetrics.engines.connectors.refusals import MOST_KEYS
-from mpmetrics.engines.connectors.summaries import summarised
-from mpmetrics.engines.connectors.values import (
+from mpmetrics.engines.connectors.known_families import shortened, spelled_out
+from mpmetrics.engines.connectors.numbers import (
     cells,
     copied,
     is_blank,
@@ -26,10 +24,12 @@ from mpmetrics.engines.connectors.values import (
     shaped,
     written,
 )
+from mpmetrics.engines.connectors.recording import MOST_KEYS
+from mpmetrics.engines.connectors.summaries import summarised
 
 if TYPE_CHECKING:
     from mpmetrics.engines.connectors.families import ConnectorFamily
-    from mpmetrics.engines.connectors.values import Number, Value
+    from mpmetrics.engines.connectors.numbers import Number, Value
 
     Families = Iterable[ConnectorFamily]
 
@@ -149,12 +149,12 @@ class ConnectorStats:
         return mine
 
 
-def copy_of(stats: Any) -> Any:  # noqa: ANN401 - whoever's statistics they are
+def copy_of(stats: Any) -> Any:
     """Return statistics that share nothing with *stats*; of what cannot be copied, the numbers."""
     if type(stats) is not ConnectorStats:
         try:
             return copy.deepcopy(stats)
-        except Exception:  # noqa: BLE001 - it has a lock, say
+        except Exception:  # it has a lock, say
             return ConnectorStats(data_of(stats))
     new = ConnectorStats(families=stats.families)
     new.data = {key: copied(value) for key, value in list(stats.data.items())}
@@ -162,7 +162,7 @@ def copy_of(stats: Any) -> Any:  # noqa: ANN401 - whoever's statistics they are
     return new
 
 
-def data_of(stats: Any) -> Mapping[str, Any]:  # noqa: ANN401 - it is to be seen what it is
+def data_of(stats: Any) -> Mapping[str, Any]:
     """Return the data of statistics, whose ever. Raises `ConnectorStatsError`."""
     to_dict = getattr(stats, "to_dict", None)
     data = to_dict() if callable(to_dict) else stats

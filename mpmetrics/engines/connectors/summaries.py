@@ -6,13 +6,13 @@ from math import ceil, floor
 from typing import TYPE_CHECKING, Final
 
 from mpmetrics.engines.connectors.families import UNDECLARED, merges_of
-from mpmetrics.engines.connectors.values import cells
+from mpmetrics.engines.connectors.numbers import cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from mpmetrics.engines.connectors.families import ConnectorFamily, ConnectorSummary, Merge
-    from mpmetrics.engines.connectors.values import Number, Value
+    from mpmetrics.engines.connectors.numbers import Number, Value
 
 _DIGITS: Final = 3
 _P90: Final = 0.9

@@ -4,51 +4,57 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mpmetrics.engines.loading import lazily
+from mpmetrics._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from mpmetrics.engines.events.bridge import EventBridge
-    from mpmetrics.engines.events.endpoints import Publisher, publishers
-    from mpmetrics.engines.events.envelope import Address
-    from mpmetrics.engines.events.lines import LinesSink
+    from mpmetrics.engines.events.dynamo_protocol import Address, Author, channel_record
+    from mpmetrics.engines.events.dynamo_sinks import NatsSink, Worker, ZmqSink
     from mpmetrics.engines.events.model import Cleared, Removed, Stored
-    from mpmetrics.engines.events.natsoptions import NatsOptions
-    from mpmetrics.engines.events.planes import NatsSink, Worker, ZmqSink
-    from mpmetrics.engines.events.sinks import CallbackSink
-    from mpmetrics.engines.events.source import Source
+    from mpmetrics.engines.events.nats_link import NatsLink
+    from mpmetrics.engines.events.nats_options import NatsOptions
+    from mpmetrics.engines.events.publisher import Publisher, publishers
+    from mpmetrics.engines.events.sinks import CallbackSink, LinesSink, Sink
+    from mpmetrics.engines.events.source import EventSource
+    from mpmetrics.engines.events.transport import Link
+    from mpmetrics.engines.events.zmq_link import ZmqLink
 
-_HOMES = {
-    "Address": "envelope",
-    "CallbackSink": "sinks",
-    "Cleared": "model",
-    "EventBridge": "bridge",
-    "LinesSink": "lines",
-    "NatsOptions": "natsoptions",
-    "NatsSink": "planes",
-    "Publisher": "endpoints",
-    "Removed": "model",
-    "Source": "source",
-    "Stored": "model",
-    "Worker": "planes",
-    "ZmqSink": "planes",
-    "publishers": "endpoints",
+_MODULES = {
+    "bridge": ["EventBridge"],
+    "dynamo_protocol": ["Address", "Author", "channel_record"],
+    "dynamo_sinks": ["NatsSink", "Worker", "ZmqSink"],
+    "model": ["Cleared", "Removed", "Stored"],
+    "nats_link": ["NatsLink"],
+    "nats_options": ["NatsOptions"],
+    "publisher": ["Publisher", "publishers"],
+    "sinks": ["CallbackSink", "LinesSink", "Sink"],
+    "source": ["EventSource"],
+    "transport": ["Link"],
+    "zmq_link": ["ZmqLink"],
 }
 
 __all__ = [
     "Address",
+    "Author",
     "CallbackSink",
     "Cleared",
     "EventBridge",
+    "EventSource",
     "LinesSink",
+    "Link",
+    "NatsLink",
     "NatsOptions",
     "NatsSink",
     "Publisher",
     "Removed",
-    "Source",
+    "Sink",
     "Stored",
     "Worker",
+    "ZmqLink",
     "ZmqSink",
+    "channel_record",
     "publishers",
 ]
 
-__getattr__, __dir__ = lazily(__name__, _HOMES, globals())
+if not TYPE_CHECKING:  # or every name would pass for one of this module's
+    __getattr__, __dir__ = lazy_exports(__name__, _MODULES, globals())

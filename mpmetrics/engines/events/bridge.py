@@ -9,8 +9,8 @@ import time
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from mpmetrics.engines.events.batching import Batcher
-from mpmetrics.engines.events.figures import EventCollector
+from mpmetrics.engines.events.batcher import Batcher
+from mpmetrics.engines.events.metrics import EventCollector
 from mpmetrics.engines.events.pipeline import Pipeline
 from mpmetrics.engines.events.sinks import GRACE
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from mpmetrics.engines.events.model import Event
     from mpmetrics.engines.events.sinks import Sink
-    from mpmetrics.engines.events.source import Source
+    from mpmetrics.engines.events.source import EventSource
 
 _log = logging.getLogger("mpmetrics")
 
@@ -36,7 +36,7 @@ class EventBridge(AbstractContextManager["EventBridge"]):
 
     def __init__(
         self,
-        source: Source,
+        source: EventSource,
         sinks: Sequence[Sink] = (),
         *,
         delay: float | None = None,
@@ -103,7 +103,7 @@ class EventBridge(AbstractContextManager["EventBridge"]):
         try:
             self._source.run(self._pipeline)
             self._pipeline.flush()
-        except Exception:  # noqa: BLE001 - nobody else would ever know
+        except Exception:  # nobody else would ever know
             _log.exception("no more events are read")
         finally:
             self._source.close()

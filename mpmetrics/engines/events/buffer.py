@@ -19,7 +19,7 @@ class Taken(NamedTuple):
     dropped: Mapping[int, int]
 
 
-class Buffer:
+class EventBuffer:
     """Keeps *capacity* events for one who takes them, beside those that he has in hand.
 
     What was put is either waiting, or was sent, or was dropped: nothing is ever both.

@@ -6,15 +6,14 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
+from mpmetrics.engines.events.block_counts import PrefixLengths, References
+from mpmetrics.engines.events.decoder import FILTERED, UNDECODABLE, Decoder
 from mpmetrics.engines.events.model import DEVICE, Cleared, Event, Removed, Stored
-from mpmetrics.engines.events.prefixes import Prefixes
-from mpmetrics.engines.events.references import References
-from mpmetrics.engines.events.wire import FILTERED, UNDECODABLE, Decoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from mpmetrics.engines.events.batching import Batcher
+    from mpmetrics.engines.events.batcher import Batcher
 
     Emit = Callable[[Sequence[Event]], None]
     Tally = Counter[tuple[str | int, ...]]
@@ -45,7 +44,7 @@ class Pipeline:
         self._wall = wall
         self._batcher = batcher
         self._decoder = Decoder()
-        self._prefixes: dict[int, Prefixes] = {}
+        self._prefixes: dict[int, PrefixLengths] = {}
         self._ready: list[Event] = []
 
     @property
@@ -113,7 +112,7 @@ class Pipeline:
         if medium == DEVICE:
             prefixes = self._prefixes.get(rank)
             if prefixes is None:
-                prefixes = self._prefixes[rank] = Prefixes()
+                prefixes = self._prefixes[rank] = PrefixLengths()
                 self.tally["hits", rank] += 0
             if found := prefixes.stored(event, is_new=is_new):
                 self.tally["hits", rank] += found

@@ -7,8 +7,10 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from mpmetrics.engines.events.buffer import Buffer
-from mpmetrics.engines.events.links import FAILED
+from mpmetrics.engines.events.buffer import EventBuffer
+from mpmetrics.engines.events.model import as_document
+from mpmetrics.engines.events.transport import FAILED
+from mpmetrics.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from mpmetrics.engines.events.buffer import Taken
     from mpmetrics.engines.events.model import Event
     from mpmetrics.engines.events.pipeline import Tally
+
 
 CAPACITY: Final = 100_000
 """Events that wait for a sink at the most."""
@@ -43,7 +46,7 @@ class Sink:
     def __init__(self, name: str, capacity: int = CAPACITY) -> None:
         """Keep *capacity* events at the most while they cannot be given away."""
         self.name = name
-        self.buffer = Buffer(capacity)
+        self.buffer = EventBuffer(capacity)
         self.tally: Tally = Counter({("sent", name): 0})
         self.tally.update({("failures", name, reason): 0 for reason in self.FAILURES})
         self.tally.update({("rejected", name, reason): 0 for reason in self.REJECTIONS})
@@ -76,7 +79,7 @@ class Sink:
         while (taken := self.buffer.take(_AT_ONCE)) is not None:
             try:
                 self._give(taken)
-            except Exception as error:  # noqa: BLE001 - it costs these events, and no others
+            except Exception as error:  # whatever it is, there is no number
                 self._warn(FAILED, error)
             self.buffer.lose()
         self._close()
@@ -126,9 +129,43 @@ class CallbackSink(Sink):
         for event in taken.events:
             try:
                 callback(event)
-            except Exception as error:  # noqa: BLE001 - a callback may raise anything
+            except Exception as error:  # senders are anybody's code
                 self._warn(_RAISED, error)
             else:
                 sent += 1
         self.tally["sent", self.name] += sent
         self._done(taken.events)
+
+
+class LinesSink(Sink):
+    """Writes each event as a line of JSON. Lines for which *write* raises are dropped, and counted.
+
+    A line is an object: `event` is "stored", "removed" or "cleared", and the other members are the
+    fields of that event. Hashes are numbers of 64 bits, which not every reader of JSON keeps.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[bytes], object],
+        *,
+        name: str = "lines",
+        capacity: int = CAPACITY,
+    ) -> None:
+        """Call *write* with some lines at a time. Raises `MissingExtraError`."""
+        super().__init__(name, capacity)
+        try:
+            import msgspec  # only who has events needs it
+        except ImportError as error:
+            raise MissingExtraError(package="msgspec", extra="zmq") from error
+        self._encode = msgspec.json.Encoder().encode_lines
+        self._write = write
+
+    def _give(self, taken: Taken) -> None:
+        lines = self._encode([as_document(event) for event in taken.events])
+        try:
+            self._write(lines)
+        except Exception as error:  # whatever it raises is the answer
+            self._warn("raised", error)
+        else:
+            self.tally["sent", self.name] += len(taken.events)
+            self._done(taken.events)

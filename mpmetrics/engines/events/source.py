@@ -10,7 +10,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from mpmetrics.engines.errors import EventEndpointError
-from mpmetrics.engines.events.sequence import (
+from mpmetrics.engines.events.decoder import UNDECODABLE
+from mpmetrics.engines.events.gaps import (
     MALFORMED,
     NOTICES,
     OUTCOMES,
@@ -25,14 +26,13 @@ from mpmetrics.engines.events.sequence import (
     Stream,
 )
 from mpmetrics.engines.events.subscription import NUMBER, Subscription, zeromq
-from mpmetrics.engines.events.wire import UNDECODABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from mpmetrics.engines.events.endpoints import Publisher
+    from mpmetrics.engines.events.gaps import Action
     from mpmetrics.engines.events.pipeline import Pipeline
-    from mpmetrics.engines.events.sequence import Action
+    from mpmetrics.engines.events.publisher import Publisher
 
 PATIENCE: Final = 5.0
 """Seconds that a replay may take for its next message."""
@@ -53,7 +53,7 @@ FAILED: Final = "failed"
 _log = logging.getLogger("mpmetrics")
 
 
-class Source:
+class EventSource:
     """The *publishers* of an engine, as one.
 
     Messages go to a pipeline in the order of their numbers, publisher by publisher. What is
@@ -67,7 +67,7 @@ class Source:
         *,
         topic: str = "",
         patience: float = PATIENCE,
-        context: Any = None,  # noqa: ANN401 - pyzmq is optional
+        context: Any = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Connect; nothing is read before `run`. Endpoints `inproc://` are those of *context*."""
@@ -182,7 +182,7 @@ class Source:
         rank = subscription.publisher.rank
         try:
             rank = pipeline.take(action.payload, rank, self._clock())
-        except Exception:  # noqa: BLE001 - one message costs only itself
+        except Exception:  # one message costs only itself
             pipeline.tally["problems", FAILED] += 1
             if not self._has_failed:
                 _log.exception("a message of rank %d is left out", rank)
@@ -214,7 +214,7 @@ class Source:
         for rank in subscription.ranks:
             pipeline.doubt(rank)
 
-    _HANDLERS: Final[Mapping[type, Callable[[Source, Any, Subscription, Pipeline], None]]] = {
+    _HANDLERS: Final[Mapping[type, Callable[[EventSource, Any, Subscription, Pipeline], None]]] = {
         Deliver: _deliver,
         Noticed: _notice,
         Ask: _ask,

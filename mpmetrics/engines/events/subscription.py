@@ -7,11 +7,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from mpmetrics.engines.errors import EventEndpointError
-from mpmetrics.engines.events.sequence import Stream
+from mpmetrics.engines.events.gaps import Stream
 from mpmetrics.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from mpmetrics.engines.events.endpoints import Publisher
+    from mpmetrics.engines.events.publisher import Publisher
 
 NUMBER: Final = 8
 """Bytes of the number of a message, which is big-endian."""
@@ -23,10 +23,10 @@ _HIGH_WATER: Final = 100_000
 _LARGEST: Final = 1 << 26  # bytes of a frame; whoever sends a larger one is disconnected
 
 
-def zeromq() -> Any:  # noqa: ANN401 - a module
+def zeromq() -> Any:
     """Return the module of pyzmq. Raises `MissingExtraError`."""
     try:
-        import zmq  # noqa: PLC0415 - only who has events needs it
+        import zmq  # only who has events needs it
     except ImportError as error:
         raise MissingExtraError(package="pyzmq", extra="zmq") from error
     return zmq
@@ -35,7 +35,7 @@ def zeromq() -> Any:  # noqa: ANN401 - a module
 class Subscription:
     """One publisher: its live messages, and the replay that is under way, if any."""
 
-    def __init__(self, context: Any, publisher: Publisher, topic: str, patience: float) -> None:  # noqa: ANN401 - pyzmq is optional
+    def __init__(self, context: Any, publisher: Publisher, topic: str, patience: float) -> None:
         """Connect, or listen; ZeroMQ waits until somebody is there. Raises `EventEndpointError`."""
         zmq = zeromq()
         self.publisher = publisher
@@ -116,7 +116,7 @@ class Subscription:
             self.monitor = None
         self.live.close()
 
-    def _dealer(self) -> Any:  # noqa: ANN401 - pyzmq is optional
+    def _dealer(self) -> Any:
         """Return a socket to ask for a replay with. Raises `EventEndpointError`."""
         zmq, endpoint = zeromq(), self.publisher.replay
         made = _socket(self._context, zmq.DEALER, endpoint)
@@ -128,7 +128,7 @@ class Subscription:
         return made
 
 
-def _socket(context: Any, kind: int, endpoint: str) -> Any:  # noqa: ANN401 - pyzmq is optional
+def _socket(context: Any, kind: int, endpoint: str) -> Any:
     """Return a new socket, for *endpoint*. Raises `EventEndpointError`."""
     zmq = zeromq()
     try:

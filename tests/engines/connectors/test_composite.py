@@ -400,7 +400,7 @@ def test_each_has_its_own_metadata() -> None:
         FakeConnector(bind_connector_metadata=None, handle_preemptions=None) for _ in range(2)
     ]
     worker = multi(*workers)
-    metadata = pickle.loads(pickle.dumps(scheduler.build_connector_meta("out")))  # noqa: S301
+    metadata = pickle.loads(pickle.dumps(scheduler.build_connector_meta("out")))
     assert metadata == MultiConnectorMetadata(("a", None), None)
     assert not worker.has_connector_metadata()
     worker.handle_preemptions(metadata)

@@ -17,9 +17,9 @@ from mpmetrics.engines import (
     ConnectorSummary,
     offload_info,
 )
-from mpmetrics.engines.catalogue import VLLM_FAMILIES
 from mpmetrics.engines.connectors.families import FIGURES, united
-from mpmetrics.engines.connectors.unions import declarations, declared
+from mpmetrics.engines.connectors.lookup import declarations, declared
+from mpmetrics.engines.families.tables import VLLM_FAMILIES
 from tests.engines.connectors.fakes import FakeConnector, NixlPullConnector, OtherConnector
 
 KNOWN = {family.name: family for each in CONNECTOR_FAMILIES.values() for family in each}
@@ -61,7 +61,7 @@ def test_a_family_that_cannot_be(wrong: dict[str, Any], why: str) -> None:
     assert why in str(caught.value)
     assert str(caught.value).startswith(f"connector family {wrong.get('name', 'jobs')!r}: ")
     assert isinstance(caught.value, ValueError)
-    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_a_family_that_is_declared_in_two_ways() -> None:
         "metric 'jobs' of one is a counter (labels [], by sum) and cannot be"
         " a counter (labels [kind], by sum), as two declares it"
     )
-    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
 def test_a_key_that_would_merge_in_two_ways() -> None:

@@ -85,7 +85,7 @@ def test_parameters_that_clash_leave_nothing_behind(method: str, kind: Any, bloc
     assert str(caught.value) == (
         "Key clash in kv_transfer_params of request 'r': 'a' of one, three; 'b' of two, three"
     )
-    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
     assert isinstance(caught.value, RuntimeError)
     assert [len(connector.called(method)) for connector in connectors] == [1, 1, 1]
     for composite in (whole, inner):
@@ -145,7 +145,7 @@ def test_groups_without_support_are_an_error(groups: Any) -> None:
         len(groups),
     )
     assert f"request 'r' has {len(groups)} groups of blocks" in str(caught.value)
-    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
     assert whole._chosen == {}
     assert connectors[0].called("request_finished_all_groups") == []
 
@@ -221,7 +221,7 @@ def one_by_one(worker: MultiConnector) -> list[set[str] | None]:
 def hand_over(scheduler: MultiConnector, worker: MultiConnector) -> None:
     """Have the worker know what the scheduler knows, in another process."""
     metadata = scheduler.build_connector_meta(None)
-    worker.bind_connector_metadata(pickle.loads(pickle.dumps(metadata)))  # noqa: S301
+    worker.bind_connector_metadata(pickle.loads(pickle.dumps(metadata)))
 
 
 @pytest.mark.parametrize("savers", [1, 2, 3, 5])

@@ -16,7 +16,7 @@ from mpmetrics.engines import (
     MultiConnectorStats,
     offload_info,
 )
-from mpmetrics.engines.observing import ERRORS
+from mpmetrics.engines.observers import ERRORS
 from tests.engines.connectors.fakes import FakeConnector, ForeignStats, nixl, series, stats
 
 JOBS = ConnectorFamily("jobs", "counter", "Jobs")

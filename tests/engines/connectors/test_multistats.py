@@ -21,8 +21,8 @@ from mpmetrics.engines import (
     MultiConnector,
     MultiConnectorStats,
 )
-from mpmetrics.engines.connectors.identities import identities
-from mpmetrics.engines.observing import ERRORS
+from mpmetrics.engines.connectors.names import identities
+from mpmetrics.engines.observers import ERRORS
 from tests.engines.connectors.fakes import (
     FakeConnector,
     ForeignStats,
@@ -73,12 +73,12 @@ def test_what_is_sent_comes_back() -> None:
         "NixlPullConnector": sent["NixlConnector"],
         "MooncakeConnector": sent["MooncakeConnector"],
     }
-    assert pickle.loads(pickle.dumps(built)).to_dict() == sent  # noqa: S301
+    assert pickle.loads(pickle.dumps(built)).to_dict() == sent
     assert built.to_dict() != {**sent, "NixlConnector": nixl(2.5)}
     assert built.to_dict() != object()
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])  # noqa: S301
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
 def test_declarations_go_with_statistics_to_another_process(copied: Any) -> None:
     """Those that are known by name, which is short: it is done with every step of an engine."""
     families = {"X": (ConnectorFamily("last", "gauge"),), "Y": None}

@@ -19,7 +19,7 @@ import zmq
 from mpmetrics.engines.events.bridge import EventBridge
 from mpmetrics.engines.events.model import Cleared
 from mpmetrics.engines.events.sinks import CallbackSink
-from mpmetrics.engines.events.source import Source
+from mpmetrics.engines.events.source import EventSource
 from tests.workers import PATIENCE, environment
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from mpmetrics.engines.events.endpoints import Publisher
     from mpmetrics.engines.events.model import Event
+    from mpmetrics.engines.events.publisher import Publisher
 
 END: Final = b"\xff" * 8
 
@@ -221,7 +221,7 @@ class Consumer:
     ) -> None:
         """Subscribe."""
         self.seen: SimpleQueue[Event] = SimpleQueue()
-        self.source = Source(publishers, topic=topic, patience=patience)
+        self.source = EventSource(publishers, topic=topic, patience=patience)
         self.bridge = EventBridge(self.source, [CallbackSink(self.seen.put)], delay=delay)
 
     def __enter__(self) -> Self:

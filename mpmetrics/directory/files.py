@@ -1,0 +1,206 @@
+"""The files of a multiprocess directory: their names, their listing, their bytes.
+
+prometheus_client names a worker's file ``<type>_<id>.db``, a gauge's ``gauge_<mode>_<id>.db``.
+``<id>`` is a pid unless the application chose otherwise; any text is legal, underscores included.
+
+Compaction adds names of its own, which no ``*.db`` matches unless it is meant to::
+
+    MANIFEST                              which archives count: see `mpmetrics.directory.manifest`
+    <type>_mpmetrics-archive-<g>.db       an archive, made for generation g
+    <worker's name>.folding-<g>           a dead worker's file, on its way into generation g
+    <worker's name>.quarantined           a dead worker's file that cannot be read
+    .mpmetrics-…                          locks, and files that are not complete yet
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from mpmetrics.errors import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+GAUGE_MODES: Final = (
+    "all",
+    "liveall",
+    "min",
+    "livemin",
+    "max",
+    "livemax",
+    "sum",
+    "livesum",
+    "mostrecent",
+    "livemostrecent",
+)
+"""The multiprocess modes of a gauge, as prometheus_client spells them in file names."""
+
+PLAIN_TYPES: Final = ("counter", "histogram", "summary")
+"""The metric types whose file names carry no mode."""
+
+SUFFIX: Final = ".db"
+
+OWN_PREFIX: Final = ".mpmetrics-"
+"""How the names of files begin that this project itself keeps beside those of workers."""
+
+MANIFEST: Final = "MANIFEST"
+
+_NAME: Final = re.compile(
+    rf"(?:(?P<type>{'|'.join(PLAIN_TYPES)})|gauge_(?P<mode>{'|'.join(GAUGE_MODES)}))"
+    rf"_(?P<id>.+){re.escape(SUFFIX)}",
+    re.DOTALL,
+)
+
+# Without an underscore, at which prometheus_client would cut an id.
+_ARCHIVE: Final = "mpmetrics-archive-"
+
+FOLDING: Final = ".folding-"
+"""What is added to the name of a dead worker's file, with a generation, before it is folded."""
+
+QUARANTINED: Final = ".quarantined"
+"""What is added to the name of a dead worker's file that cannot be read."""
+
+# A number at the end keeps two files apart that had the same name.
+_SET_ASIDE: Final = re.compile(
+    rf"(?P<name>.+)(?:{re.escape(FOLDING)}(?P<generation>[1-9][0-9]{{0,17}})"
+    rf"|(?P<quarantined>{re.escape(QUARANTINED)}))(?:\.[0-9]+)?",
+    re.DOTALL,
+)
+
+
+class FileName(NamedTuple):
+    """What a worker's file name says: metric *type*, gauge *mode* ("" for others) and *id*."""
+
+    type: str
+    mode: str
+    id: str
+
+    @classmethod
+    def parse(cls, name: str) -> FileName | None:
+        """Return the meaning of a file *name*, or None when no writer names a file so."""
+        match = _NAME.fullmatch(name)
+        if match is None:
+            return None
+        return cls(match["type"] or "gauge", match["mode"] or "", match["id"])
+
+    def format(self) -> str:
+        """Return the file name that `parse` reads back."""
+        return f"{self.prefix}_{self.id}{SUFFIX}"
+
+    @property
+    def prefix(self) -> str:
+        """Everything of the file name before the id."""
+        return f"{self.type}_{self.mode}" if self.mode else self.type
+
+    def archive(self, generation: int) -> FileName:
+        """Return the name of the archive, made for *generation*, that such files end up in."""
+        return self._replace(id=f"{_ARCHIVE}{generation}")
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether this is what is left of dead workers, and not the file of one process."""
+        return self.generation > 0
+
+    @property
+    def generation(self) -> int:
+        """The generation that an archive was made for, 0 for the file of a process."""
+        number = self.id.removeprefix(_ARCHIVE)
+        is_number = number != self.id and number.isascii() and number.isdecimal()
+        return int(number) if is_number else 0
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the values of this file lose their meaning with their process."""
+        return self.mode.startswith("live")
+
+
+class WorkerFile(NamedTuple):
+    """A worker's file in a directory: its *path*, what its *name* says, and its *inode*.
+
+    *folding* is the generation of the archive that it is about to become part of, 0 for none;
+    the *name* is then that which it had before.
+    """
+
+    path: str
+    name: FileName
+    inode: int = 0
+    folding: int = 0
+
+
+class Listing(NamedTuple):
+    """The worker files of a directory, sorted by file name, and what else lies there.
+
+    *quarantined* are the paths of damaged files that have been set aside, *own* the names of
+    what this project keeps there, *inodes* those of everything.
+    """
+
+    files: list[WorkerFile]
+    problems: list[Problem]
+    quarantined: Sequence[str] = ()
+    own: frozenset[str] = frozenset()
+    inodes: frozenset[int] = frozenset()
+
+
+def list_directory(path: str) -> Listing:
+    """List the directory *path*; strangers become problems.
+
+    Raises `OSError` when the directory cannot be listed.
+    """
+    files: list[WorkerFile] = []
+    problems: list[Problem] = []
+    quarantined: list[str] = []
+    own: set[str] = set()
+    seen: set[int] = set()
+    with os.scandir(path) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            seen.add(entry.inode())
+            aside = _SET_ASIDE.fullmatch(entry.name)
+            name = FileName.parse(aside["name"] if aside else entry.name)
+            strange = _strangeness(entry, name)
+            if entry.name == MANIFEST or entry.name.startswith(OWN_PREFIX):
+                own.add(entry.name)
+            elif name is None or strange:
+                problems.append(Problem(entry.path, "stranger", strange))
+            elif aside and aside["quarantined"]:
+                quarantined.append(entry.path)
+            else:
+                generation = int(aside["generation"]) if aside else 0
+                files.append(WorkerFile(entry.path, name, entry.inode(), generation))
+    return Listing(files, problems, quarantined, frozenset(own), frozenset(seen))
+
+
+def inodes(path: str) -> frozenset[int]:
+    """Return the inodes of everything in the directory *path*. Raises `OSError`."""
+    with os.scandir(path) as entries:
+        return frozenset(entry.inode() for entry in entries)
+
+
+def worker_files(paths: Iterable[str | os.PathLike[str]]) -> Listing:
+    """Sort out explicitly named files the way `list_directory` does with a directory's."""
+    files: list[WorkerFile] = []
+    problems: list[Problem] = []
+    for path in sorted((os.fspath(path) for path in paths), key=os.path.basename):
+        name = FileName.parse(os.path.basename(path))
+        if name is None:
+            problems.append(Problem(path, "stranger", _NOT_OURS))
+        else:
+            files.append(WorkerFile(path, name))
+    return Listing(files, problems)
+
+
+_NOT_OURS: Final = "the name is not that of a multiprocess metrics file"
+
+
+def _strangeness(entry: os.DirEntry[str], name: FileName | None) -> str:
+    """Return why a directory *entry* is not a worker's file, "" if it is one."""
+    try:
+        if entry.is_dir():
+            return "a directory"
+        # An entry that vanished is no stranger: the reading will find out and say so.
+        if name is not None and not entry.is_file() and os.path.lexists(entry.path):
+            return "not a regular file"
+    except OSError as error:
+        return f"cannot be examined ({error.strerror})"
+    return "" if name is not None else _NOT_OURS

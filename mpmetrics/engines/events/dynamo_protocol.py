@@ -1,0 +1,161 @@
+"""How Dynamo's event plane carries what is published: subjects, envelopes, frames of ZeroMQ."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import time
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import quote
+
+from mpmetrics._forks import reset_in_children
+from mpmetrics.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Record = Mapping[str, Any]
+
+
+KV_EVENTS: Final = "kv-events"
+"""The topic of KV events."""
+
+_VERSION: Final = 1
+
+_BITS: Final = 53
+"""Of the id of a publisher: as many as a number in JSON can have."""
+
+
+class Address(NamedTuple):
+    """Whose events they are: an *endpoint* of a *component* in a *namespace*, as Dynamo has it."""
+
+    namespace: str = "dynamo"
+    component: str = "backend"
+    endpoint: str = "generate"
+
+    def subject(self, topic: str = KV_EVENTS) -> str:
+        """Return the subject on which these events of a *topic* are published."""
+        names = zip(self._fields, self, strict=True)
+        parts = (f"{field}.{escaped(name)}" for field, name in names)
+        return ".".join([*parts, topic])
+
+
+def escaped(segment: str) -> str:
+    """Return a *segment* of a subject in which only letters, digits, `-` and `_` are themselves."""
+    # Of what the library leaves alone these two have to be escaped, too.
+    return quote(segment, safe="").replace(".", "%2E").replace("~", "%7E")
+
+
+def packer(extra: str) -> Callable[[object], bytes]:
+    """Return what packs values by msgpack. Raises `MissingExtraError` for the *extra*."""
+    try:
+        import msgspec  # only who has events needs it
+    except ImportError as error:
+        raise MissingExtraError(package="msgspec", extra=extra) from error
+    return msgspec.msgpack.Encoder().encode
+
+
+class Envelope(NamedTuple):
+    """A *payload*, who has published it, as which of his messages, and when, in milliseconds."""
+
+    publisher_id: int
+    sequence: int
+    published_at: int
+    topic: str
+    payload: bytes
+
+
+class Message(NamedTuple):
+    """An *envelope*, and the same *packed* by msgpack."""
+
+    envelope: Envelope
+    packed: bytes
+
+    @property
+    def id(self) -> str:
+        """What no other message has, and what this one has again when it is sent again."""
+        return f"{self.envelope.publisher_id:x}-{self.envelope.sequence}"
+
+    def frames(self) -> list[bytes]:
+        """Return this as a message of the plane by ZeroMQ."""
+        topic, number = self.envelope.topic.encode(), self.envelope.sequence.to_bytes(8, "big")
+        length = len(self.packed).to_bytes(4, "big")
+        publisher = self.envelope.publisher_id.to_bytes(8, "big")
+        return [topic, publisher, number, bytes([_VERSION]) + length + self.packed]
+
+
+class Author:
+    """One who publishes on a *topic*: his messages have numbers, which begin with 0."""
+
+    def __init__(
+        self,
+        topic: str,
+        publisher_id: int | None = None,
+        *,
+        extra: str = "nats",
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """Publish as *publisher_id*, or as somebody new. Raises `MissingExtraError`."""
+        self._topic = topic
+        self._given = publisher_id
+        self._wall = wall
+        self._pack = packer(extra)
+        self.reset_after_fork()
+        reset_in_children(self)
+
+    def reset_after_fork(self) -> None:
+        """Be somebody else in a forked child: the numbers are its parent's."""
+        made = secrets.randbits(_BITS)
+        self.publisher_id = made if self._given is None else self._given
+        self._given = None
+        self._numbers = itertools.count()
+
+    def message(self, payload: object) -> Message:
+        """Return the next message."""
+        envelope = Envelope(
+            self.publisher_id,
+            next(self._numbers),
+            int(self._wall() * 1000),
+            self._topic,
+            self._pack(payload),
+        )
+        return Message(envelope, self._pack(envelope._asdict()))
+
+
+def source_record(
+    address: Address, topic: str, publisher_id: int, *, worker_id: int, rank: int = 0
+) -> tuple[str, Record]:
+    """Return the key and the record of a source: whose blocks a publisher tells of."""
+    about = {
+        "kv_state_endpoint": _named(address),
+        "worker": {"worker_id": worker_id, "dp_rank": rank},
+        "publisher_id": publisher_id,
+    }
+    record = {"type": "EventSource", **_scope(address, topic), "publisher_id": publisher_id}
+    return _key("event_sources", address, topic, publisher_id), {**record, "metadata": about}
+
+
+def channel_record(
+    address: Address, topic: str, publisher_id: int, endpoint: str
+) -> tuple[str, Record]:
+    """Return the key and the record of a channel: the *endpoint* of a publisher by ZeroMQ."""
+    record = {"type": "EventChannel", **_scope(address, topic), "instance_id": publisher_id}
+    transport = {"kind": "Zmq", "config": {"endpoint": endpoint}}
+    return _key("event_channels", address, topic, publisher_id), {**record, "transport": transport}
+
+
+def _key(bucket: str, address: Address, topic: str, publisher_id: int) -> str:
+    steps = [step for pair in zip(address._fields, address, strict=True) for step in pair]
+    return "/".join(["v1", bucket, *steps, "topic", topic, f"{publisher_id:x}"])
+
+
+def _scope(address: Address, topic: str) -> dict[str, Any]:
+    return {"scope": {"kind": "endpoint", "endpoint": _named(address)}, "topic": topic}
+
+
+def _named(address: Address) -> dict[str, str]:
+    return {
+        "namespace": address.namespace,
+        "component": address.component,
+        "name": address.endpoint,
+    }

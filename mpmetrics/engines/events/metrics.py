@@ -1,0 +1,189 @@
+"""The metrics of a bridge: they are read from what its parts have counted, at every scrape."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, Final
+
+from mpmetrics.engines.families import Family
+from mpmetrics.errors import LabelError
+from mpmetrics.exposition import check_labels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from mpmetrics.engines.events.pipeline import Pipeline
+    from mpmetrics.engines.events.sinks import Sink
+
+    Values = defaultdict[tuple[str, ...], float]
+
+_PREFIX: Final = "mpmetrics_kv"
+_PLACE: Final = ("medium", "dp_rank")
+
+# By the names by which the parts count.
+_FAMILIES: Final[Mapping[str, Family]] = {
+    key: Family(f"{_PREFIX}_{name}", kind, labels, meaning)
+    for key, name, kind, labels, meaning in (
+        (
+            "events",
+            "events",
+            "counter",
+            ("stage", "event_type"),
+            "Events of engines: received, and accepted",
+        ),
+        (
+            "filtered",
+            "filtered_events",
+            "counter",
+            ("event_type", "reason"),
+            "Events left out because they are of no use to anybody, by why",
+        ),
+        (
+            "issues",
+            "conversion_issues",
+            "counter",
+            ("event_type", "reason"),
+            "Events left out because they could not be converted, by why",
+        ),
+        ("batches", "batches", "counter", ("dp_rank",), "Messages of engines that were read"),
+        (
+            "problems",
+            "malformed_messages",
+            "counter",
+            ("reason",),
+            "Messages left out because nobody could read them",
+        ),
+        (
+            "gaps",
+            "gaps",
+            "counter",
+            ("dp_rank", "kind"),
+            "How often the numbers of messages had a gap, began late, or began anew",
+        ),
+        (
+            "lost",
+            "lost_messages",
+            "counter",
+            ("dp_rank",),
+            "Messages that were missing, and that no replay has brought",
+        ),
+        (
+            "replays",
+            "replays",
+            "counter",
+            ("dp_rank", "outcome"),
+            "Replays of missing messages, by how they ended",
+        ),
+        ("stored", "blocks_stored", "counter", _PLACE, "Blocks stored"),
+        ("removed", "blocks_removed", "counter", _PLACE, "Blocks of which no copy is left"),
+        (
+            "held",
+            "removals_held",
+            "counter",
+            _PLACE,
+            "Removals of blocks not passed on, since another copy is left",
+        ),
+        (
+            "hits",
+            "hit_tokens",
+            "counter",
+            ("dp_rank",),
+            "Tokens of prefixes that another prompt has found stored; a lower bound",
+        ),
+        ("sent", "sent_events", "counter", ("sink",), "Events that a sink has taken"),
+        (
+            "failures",
+            "sink_failures",
+            "counter",
+            ("sink", "reason"),
+            "What went wrong with a sink, by what",
+        ),
+        (
+            "rejected",
+            "rejected_events",
+            "counter",
+            ("sink", "reason"),
+            "Events that a sink will never take, by why",
+        ),
+        (
+            "dropped",
+            "dropped_events",
+            "counter",
+            ("sink",),
+            "Events that were lost because too many waited for a sink",
+        ),
+        (
+            "forgotten",
+            "blocks_forgotten",
+            "counter",
+            _PLACE,
+            "Blocks that count no longer as resident, since too many are known",
+        ),
+        ("resident", "blocks_resident", "gauge", _PLACE, "Blocks that are stored now"),
+        ("lag", "lag_seconds", "gauge", ("dp_rank",), "Age of the last message when it was read"),
+        ("queue", "queued_events", "gauge", ("sink",), "Events that wait for a sink"),
+    )
+}
+
+EVENT_FAMILIES: Final[Sequence[Family]] = tuple(_FAMILIES.values())
+"""What a bridge emits."""
+
+
+_OWN: Final = frozenset(label for family in EVENT_FAMILIES for label in family.labels)
+
+
+class EventCollector:
+    """A collector for a registry, and a source for a `Page`: the metrics of one bridge.
+
+    Constant *labels* tell them from those of another bridge.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, sinks: Sequence[Sink], labels: Mapping[str, str] | None = None
+    ) -> None:
+        """Read what *pipeline* and *sinks* count. Raises `LabelError`."""
+        self._pipeline = pipeline
+        self._sinks = sinks
+        self._constant = dict(check_labels(labels))
+        for name in _OWN.intersection(self._constant):
+            raise LabelError(name, "the metrics of events have one of this name")
+
+    def describe(self) -> Iterable[Any]:
+        """Return nothing: registries need not know names in advance."""
+        return []
+
+    def collect(self) -> Iterator[Any]:
+        """Yield each metric that has a value."""
+        from prometheus_client.metrics_core import (  # see the package
+            CounterMetricFamily,
+            GaugeMetricFamily,
+        )
+
+        values = self._values()
+        for key, family in _FAMILIES.items():
+            make = CounterMetricFamily if family.type == "counter" else GaugeMetricFamily
+            made = make(family.name, family.help, labels=(*family.labels, *self._constant))
+            for labels, value in sorted(values[key].items()):
+                made.add_metric((*labels, *self._constant.values()), value)
+            yield made
+
+    def _values(self) -> defaultdict[str, Values]:
+        """Return the value for the labels of each metric, by its key."""
+        values: defaultdict[str, Values] = defaultdict(lambda: defaultdict(float))
+        for tally in (self._pipeline.tally, *(sink.tally for sink in self._sinks)):
+            for (key, *labels), count in tally.copy().items():
+                values[str(key)][tuple(map(str, labels))] += count
+        for (kind,), accepted in values["accepted"].items():
+            values["events"]["accepted", kind] = values["events"]["received", kind] = accepted
+        for key in ("filtered", "issues"):
+            for (kind, _), refused in values[key].items():
+                values["events"]["received", kind] += refused
+        for rank, medium, place in self._pipeline.references.places():
+            for key in ("stored", "removed", "held", "forgotten", "resident"):
+                values[key][medium, str(rank)] = getattr(place, key)
+        for rank, lag in self._pipeline.lags.copy().items():
+            values["lag"][str(rank),] = lag
+        for sink in self._sinks:
+            values["queue"][sink.name,] = len(sink.buffer)
+            values["dropped"][sink.name,] = sink.buffer.dropped
+        return values

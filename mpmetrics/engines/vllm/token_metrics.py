@@ -1,0 +1,61 @@
+"""vLLM's metrics of tokens, fed from the ledger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from mpmetrics.engines.families import VLLM_FAMILIES, metrics_of
+from mpmetrics.engines.vllm.token_ledger import PromptTokenStats
+
+if TYPE_CHECKING:
+    from mpmetrics.engines.vllm.token_ledger import IterationTokens
+
+_NAMES: Final = frozenset(
+    {
+        "vllm:prompt_tokens",
+        "vllm:prompt_tokens_by_source",
+        "vllm:prompt_tokens_cached",
+        "vllm:generation_tokens",
+        "vllm:iteration_tokens_total",
+    }
+)
+
+_FAMILIES: Final = tuple(family for family in VLLM_FAMILIES if family.name in _NAMES)
+
+
+class TokenMetrics:
+    """The token metrics of one engine: they are there, at 0, before the first iteration."""
+
+    def __init__(
+        self,
+        registry: Any = None,
+        model_name: str = "",
+        engine: int | str = 0,
+    ) -> None:
+        """Make the metrics in *registry* (None: the global one), unless they are there.
+
+        Raises `ValueError`, as prometheus_client does, when vLLM itself has made them there.
+        """
+        metrics = metrics_of(_FAMILIES, registry)
+        who = {"model_name": model_name, "engine": str(engine)}
+        self._prompt = metrics["vllm:prompt_tokens"].labels(**who)
+        self._cached = metrics["vllm:prompt_tokens_cached"].labels(**who)
+        self._generated = metrics["vllm:generation_tokens"].labels(**who)
+        self._iteration = metrics["vllm:iteration_tokens_total"].labels(**who)
+        self._by_source = {
+            source: metrics["vllm:prompt_tokens_by_source"].labels(**who, source=source)
+            for source in PromptTokenStats.ALL_SOURCES
+        }
+
+    def record(self, tokens: IterationTokens) -> None:
+        """Count one iteration: prompts by all sources, iterations by what was worked on.
+
+        Raises `TokenLedgerError`, before anything is counted, when the numbers cannot be.
+        """
+        tokens.check()
+        self._prompt.inc(tokens.num_prompt_tokens)
+        self._cached.inc(tokens.prompt.cached_tokens)
+        self._generated.inc(tokens.num_generation_tokens)
+        self._iteration.observe(tokens.iteration_tokens)
+        for source, counter in self._by_source.items():
+            counter.inc(tokens.prompt.get_by_source(source))

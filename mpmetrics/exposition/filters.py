@@ -1,0 +1,82 @@
+"""Which families are on a page, and which labels it adds: checked when configured.
+
+Filters go by the prefix of the *family* name, so that a histogram is never cut in two. The name
+of a counter may be given with or without its `_total`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from mpmetrics.errors import FilterError, LabelError
+from mpmetrics.exposition.text import exposed_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mpmetrics.format import Labels
+
+
+PrefixesArgument = str | Iterable[str | Iterable[str]] | None
+"""One prefix of family names, or several; a group of prefixes may stand among them."""
+
+_LABEL_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_RESERVED_LABELS: Final = {
+    "le": "it names the bounds of histogram buckets",
+    "quantile": "it names the quantiles of summaries",
+}
+
+
+class PrefixFilter(NamedTuple):
+    """Family name prefixes to *include* (none: all) and to *exclude*; exclude beats include."""
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, include: PrefixesArgument = (), exclude: PrefixesArgument = ()) -> PrefixFilter:
+        """Make a filter from bare strings or collections of strings.
+
+        Raises `FilterError` for an empty prefix, which would match everything.
+        """
+        return cls(_prefixes(include), _prefixes(exclude))
+
+    def accepts(self, name: str, kind: str) -> bool:
+        """Tell whether the family *name* of type *kind* passes."""
+        names = (name, exposed_name(name, kind))
+        if any(each.startswith(self.exclude) for each in names):
+            return False
+        return not self.include or any(each.startswith(self.include) for each in names)
+
+
+def _prefixes(given: PrefixesArgument) -> tuple[str, ...]:
+    """Return the prefixes as a tuple; several may stand for one. Raises `FilterError`."""
+    several: tuple[object, ...] = (given,)
+    if given is None or (isinstance(given, Iterable) and not isinstance(given, str)):
+        several = tuple(given or ())
+    prefixes = tuple(
+        prefix
+        for each in several
+        for prefix in (each if isinstance(each, tuple | list | set | frozenset) else (each,))
+    )
+    for prefix in prefixes:
+        if not isinstance(prefix, str) or not prefix:
+            message = f"not a prefix to filter by: {prefix!r}"
+            raise FilterError(message)
+    return prefixes
+
+
+def check_labels(labels: Mapping[str, str] | None) -> Labels:
+    """Return *labels* to inject as sorted pairs. Raises `LabelError` for one that may not be."""
+    for name, value in (labels or {}).items():
+        if not isinstance(name, str) or not _LABEL_NAME.fullmatch(name):
+            raise LabelError(name, "not a valid label name")
+        if name.startswith("__"):
+            raise LabelError(name, "names that begin with __ are for Prometheus itself")
+        if name in _RESERVED_LABELS:
+            raise LabelError(name, _RESERVED_LABELS[name])
+        if not isinstance(value, str):
+            raise LabelError(name, f"its value {value!r} is not a string")
+    return tuple(sorted((labels or {}).items()))

@@ -1,0 +1,42 @@
+"""The bytes of a `.db` file: entries, their layout, and what their keys mean. No I/O."""
+
+from __future__ import annotations
+
+from mpmetrics.format.codec import (
+    HEADER_SIZE,
+    Data,
+    format_lines,
+    format_value,
+    key_offset,
+    read_used,
+)
+from mpmetrics.format.keys import (
+    BUCKET_LABEL,
+    Key,
+    KeyTable,
+    Labels,
+    SeriesName,
+    clean_text,
+    format_key,
+    with_bound,
+)
+from mpmetrics.format.layout import Layout, encode
+
+__all__ = [
+    "BUCKET_LABEL",
+    "HEADER_SIZE",
+    "Data",
+    "Key",
+    "KeyTable",
+    "Labels",
+    "Layout",
+    "SeriesName",
+    "clean_text",
+    "encode",
+    "format_key",
+    "format_lines",
+    "format_value",
+    "key_offset",
+    "read_used",
+    "with_bound",
+]

@@ -1,0 +1,183 @@
+"""The three inner functions of the hot path: scan keys, gather values, format lines.
+
+A compiled kernel may replace any of them one day; these are the fallback and the oracle that its
+tests compare with. They work on bytes and numbers only and know neither files nor metrics.
+
+The bytes of a `.db` file (written by prometheus_client's ``mmap_dict``), native byte order::
+
+    int32 used | 4 bytes of padding | entry | entry | … | zeros up to the preallocated size
+    entry = int32 length | key, UTF-8 | spaces to the next multiple of 8, at least one
+          | float64 value | float64 timestamp
+
+``used`` counts from the beginning of the file. A *raw key* here is the entry's length field
+together with its key: two entries are the same exactly when their raw keys are.
+"""
+
+from __future__ import annotations
+
+import math
+from struct import Struct
+from typing import TYPE_CHECKING, Final
+
+from mpmetrics.errors import DamagedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+
+Data = bytes | bytearray | memoryview
+"""What the bytes of a file may be held in."""
+
+HEADER_SIZE: Final = 8
+"""Bytes before the first entry: ``used`` and its padding."""
+
+LENGTH_SIZE: Final = 4
+"""Bytes of an entry's length field, the first part of a raw key."""
+
+_ALIGNMENT: Final = 8
+_NUMBERS_SIZE: Final = 16
+
+_int32 = Struct("i")
+
+GO_EXPONENT_FROM: Final = 1e6
+"""Go, and so Prometheus, writes an exponent from here on; `repr` does so only from 1e16."""
+
+
+def read_used(header: Data) -> int:
+    """Return the ``used`` field of a file that starts with *header*, checked for plausibility.
+
+    A file that was just created, and is still empty or all zeros, uses `HEADER_SIZE` bytes.
+    Raises `DamagedError` for a number that no writer can have written.
+    """
+    if len(header) < LENGTH_SIZE:
+        if not header:
+            return HEADER_SIZE
+        raise DamagedError(0, f"the file ends after {len(header)} bytes, inside its header")
+    (used,) = _int32.unpack_from(header)
+    if used == 0:
+        return HEADER_SIZE
+    if used < HEADER_SIZE or used % _ALIGNMENT:
+        raise DamagedError(0, f"{used} used bytes is not a size that a writer can reach")
+    return int(used)
+
+
+def scan_keys(data: bytes, base: int) -> tuple[list[bytes], list[int]]:
+    """Walk the entries that fill *data*, which stands at offset *base* of its file.
+
+    Returns the raw keys and the offsets of their values in the file, in file order. Raises
+    `DamagedError` when an entry does not fit into what is left.
+    """
+    keys: list[bytes] = []
+    offsets: list[int] = []
+    add_key, add_offset, int32_at = keys.append, offsets.append, _int32.unpack_from
+    position, size = 0, len(data)
+    last_value_at = size - _NUMBERS_SIZE
+    while position < last_value_at:
+        (length,) = int32_at(data, position)
+        end = position + LENGTH_SIZE + length
+        value_at = end + _ALIGNMENT - end % _ALIGNMENT
+        if length <= 0 or value_at > last_value_at:
+            raise DamagedError(base + position, f"a key of {length} bytes does not fit here")
+        add_key(data[position:end])
+        add_offset(base + value_at)
+        position = value_at + _NUMBERS_SIZE
+    if position != size:
+        raise DamagedError(base + position, f"{size - position} bytes are too few for an entry")
+    return keys, offsets
+
+
+def gather(data: Data, offsets: Sequence[int]) -> list[float]:
+    """Return the float64 at each of the *offsets*, which are multiples of eight."""
+    size = len(data) - len(data) % _ALIGNMENT
+    with memoryview(data)[:size].cast("d") as doubles:
+        return [doubles[offset >> 3] for offset in offsets]
+
+
+def compile_gather(
+    offsets: Iterable[int],
+) -> Callable[[Data], tuple[float, ...]]:
+    """Return a quicker `gather` for these ascending *offsets*, to be used again and again.
+
+    One `struct.Struct` whose pad bytes jump from value to value: the loop runs in C.
+    """
+    parts = []
+    position = 0
+    for offset in offsets:
+        parts.append(f"{offset - position}xd")
+        position = offset + 8
+    return Struct("".join(parts)).unpack_from
+
+
+def has_key(data: Data, key: bytes, value_at: int) -> bool:
+    """Tell whether the raw *key* stands in front of the value at offset *value_at*."""
+    start = key_offset(key, value_at)
+    return data[start : start + len(key)] == key
+
+
+def key_offset(key: bytes, value_at: int) -> int:
+    """Return where the entry begins that has the raw *key* and its value at *value_at*."""
+    return value_at - len(key) - padding(len(key))
+
+
+def padding(size: int) -> int:
+    """Return how many spaces follow a raw key of *size* bytes, so that its value is aligned."""
+    return _ALIGNMENT - size % _ALIGNMENT
+
+
+def compile_keys(
+    keys: Iterable[bytes],
+) -> Callable[[Data], tuple[bytes, ...]]:
+    """Return a function that takes a buffer to the bytes where the raw *keys* stood when scanned.
+
+    A file still has the same layout exactly when the result equals *keys*.
+    """
+    parts = [f"{HEADER_SIZE}x"]
+    parts += [f"{len(key)}s{padding(len(key)) + _NUMBERS_SIZE}x" for key in keys]
+    return Struct("".join(parts)).unpack_from
+
+
+def format_value(value: float) -> str:
+    """Return *value* the way Prometheus writes it: shortest digits, Go's exponents and names."""
+    if -math.inf < value < GO_EXPONENT_FROM:
+        return repr(value)
+    return _format_special(value)
+
+
+_EXPONENTS: Final = tuple(f"e+{exponent:02d}" for exponent in range(17))
+
+
+def _format_special(value: float) -> str:
+    """Return what differs from `repr`: large numbers, infinities and NaN."""
+    text = repr(value)
+    point = text.find(".")
+    if point < 0 or "e" in text:
+        return _NOT_NUMBERS.get(text, text)
+    digits = text.replace(".", "").rstrip("0")
+    mantissa = f"{digits[0]}.{digits[1:]}" if len(digits) > 1 else digits
+    return mantissa + _EXPONENTS[point - 1]
+
+
+_NOT_NUMBERS: Final = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
+
+
+def format_lines(
+    prefixes: Sequence[str],
+    values: Sequence[float],
+    old_values: Sequence[float | None],
+    old_lines: Sequence[str],
+) -> list[str]:
+    """Return one line a series: *prefix* and value.
+
+    Lines whose value is that of *old_values* are taken from *old_lines*. Zero is always written
+    again, because -0.0 equals 0.0.
+    """
+    lowest, highest, special = -math.inf, GO_EXPONENT_FROM, _format_special
+    return [
+        line
+        if value == old and value
+        # What `format_value` does, without the call.
+        else f"{prefix}{value!r}\n"
+        if lowest < value < highest
+        else f"{prefix}{special(value)}\n"
+        for prefix, value, old, line in zip(prefixes, values, old_values, old_lines, strict=True)
+    ]

@@ -1,0 +1,111 @@
+"""From the bytes of one file to its keys and values, and back. No I/O, no idea of what keys mean.
+
+The `.db` format only ever appends entries, and an entry's value stays at its offset. So what a
+file looks like, its *layout*, is found once and afterwards only checked or extended; the work
+that is left for each scrape is to gather the numbers at known offsets.
+
+Any bytes either decode or raise `mpmetrics.errors.DamagedError`; nothing else is raised, and
+nothing is read beyond the end.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING, Final
+
+from mpmetrics.format import codec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from mpmetrics.format.codec import Data
+
+_FLOAT64: Final = 8
+_LENGTH: Final = Struct("i")
+_HEADER: Final = Struct("ii")
+_NUMBERS: Final = Struct("dd")
+
+LARGEST_FILE: Final = (1 << 31) - 8
+"""Bytes of the largest file: how many are used is an int32, and a multiple of eight."""
+
+
+def encode(entries: Iterable[tuple[bytes, float, float]]) -> bytes:
+    """Return the bytes of a file with these entries: key, value, second number.
+
+    Raises `OverflowError` with the size in bytes when that is beyond `LARGEST_FILE`.
+    """
+    parts = [b""]
+    for key, value, second in entries:
+        padding = b" " * codec.padding(codec.LENGTH_SIZE + len(key))
+        parts.append(_LENGTH.pack(len(key)) + key + padding + _NUMBERS.pack(value, second))
+    size = codec.HEADER_SIZE + sum(map(len, parts))
+    if size > LARGEST_FILE:
+        message = f"{size} bytes are more than a file can have ({LARGEST_FILE})"
+        raise OverflowError(message)
+    parts[0] = _HEADER.pack(size, 0)
+    return b"".join(parts)
+
+
+class Layout:
+    """Which raw key has its value at which offset; immutable, shared by files that look alike."""
+
+    __slots__ = ("_gather_keys", "_gather_values", "_used_before", "keys", "offsets", "used")
+
+    def __init__(
+        self,
+        keys: tuple[bytes, ...] = (),
+        offsets: tuple[int, ...] = (),
+        used: int = codec.HEADER_SIZE,
+    ) -> None:
+        """Take the raw *keys*, the *offsets* of their values, and how many bytes are *used*."""
+        self.keys = keys
+        self.offsets = offsets
+        self.used = used
+        self._used_before = False
+        self._gather_values: Callable[[Data], tuple[float, ...]] | None = None
+        self._gather_keys: Callable[[Data], tuple[bytes, ...]] | None = None
+
+    def extended(self, data: Data, used: int, known: dict[bytes, bytes]) -> Layout:
+        """Return the layout of a file that has grown from this one to *used* bytes of *data*.
+
+        *known* has the one copy of each raw key that is kept, so that many files with the same
+        keys hold them once; new ones are added. Raises `DamagedError`.
+        """
+        if used == self.used:
+            return self
+        # Slices of `bytes` are hashable and quick to make; those of a reused buffer are not.
+        keys, offsets = codec.scan_keys(bytes(memoryview(data)[self.used : used]), self.used)
+        all_keys = (*self.keys, *map(known.setdefault, keys, keys))
+        return Layout(all_keys, (*self.offsets, *offsets), used)
+
+    def matches(self, data: Data, used: int) -> bool:
+        """Tell whether *data*, of which *used* bytes count, begins with exactly these entries."""
+        if used < self.used:
+            return False
+        if not self.keys:
+            return True
+        # The last key tells most strangers apart without touching the rest.
+        if not codec.has_key(data, self.keys[-1], self.offsets[-1]):
+            return False
+        if self._gather_keys is None:
+            self._gather_keys = codec.compile_keys(self.keys)
+        return self._gather_keys(data) == self.keys
+
+    def values(self, data: Data) -> Sequence[float]:
+        """Return the values in *data*, in file order."""
+        if self._gather_values is not None:
+            return self._gather_values(data)
+        if self._used_before:
+            self._gather_values = codec.compile_gather(self.offsets)
+            return self._gather_values(data)
+        # Compiling costs ten gatherings: a layout that is seen once is not worth it.
+        self._used_before = True
+        return codec.gather(data, self.offsets)
+
+    def stamped_values(self, data: Data) -> Sequence[tuple[float, float]]:
+        """Return (timestamp in seconds, value) pairs in *data*, in file order."""
+        return list(zip(self.seconds(data), self.values(data), strict=True))
+
+    def seconds(self, data: Data) -> Sequence[float]:
+        """Return the second number of each entry in *data*, in file order."""
+        return codec.gather(data, [offset + _FLOAT64 for offset in self.offsets])

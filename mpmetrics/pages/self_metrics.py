@@ -1,0 +1,129 @@
+"""What a page says about its own making: the families `mpmetrics_*`."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from mpmetrics.pages.deadlines import NOT_UP
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from prometheus_client import Metric
+
+    from mpmetrics.directory import WorkerFile
+    from mpmetrics.pages.deadlines import Answer
+    from mpmetrics.pages.sources import Gathered, Source
+
+
+class AboutScrape(NamedTuple):
+    """What a page says about its own making."""
+
+    gathered: Sequence[tuple[Source, Answer]]
+    shadowed: int
+    problems: Mapping[str, int]
+
+    def families(self, duration: float) -> list[Metric]:
+        """Return the self-metrics of a scrape that took *duration* seconds."""
+        ages: dict[tuple[str, ...], float] = {}
+        for source, answer in self.gathered:
+            if answer.age is not None:
+                ages[source.name,] = max(answer.age, ages.get((source.name,), 0.0))
+        return [
+            family
+            for family in (
+                sources_up(self.gathered),
+                _gauge(
+                    "mpmetrics_source_age_seconds",
+                    "Age of the families that the source gave, 0 if they are of this scrape",
+                    ages,
+                    "source",
+                ),
+                _gauge(
+                    "mpmetrics_scrape_duration_seconds",
+                    "How long it took to gather and join all sources",
+                    {(): duration},
+                ),
+                _gauge(
+                    "mpmetrics_families_shadowed",
+                    "In-process families that lost to the merged view",
+                    {(): float(self.shadowed)},
+                ),
+                problems_family(self.problems),
+                *self._directory_families(),
+            )
+            if family.samples
+        ]
+
+    def _directory_families(self) -> list[Metric]:
+        """Return what is known about the multiprocess directories."""
+        answers = [answer.gathered for _, answer in self.gathered]
+        collections = [each.collection for each in answers if each.collection is not None]
+        files = [file for each in collections for file in each.files]
+        kinds: Counter[tuple[str, ...]] = Counter((_kind(file),) for file in files)
+        set_aside = sum(len(each.quarantined) for each in collections)
+        kinds += Counter({("quarantined",): set_aside})
+        processes: Counter[tuple[str, ...]] = Counter()
+        for each in answers:
+            processes.update({(state,): count for state, count in each.processes.items()})
+        return [
+            _gauge("mpmetrics_files", "Files of the directory, by what they are", kinds, "kind"),
+            _gauge("mpmetrics_processes", "Processes that wrote them", processes, "state"),
+            _gauge(
+                "mpmetrics_directory_bytes",
+                "Space that these files take on disk",
+                {(): sum(_allocated(file.path) for file in files)} if files else {},
+            ),
+        ]
+
+
+def problems_family(problems: Mapping[str, int]) -> Metric:
+    """Return how many *problems* there were, by reason."""
+    family = CounterMetricFamily(
+        "mpmetrics_problems", "Things that were wrong with the input", labels=["reason"]
+    )
+    for reason, count in sorted(problems.items()):
+        family.add_metric([reason], count)
+    return family
+
+
+def sources_up(gathered: Sequence[tuple[Source, Answer]]) -> Metric:
+    """Return for each source whether it gave all that it has."""
+    up: dict[tuple[str, ...], float] = {}
+    for source, answer in gathered:
+        # Of several sources with one name all have to work.
+        up[source.name,] = min(float(is_up(answer.gathered)), up.get((source.name,), 1.0))
+    return _gauge("mpmetrics_source_up", "Whether the source gave its families", up, "source")
+
+
+def _kind(file: WorkerFile) -> str:
+    """Return what *file* is: an archive, or a worker's file of one type of metric."""
+    return "archive" if file.name.is_archive else file.name.type
+
+
+def is_up(answer: Gathered) -> bool:
+    """Tell whether a source gave all that it has."""
+    return not any(problem.reason in NOT_UP for problem in answer.problems)
+
+
+def _allocated(path: str) -> int:
+    """Return how many bytes the file *path* takes; the files are sparse."""
+    try:
+        status: Any = os.stat(path)
+    except OSError:
+        return 0
+    return int(getattr(status, "st_blocks", 0)) * 512 or int(status.st_size)
+
+
+def _gauge(
+    name: str, help_text: str, values: Mapping[tuple[str, ...], float], *labels: str
+) -> Metric:
+    """Return a gauge with a value for each tuple of label values."""
+    family = GaugeMetricFamily(name, help_text, labels=labels)
+    for label_values, value in sorted(values.items()):
+        family.add_metric(label_values, value)
+    return family

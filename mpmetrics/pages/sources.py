@@ -1,0 +1,245 @@
+"""Where the families of a page come from: a directory, a registry, a text, a URL.
+
+A source gathers its families when it is asked to, and raises when it cannot; what that costs is
+decided by the page.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, runtime_checkable
+from urllib.request import Request, urlopen
+
+from prometheus_client.openmetrics import parser as openmetrics_parser
+from prometheus_client.parser import text_string_to_metric_families
+
+from mpmetrics.directory import Liveness, is_alive
+from mpmetrics.errors import Problem, SourceError
+from mpmetrics.scrape import Collection, DirectoryView
+
+if TYPE_CHECKING:
+    import http.client
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from prometheus_client import Metric
+
+    from mpmetrics.directory import WorkerFile
+
+DEFAULT_TIMEOUT: Final = 5.0
+"""Seconds that another exporter has to answer."""
+
+LARGEST_PAGE: Final = 64 << 20
+"""Bytes of another exporter's page, uncompressed, that are read at the most."""
+
+MOST_FAMILIES: Final = 50_000
+"""Families of a registry; one that never ends must not take all memory."""
+
+_CHUNK: Final = 1 << 16
+_GZIP: Final = ("gzip", "x-gzip")
+_ACCEPT: Final = (
+    "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.4,*/*;q=0.1"
+)
+
+
+class Gathered(NamedTuple):
+    """What a source gave: *families*, *problems*, and for a directory the whole *collection*.
+
+    *processes* is then how many processes wrote its files, by state.
+    """
+
+    families: Sequence[Metric]
+    problems: Sequence[Problem] = ()
+    collection: Collection | None = None
+    processes: Mapping[str, int] = {}
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Something that gives families for a page.
+
+    `name` is the label value by which the page speaks of it. The families of a source that is
+    `in_process` are this process's share only: the merged view of a directory beats them.
+    """
+
+    name: str
+    in_process: bool
+
+    def gather(self) -> Gathered:
+        """Return what there is now; raise anything when there is nothing to be had."""
+        ...  # pragma: no cover - a protocol has no body
+
+
+@runtime_checkable
+class Collector(Protocol):
+    """A `prometheus_client.CollectorRegistry`, or anything else that collects."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Return or yield families."""
+        ...  # pragma: no cover - a protocol has no body
+
+
+class DirectorySource:
+    """The merged view of a multiprocess directory."""
+
+    in_process = False
+
+    def __init__(self, path: str | os.PathLike[str], *, liveness: bool = False) -> None:
+        """Read the directory *path* whenever asked; it need not exist yet.
+
+        With *liveness* the kernel is asked which of its processes are alive.
+        """
+        self.path = os.fspath(path)
+        self.name = self.path
+        self._view = DirectoryView(self.path)
+        self._state = is_alive if liveness else _unknown
+
+    def gather(self) -> Gathered:
+        """Merge the directory as it is now. Raises `DirectoryError` when it cannot be listed."""
+        collection = self._view.collect()
+        processes = self._processes(collection.files)
+        return Gathered(collection.families, collection.problems, collection, processes)
+
+    def _processes(self, files: Iterable[WorkerFile]) -> Mapping[str, int]:
+        """Count the processes that wrote *files*, by state; one file speaks for a process."""
+        one_each = {file.name.id: file for file in files if not file.name.is_archive}
+        return Counter(self._state(file.path).value for file in one_each.values())
+
+
+def _unknown(_: str) -> Liveness:
+    return Liveness.UNKNOWN
+
+
+class RegistrySource:
+    """The families of this process: a registry, or a single collector."""
+
+    in_process = True
+
+    def __init__(self, registry: Collector, name: str = "registry") -> None:
+        """Collect *registry* whenever asked."""
+        self.name = name
+        self._registry = registry
+
+    def gather(self) -> Gathered:
+        """Collect; when one of the collectors raises, keep what came before it.
+
+        Raises `SourceError` when there is no end of families.
+        """
+        families: list[Metric] = []
+        problems = []
+        try:
+            # Not `list`: what was yielded before an exception is to be kept.
+            for family in self._registry.collect():
+                families.append(family)
+                if len(families) > MOST_FAMILIES:
+                    break
+        except Exception as error:
+            if not families:
+                raise
+            detail = f"a collector raised {type(error).__name__}: {error}; the rest is missing"
+            problems.append(Problem(self.name, "source_failed", detail))
+        if len(families) > MOST_FAMILIES:
+            raise SourceError(self.name, f"it has more than {MOST_FAMILIES} families")
+        return Gathered(families, problems)
+
+
+class TextSource:
+    """A callback that returns a page of text, in either format."""
+
+    in_process = False
+
+    def __init__(self, callback: Callable[[], str | bytes], name: str = "text") -> None:
+        """Call *callback* whenever asked."""
+        self.name = name
+        self._callback = callback
+
+    def gather(self) -> Gathered:
+        """Call and parse. Raises whatever the callback or the parser raises."""
+        return Gathered(parse_page(self._callback()))
+
+
+class UrlSource:
+    """Another exporter's page."""
+
+    in_process = False
+
+    def __init__(
+        self, url: str, timeout: float = DEFAULT_TIMEOUT, largest: int = LARGEST_PAGE
+    ) -> None:
+        """Fetch *url*, over http or https, whenever asked.
+
+        The server has *timeout* seconds for each part of its answer, and for the whole page,
+        which may have *largest* bytes, uncompressed. Raises `SourceError` for other schemes.
+        """
+        if not url.startswith(("http://", "https://")):
+            raise SourceError(url, "only http and https URLs can be scraped")
+        self.name = url
+        self._timeout = timeout
+        self._largest = largest
+
+    def gather(self) -> Gathered:
+        """Fetch and parse. Raises `OSError`, `SourceError`, or what the parser raises."""
+        deadline = time.monotonic() + self._timeout
+        headers = {"Accept": _ACCEPT, "Accept-Encoding": "gzip", "User-Agent": "mpmetrics"}
+        request = Request(self.name, headers=headers)  # noqa: S310 - checked in __init__
+        with urlopen(request, timeout=self._timeout) as response:  # noqa: S310
+            body = self._read(response, deadline)
+            length = response.headers.get("Content-Length", "")
+            coding = response.headers.get("Content-Encoding", "")
+        if length.isdecimal() and len(body) < int(length):
+            raise SourceError(self.name, f"its page ends after {len(body)} of {length} bytes")
+        if coding.lower() in _GZIP:
+            with gzip.GzipFile(fileobj=io.BytesIO(body)) as stream:
+                body = stream.read(self._largest + 1)
+            self._check_size(len(body))
+        return Gathered(parse_page(body))
+
+    def _read(self, response: http.client.HTTPResponse, deadline: float) -> bytes:
+        """Read to the end, but not for ever and not without a limit."""
+        body = bytearray()
+        # Not `read`, which would wait until it has as much as it was asked for.
+        while chunk := response.read1(_CHUNK):
+            body += chunk
+            self._check_size(len(body))
+            if time.monotonic() > deadline:
+                raise SourceError(self.name, f"its page took more than {self._timeout} s")
+        return bytes(body)
+
+    def _check_size(self, size: int) -> None:
+        """Raise `SourceError` when *size* bytes are too many for a page."""
+        if size > self._largest:
+            raise SourceError(self.name, f"its page has more than {self._largest} bytes")
+
+
+def parse_page(page: str | bytes) -> list[Metric]:
+    """Return the families of a text page in either format.
+
+    Raises `ValueError` for what is neither (and, as prometheus_client's parsers do for some
+    malformed lines, other exceptions).
+    """
+    text = page.decode() if isinstance(page, bytes) else page
+    if text.rstrip().endswith("# EOF"):
+        return list(openmetrics_parser.text_string_to_metric_families(text.rstrip() + "\n"))
+    return list(text_string_to_metric_families(text))
+
+
+def as_source(given: object) -> Source:
+    """Return the source that *given* stands for.
+
+    A string with :// in it is a URL, any other path a directory; something with `collect` a
+    registry; a callable a text callback. Raises `SourceError` otherwise.
+    """
+    if isinstance(given, Source):
+        return given
+    if isinstance(given, str) and "://" in given:
+        return UrlSource(given)
+    if isinstance(given, str | os.PathLike):
+        return DirectorySource(given)
+    if isinstance(given, Collector):
+        return RegistrySource(given)
+    if callable(given):
+        return TextSource(given, getattr(given, "__name__", "text"))
+    raise SourceError(repr(given), "not a directory, a URL, a registry or a callback")

@@ -1,0 +1,169 @@
+"""The union of several sources' families: each family once, each series once.
+
+Where the merged view and this process's own registry both carry a family, the merged one wins,
+whole family: the other is one process's share. Between other sources series are joined, and of
+equal series the first is kept. Prometheus, too, keeps the first; the difference is that here the
+first is the right one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from prometheus_client import Metric
+
+from mpmetrics.errors import Problem
+from mpmetrics.exposition import exposed_name
+from mpmetrics.merging import MergedFamily
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from prometheus_client.samples import Sample
+
+    from mpmetrics.format import Labels
+
+# The sample names that a family of each type occupies besides its own name.
+_SUFFIXES: Final[Mapping[str, tuple[str, ...]]] = {
+    "counter": ("_total",),
+    "summary": ("_sum", "_count"),
+    "histogram": ("_bucket", "_sum", "_count"),
+    "gaugehistogram": ("_bucket", "_gsum", "_gcount"),
+    "info": ("_info",),
+}
+
+
+class Contribution(NamedTuple):
+    """What one *source* brings: its *families*, and whether they are this process's share."""
+
+    source: str
+    in_process: bool
+    families: Sequence[Metric]
+
+
+class JoinedFamilies(NamedTuple):
+    """The *families* of all sources, sorted by name.
+
+    *owners* says for each family which of the contributions came first, by its number. *shadowed*
+    is how many in-process families lost to the merged view; *problems* are families that could
+    not be joined.
+    """
+
+    families: list[Metric]
+    shadowed: int
+    problems: list[Problem]
+    owners: list[int]
+
+
+def join_families(contributions: Iterable[Contribution]) -> JoinedFamilies:
+    """Join the families of all *contributions*; earlier ones win where there is a conflict."""
+    by_name: dict[str, list[_Candidate]] = defaultdict(list)
+    for number, contribution in enumerate(contributions):
+        for family in contribution.families:
+            by_name[family.name].append(_Candidate(number, contribution, family))
+    problems: list[Problem] = []
+    shadowed = 0
+    all_winners = []
+    for _, candidates in sorted(by_name.items()):
+        winners = _without_shadowed(candidates)
+        shadowed += len(winners) < len(candidates)
+        all_winners.append(_of_one_type(winners, problems))
+    claimed: dict[str, str] = {}
+    joined = []
+    # In the order of the sources, so that the first has the names that two families expose.
+    for winners in sorted(all_winners, key=lambda winners: winners[0].number):
+        if _claim(winners[0], claimed, problems):
+            family = _joined([winner.family for winner in winners])
+            joined.append((family, winners[0].number))
+    joined.sort(key=lambda each: each[0].name)
+    families, owners = [each for each, _ in joined], [number for _, number in joined]
+    return JoinedFamilies(families, shadowed, problems, owners)
+
+
+class _Candidate(NamedTuple):
+    """A *family* of one of several contributions, that with this *number*."""
+
+    number: int
+    contribution: Contribution
+    family: Metric
+
+
+def _without_shadowed(candidates: list[_Candidate]) -> list[_Candidate]:
+    """Leave out in-process families where the merged view has the family; put that first."""
+    merged = [each for each in candidates if isinstance(each.family, MergedFamily)]
+    if not merged:
+        return candidates
+    return merged + [
+        each
+        for each in candidates
+        if not each.contribution.in_process and not isinstance(each.family, MergedFamily)
+    ]
+
+
+def _of_one_type(candidates: list[_Candidate], problems: list[Problem]) -> list[_Candidate]:
+    """Leave out families of another type than the first."""
+    kind = candidates[0].family.type
+    for _, contribution, family in candidates:
+        if family.type != kind:
+            detail = f"family {family.name!r} is {family.type!r} here but {kind!r} elsewhere"
+            problems.append(
+                Problem(contribution.source, "type_conflict", f"{detail}; left out here")
+            )
+    return [each for each in candidates if each.family.type == kind]
+
+
+def _claim(winner: _Candidate, claimed: dict[str, str], problems: list[Problem]) -> bool:
+    """Reserve the names that a family exposes; tell whether they were all free."""
+    family = winner.family
+    names = {family.name, exposed_name(family.name, family.type)}
+    names |= {family.name + suffix for suffix in _SUFFIXES.get(family.type, ())}
+    if not isinstance(family, MergedFamily):
+        names |= {sample.name for sample in family.samples}
+    taken = sorted(names & claimed.keys())
+    if taken:
+        detail = f"families {family.name!r} and {claimed[taken[0]]!r} both expose {taken[0]!r}"
+        problem = Problem(
+            winner.contribution.source, "name_clash", f"{detail}; {family.name!r} is left out"
+        )
+        problems.append(problem)
+        return False
+    claimed.update(dict.fromkeys(names, family.name))
+    return True
+
+
+def _joined(families: Sequence[Metric]) -> Metric:
+    """Return one family with the series of all, each once."""
+    first = families[0]
+    if len(families) == 1 and isinstance(first, MergedFamily):
+        return first
+    series: dict[tuple[str, tuple[tuple[str, str], ...]], Sample] = {}
+    count = 0
+    for family in families:
+        for sample in family.samples:
+            series.setdefault((sample.name, tuple(sorted(sample.labels.items()))), sample)
+            count += 1
+    if len(families) == 1 and count == len(series):
+        return first
+    return with_samples(first, list(series.values()))
+
+
+def add_labels(family: Metric, labels: Labels) -> Metric:
+    """Return *family* with *labels* added to each sample that lacks them."""
+    if not labels:
+        return family
+    if isinstance(family, MergedFamily):
+        return family.with_labels(labels)
+    added = dict(labels)
+    samples = [sample._replace(labels={**added, **sample.labels}) for sample in family.samples]
+    return with_samples(family, samples)
+
+
+def with_samples(family: Metric, samples: list[Sample]) -> Metric:
+    """Return a family like *family* with other *samples*."""
+    # Not Metric.__init__: whether it takes the name depends on its version and its settings.
+    copy = Metric.__new__(Metric)
+    copy.name, copy.documentation = family.name, family.documentation
+    copy.type, copy.unit = family.type, family.unit
+    copy.samples = samples
+    return copy

@@ -1,0 +1,35 @@
+"""A page over HTTP: applications, and a server with limits, passwords and TLS.
+
+The names are loaded on first use: the server needs the extra `serve`, the applications do not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mpmetrics._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from mpmetrics.web.apps import make_asgi_app, make_wsgi_app
+    from mpmetrics.web.server import Serving
+    from mpmetrics.web.sockets import DEFAULT_LISTEN
+    from mpmetrics.web.web_config import WebConfig, read_web_config
+
+_MODULES = {
+    "apps": ["make_asgi_app", "make_wsgi_app"],
+    "server": ["Serving"],
+    "sockets": ["DEFAULT_LISTEN"],
+    "web_config": ["WebConfig", "read_web_config"],
+}
+
+__all__ = [
+    "DEFAULT_LISTEN",
+    "Serving",
+    "WebConfig",
+    "make_asgi_app",
+    "make_wsgi_app",
+    "read_web_config",
+]
+
+if not TYPE_CHECKING:  # or every name would pass for one of this module's
+    __getattr__, __dir__ = lazy_exports(__name__, _MODULES, globals())

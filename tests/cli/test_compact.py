@@ -1,0 +1,108 @@
+"""`mpmetrics compact`: what it says, and its exit status."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+import mpmetrics
+from mpmetrics.directory import liveness
+from mpmetrics.directory.locks import compaction_lock
+from tests.cli.directories import fill
+from tests.cli.processes import Ending, invoke
+from tests.database import counter, encode, gauge
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(
+    not liveness.HAS_LEASES, reason="this system has no file leases (Linux has them)"
+)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Return a directory of dead workers."""
+    return fill(
+        tmp_path,
+        {
+            "counter_7.db": counter("jobs", 1),
+            "counter_8.db": counter("jobs", 2),
+            "gauge_all_7.db": gauge("g", 1),
+            "gauge_sum_7.db": gauge("lmcache:used", 5),
+        },
+    )
+
+
+def test_it_says_what_it_has_done(directory: Path) -> None:
+    """A line for each kind of thing; and when there is nothing left to do, that."""
+    would = (
+        "3 files would be folded into the archives\n"
+        "1 file would be dropped: gauges that end with their process\n"
+    )
+    assert invoke("compact", directory, "--dry-run") == Ending(0, would)
+    assert invoke("compact", directory) == Ending(0, would.replace("would be ", ""))
+    assert invoke("compact", directory) == Ending(0, "there is nothing to compact\n")
+
+
+def test_the_directory_may_come_from_the_environment(directory: Path) -> None:
+    """As for the other commands."""
+    ending = invoke("compact", PROMETHEUS_MULTIPROC_DIR=str(directory))
+    assert ending.status == 0
+    assert ending.stdout.startswith("3 files folded")
+
+
+def test_gauges_of_the_dead_can_be_kept(directory: Path) -> None:
+    """Both options reach the library."""
+    kept = ("--keep-dead-gauges", "--dead-gauges", "lmcache:=kept")
+    assert invoke("compact", directory, *kept).stdout == (
+        "3 files folded into the archives\n"
+        "1 file left: kept: gauges of the dead are kept on demand\n"
+    )
+    page = mpmetrics.collect(directory).render()
+    assert b'g{pid="7"} 1.0' in page
+    assert b"lmcache:used 5.0" in page
+
+
+def test_json_has_everything(directory: Path) -> None:
+    """Paths, reasons and the generation, for programs."""
+    fill(directory, {"counter_9.db": encode([counter("jobs", 1)])[:-2]})
+    status, stdout, stderr = invoke("compact", directory, "--format", "json")
+    document = json.loads(stdout)
+    assert status == 0
+    assert document.keys() == set(mpmetrics.Compaction._fields)
+    assert (document["outcome"], document["generation"]) == ("folded", 1)
+    assert document["folded"] == [
+        str(directory / name) for name in ("counter_7.db", "counter_8.db", "gauge_sum_7.db")
+    ]
+    (damaged,) = document["quarantined"]
+    assert (damaged["path"], damaged["reason"]) == (str(directory / "counter_9.db"), "damaged")
+    assert stderr.startswith(f"mpmetrics: set aside: {directory}/counter_9.db: damaged: ")
+    assert stderr.count("\n") == 1
+
+
+def test_somebody_else_is_at_it(directory: Path) -> None:
+    """That is no failure: the work is being done."""
+    with compaction_lock(str(directory)):
+        ending = invoke("compact", directory)
+    text = "somebody else is compacting this directory; nothing was done\n"
+    assert ending == Ending(0, text)
+
+
+def test_what_cannot_be_done_is_one_line_and_status_1(directory: Path) -> None:
+    """A MANIFEST that says nothing is for a person to look at."""
+    (directory / "MANIFEST").write_text("?")
+    status, stdout, stderr = invoke("compact", directory)
+    assert (status, stdout, stderr.count("\n")) == (1, "", 1)
+    assert stderr.startswith(f"mpmetrics: {directory}: not compacted: its MANIFEST")
+
+
+@pytest.mark.parametrize("text", ["lmcache:", "lmcache:=lost", "=gone"])
+def test_a_fate_is_kept_or_gone(directory: Path, text: str) -> None:
+    """Anything else is a mistake, and nothing has happened."""
+    status, stdout, stderr = invoke("compact", directory, "--dead-gauges", text)
+    assert (status, stdout, stderr.count("\n")) == (2, "", 1)
+    assert "neither PREFIX=kept nor PREFIX=gone" in stderr
+    assert not (directory / "MANIFEST").exists()

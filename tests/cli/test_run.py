@@ -1,0 +1,543 @@
+"""`mpmetrics run`: signals, exit statuses, directories, and what is left of it all."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mpmetrics.directory import run_directory
+from mpmetrics.supervisor import launch
+from mpmetrics.system.mounts import mount_of
+from mpmetrics.system.processes import read_process
+from tests.cli.directories import fill
+from tests.cli.processes import Ending, command, invoke, run
+from tests.database import counter
+from tests.workers import PATIENCE, VARIABLE, environment
+from tests.wrapped import Wrapped
+
+pytestmark = pytest.mark.skipif(not launch.IS_SUPPORTED, reason="run needs Linux")
+
+ANY = ("run", "--listen", "127.0.0.1:0")
+
+
+@pytest.fixture(autouse=True)
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Have every run make its directories below the test's own, and sweep no other."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """Return a server of a kind: it says each signal that it gets, and ends at SIGTERM."""
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM)
+    return path
+
+
+PROGRAM = """
+import os, signal, sys, time
+def say(text): os.write(2, (text + "\\n").encode())
+def got(number, frame):
+    say(f"got {signal.Signals(number).name}")
+    if number == signal.SIGTERM: os._exit(5)
+for name in "TERM INT HUP QUIT USR1 USR2 TTIN TTOU WINCH CONT".split():
+    signal.signal(getattr(signal, f"SIG{name}"), got)
+say("ready")
+while True: time.sleep(0.05)  # pause() would miss a signal just before it
+"""
+
+
+# -- exit statuses --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [0, 1, 7, 255])
+def test_the_exit_status_is_the_servers(status: int) -> None:
+    """Whatever it is."""
+    ending = run(command(*ANY, "--", sys.executable, "-c", f"raise SystemExit({status})"))
+    assert ending.status == status
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGQUIT, signal.SIGSEGV])
+def test_a_server_that_is_killed_kills_the_run(number: int) -> None:
+    """Whoever waits for the run sees the very signal."""
+    ending = run(command(*ANY, "--", "sh", "-c", f"kill -{int(number)} $$"))
+    assert ending.status == -number
+
+
+def test_a_command_that_is_not_there() -> None:
+    """As a shell has it: 127 for not found, 126 for not to be run."""
+    ending = run(command(*ANY, "--", "./no-such-server"))
+    assert ending == Ending(127, "", "mpmetrics: ./no-such-server: command not found\n")
+    ending = run(command(*ANY, "--", "/etc/passwd"))
+    assert ending == Ending(126, "", "mpmetrics: /etc/passwd: Permission denied\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        pytest.param([], "Missing argument", id="no-command"),
+        pytest.param(["--listen", "nowhere", "--", "true"], "nowhere", id="address"),
+        pytest.param(["--grace", "-1", "--", "true"], "--grace", id="grace"),
+        pytest.param(["--fresh", "--", "true"], "--fresh needs --dir", id="fresh"),
+        pytest.param(["--web-config", "/no/such", "--", "true"], "/no/such", id="web-config"),
+        pytest.param(["--label", "le=1", "--", "true"], "le", id="label"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(arguments: list[str], words: str) -> None:
+    """And nothing was started, or left."""
+    status, stdout, stderr = invoke("run", *arguments)
+    assert (status, stdout, stderr.count("\n")) == (2, "", 1)
+    assert words in stderr
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    """It is told before the server is started."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        ending = run(command("run", "--listen", address, "--", "touch", tmp_path / "started"))
+    assert (ending.status, ending.stderr.count("\n")) == (2, 1)
+    assert address in ending.stderr
+    assert not (tmp_path / "started").exists()
+
+
+def test_arguments_are_the_servers_own() -> None:
+    """What looks like an option of ours, behind the command, is not."""
+    ending = run(command(*ANY, "--", "echo", "--listen", "-x", "--help"))
+    assert (ending.status, ending.stdout) == (0, "--listen -x --help\n")
+
+
+# -- signals --------------------------------------------------------------------------------------
+
+
+def test_signals_reach_the_server_once(program: Path) -> None:
+    """Each of those that mean something to a server, and no other process."""
+    names = ["INT", "HUP", "QUIT", "USR1", "USR2", "TTIN", "TTOU", "WINCH", "CONT"]
+    with Wrapped(sys.executable, str(program)) as wrapped:
+        wrapped.wait_for(rb"ready\n")
+        for name in names:
+            wrapped.process.send_signal(getattr(signal, f"SIG{name}"))
+            wrapped.wait_for(f"got SIG{name}\n".encode())
+        assert wrapped.end(signal.SIGTERM) == 5
+    got = [line for line in wrapped.said.decode().splitlines() if line.startswith("got")]
+    assert got == [f"got SIG{name}" for name in [*names, "TERM"]]
+
+
+def test_an_ignored_signal_stays_ignored(program: Path) -> None:
+    """As nohup wants it: neither the run nor the server sees a HUP."""
+    line = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh"]
+    with subprocess.Popen(
+        [
+            *line,
+            *command(
+                *ANY,
+                "--",
+                sys.executable,
+                "-c",
+                "import signal; print(signal.getsignal("
+                "signal.SIGHUP) == signal.SIG_IGN, flush=True); input()",
+            ),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment(None),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"True\n"
+        process.send_signal(signal.SIGHUP)
+        process.communicate(b"\n", timeout=PATIENCE)
+        assert process.returncode == 0
+    assert program.exists()
+
+
+def test_the_server_does_not_outlive_a_killed_run(program: Path) -> None:
+    """The kernel sends it SIGTERM."""
+    with Wrapped(sys.executable, str(program)) as wrapped:
+        wrapped.wait_for(rb"ready\n")
+        (main,) = wrapped.children()
+        descriptor = os.pidfd_open(main)
+        try:
+            wrapped.process.kill()
+            wrapped.wait_for(rb"got SIGTERM\n")
+            wrapped.end()
+        finally:
+            os.close(descriptor)
+
+
+def test_grace_ends_everything(tmp_path: Path) -> None:
+    """A server that does not end is killed, with all that descends from it."""
+    stubborn = "trap '' TERM; sleep 1000 & sleep 1000 & echo ready >&2; wait; wait; sleep 1000"
+    with Wrapped("sh", "-c", stubborn, options=["--grace", "0.2"]) as wrapped:
+        wrapped.wait_for(rb"ready\n")
+        processes = wrapped.children()
+        assert len(processes) >= 3
+        assert wrapped.end(signal.SIGTERM) == -signal.SIGKILL
+    assert b"has not ended within 0.2 s: killing it" in wrapped.said
+    running = [each for each in map(read_process, processes) if each and each.is_running]
+    assert running == []
+    assert tmp_path.exists()
+
+
+def test_on_a_terminal_the_server_gets_each_key_once(program: Path) -> None:
+    """Ctrl-C goes to the whole foreground group; the run does not send it again."""
+    main, follower = pty.openpty()
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        os.dup2(follower, 0)
+        os.dup2(follower, 1)
+        os.dup2(follower, 2)
+        # The first terminal that a session leader opens is its own.
+        os.close(os.open(os.ttyname(follower), os.O_RDWR))
+        line = command(*ANY, "--", sys.executable, program)
+        os.execvpe(line[0], line, environment(None))  # noqa: S606 - on purpose
+    try:
+        os.close(follower)
+        said = read_until(main, b"ready")
+        os.write(main, b"\x03")
+        said += read_until(main, b"got SIGINT")
+        os.write(main, b"\x1c")
+        said += read_until(main, b"got SIGQUIT")
+        os.kill(pid, signal.SIGTERM)
+        said += read_until(main, b"got SIGTERM")
+        _, status = os.waitpid(pid, 0)
+    finally:
+        os.close(main)
+    assert os.waitstatus_to_exitcode(status) == 5
+    assert said.count(b"got SIG") == 3
+
+
+def read_until(descriptor: int, text: bytes) -> bytes:
+    """Read until *text* has come."""
+    said = b""
+    while text not in said:
+        said += os.read(descriptor, 1 << 12)
+    return said
+
+
+def test_as_the_first_process_of_a_container(program: Path, tmp_path: Path) -> None:
+    """It passes signals on, reaps orphans, and ends with the status that a shell would give."""
+    orphans = 'for i in 1 2 3; do (sleep 0.01 &) ; done; exec "$@"'
+    line = command(*ANY, "--", "sh", "-c", orphans, "sh", sys.executable, program)
+    unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    with subprocess.Popen(
+        [*unshare, *line], stderr=subprocess.PIPE, env=environment(None)
+    ) as process:
+        assert process.stderr is not None
+        lines = [process.stderr.readline()]
+        if b"unshare" in lines[0]:
+            pytest.skip("pid namespaces cannot be made here")
+        while lines[-1] not in {b"ready\n", b""}:
+            lines.append(process.stderr.readline())
+        (first,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(first), signal.SIGHUP)
+        assert process.stderr.readline() == b"got SIGHUP\n"
+        os.kill(int(first), signal.SIGTERM)
+        process.communicate(timeout=PATIENCE)
+        assert process.returncode == 5
+    killed = run([*unshare, *command(*ANY, "--", "sh", "-c", "kill -9 $$")])
+    assert killed.status == 128 + 9
+    assert tmp_path.exists()
+
+
+# -- successors -----------------------------------------------------------------------------------
+
+
+SUCCESSION = """
+import os, signal, sys, time
+def say(text): os.write(2, (text + "\\n").encode())
+def serve(name):
+    def end(*_):
+        say(f"{name} ends")
+        os._exit(3)
+    signal.signal(signal.SIGTERM, end)
+    worker = os.fork()
+    if worker == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        while True: time.sleep(0.05)  # pause() would miss a signal just before it
+    say(f"{name} is ready")
+    while True: time.sleep(0.05)  # pause() would miss a signal just before it
+def replace(*_):
+    if os.fork() == 0:
+        serve("new")
+signal.signal(signal.SIGUSR2, replace)
+serve("old")
+"""
+
+
+def test_a_new_main_process_is_followed() -> None:
+    """What has workers when its parent ends is the server now; workers alone are not."""
+    with Wrapped(sys.executable, "-c", SUCCESSION) as wrapped:
+        wrapped.wait_for(rb"old is ready\n")
+        old = wrapped.children()[0]
+        wrapped.process.send_signal(signal.SIGUSR2)
+        wrapped.wait_for(rb"new is ready\n")
+        os.kill(old, signal.SIGTERM)
+        wrapped.wait_for(rb"process %d has ended; the server goes on as process \d+\n" % old)
+        assert wrapped.end(signal.SIGTERM) == 3
+    assert b"new ends" in wrapped.said
+    assert b"has left processes that run on: " in wrapped.said
+
+
+PARTING = """
+import os, signal, time
+reader, writer = os.pipe()
+if os.fork() == 0:
+    os.close(writer)
+    os.read(reader, 1)  # until the main process has ended
+    time.sleep(0.2)
+    os._exit(0)
+raise SystemExit(4)
+"""
+
+
+def test_who_ends_right_after_the_main_process_was_not_left_behind() -> None:
+    """There is nothing to be said about it."""
+    ending = run(command(*ANY, "--", sys.executable, "-c", PARTING))
+    assert (ending.status, ending.stderr.count("\n")) == (4, 1)
+
+
+# -- directories ----------------------------------------------------------------------------------
+
+SHOW = """
+import os
+print(os.environ["PROMETHEUS_MULTIPROC_DIR"], "prometheus_multiproc_dir" in os.environ)
+"""
+
+
+def shown(*options: str | Path, **env: str) -> Path:
+    """Run a program that shows its directory; return that."""
+    ending = run(command(*ANY, *options, "--", sys.executable, "-c", SHOW), env=env)
+    assert ending.status == 0, ending.stderr
+    path, old = ending.stdout.split()
+    assert old == "False"
+    return Path(path)
+
+
+def test_a_directory_of_its_own_is_private_and_goes() -> None:
+    """On a tmpfs where there is room; nobody else may look into it."""
+    with Wrapped(sys.executable, "-c", "input()", stdin=subprocess.PIPE) as wrapped:
+        path = wrapped.directory
+        assert path.name.startswith(run_directory.PREFIX)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+        mount = mount_of("/dev/shm")  # noqa: S108 - a mount point
+        if mount is not None and mount.kind == "tmpfs" and os.access("/dev/shm", os.W_OK):  # noqa: S108
+            assert path.parent == Path("/dev/shm")  # noqa: S108
+        assert wrapped.process.stdin is not None
+        wrapped.process.stdin.close()
+        wrapped.end()
+    assert not path.exists()
+
+
+def test_a_directory_can_be_kept() -> None:
+    """Then it is said where it is."""
+    ending = run(command(*ANY, "--keep", "--", sys.executable, "-c", SHOW))
+    path = Path(ending.stdout.split()[0])
+    assert path.is_dir()
+    shown()
+    assert path.is_dir(), "the next run has swept it"
+    assert f"the directory stays, as you wish: {path}\n" in ending.stderr
+    for each in path.iterdir():
+        each.unlink()
+    path.rmdir()
+
+
+def test_a_given_directory_is_used_and_stays(tmp_path: Path) -> None:
+    """It is made if it is not there; the variable names one, too; it is not wiped."""
+    given = tmp_path / "given"
+    assert shown("--dir", given) == given
+    fill(given, {"counter_7.db": counter("jobs", 1)})
+    assert shown(PROMETHEUS_MULTIPROC_DIR=str(given)) == given
+    assert shown("--dir", given, PROMETHEUS_MULTIPROC_DIR="/elsewhere") == given
+    assert {each.name for each in given.iterdir()} >= {"MANIFEST", "counter_mpmetrics-archive-1.db"}
+    assert shown("--dir", given, "--fresh") == given
+    assert [each.name for each in given.iterdir() if each.name[0] != "."] == []
+
+
+def test_fresh_needs_proof(tmp_path: Path) -> None:
+    """A file that somebody has open is not removed, nor is any other."""
+    given = tmp_path / "given"
+    given.mkdir()
+    fill(given, {"counter_7.db": counter("jobs", 1), "counter_8.db": counter("jobs", 1)})
+    with (given / "counter_7.db").open("rb"):
+        ending = run(command(*ANY, "--dir", given, "--fresh", "--", "true"))
+    assert (ending.status, ending.stderr.count("\n")) == (2, 1)
+    assert "nothing was removed: 1 file may still be in use" in ending.stderr
+    assert len(list(given.glob("*.db"))) == 2
+
+
+def test_two_runs_do_not_share_a_directory(tmp_path: Path) -> None:
+    """The second one says so; when the first is over, it may."""
+    with Wrapped(
+        sys.executable, "-c", "input()", options=["--dir", str(tmp_path)], stdin=subprocess.PIPE
+    ) as wrapped:
+        ending = run(command(*ANY, "--dir", tmp_path, "--", "true"))
+        assert ending == Ending(2, "", f"mpmetrics: {tmp_path}: another mpmetrics run uses it\n")
+        wrapped.process.kill()
+    assert run(command(*ANY, "--dir", tmp_path, "--", "true")).status == 0
+
+
+@pytest.fixture
+def remains(tmp_path: Path) -> Path:
+    """Return what a killed run has left."""
+    path = tmp_path / f"{run_directory.PREFIX}old"
+    path.mkdir(mode=0o700)
+    fill(path, {"counter_7.db": counter("jobs", 1), "MANIFEST": b"?"})
+    return path
+
+
+def test_remains_of_killed_runs_are_swept(remains: Path) -> None:
+    """As soon as the next run begins."""
+    assert shown().exists() is False
+    assert not remains.exists()
+
+
+def test_what_somebody_uses_is_not_swept(remains: Path) -> None:
+    """Neither files that are open, nor a directory that is locked."""
+    with (remains / "counter_7.db").open("rb"):
+        shown()
+        assert (remains / "counter_7.db").exists()
+    place = run_directory.take_run_directory(str(remains))
+    shown()
+    assert (remains / "counter_7.db").exists()
+    place.leave(keep=True)
+    shown()
+    assert not remains.exists()
+
+
+def test_what_only_looks_like_remains_is_not_swept(tmp_path: Path) -> None:
+    """A link, a file, and somebody else's directory."""
+    target = tmp_path / "target"
+    target.mkdir()
+    (tmp_path / f"{run_directory.PREFIX}link").symlink_to(target)
+    (tmp_path / f"{run_directory.PREFIX}file").touch()
+    names = {"link", "file"}
+    if os.getuid() == 0:
+        (tmp_path / f"{run_directory.PREFIX}other").mkdir()
+        os.chown(tmp_path / f"{run_directory.PREFIX}other", 65534, 65534)
+        names.add("other")
+    shown()
+    left = {
+        path.name.removeprefix(run_directory.PREFIX) for path in tmp_path.glob("mpmetrics-run-*")
+    }
+    assert left == names
+    assert target.is_dir()
+
+
+# -- metrics --------------------------------------------------------------------------------------
+
+FORKING = """
+import os, signal, sys, time
+from prometheus_client import Counter
+jobs = Counter("jobs", "help")
+def work():
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    jobs.inc(5)
+    end = time.process_time() + 0.2
+    while time.process_time() < end: pass
+    os.write(2, b"worked\\n")
+    while True: time.sleep(0.05)
+def fork():
+    if os.fork() == 0:
+        work()
+for _ in range(2): fork()
+signal.signal(signal.SIGUSR1, lambda *_: fork())
+signal.signal(signal.SIGCHLD, lambda *_: os.waitpid(-1, os.WNOHANG))
+while True: time.sleep(0.05)  # pause() would miss a signal just before it
+"""
+
+
+def test_process_metrics_are_of_all_processes() -> None:
+    """Summed by default; what the dead have used is not lost; restarts are counted."""
+    with Wrapped(sys.executable, "-c", FORKING) as wrapped:
+        wrapped.wait_for(rb"worked\n(.*\n)*worked\n")
+        before = wrapped.until(lambda page: page["mpmetrics_processes alive"] == 3)
+        assert before["jobs_total"] == 10
+        assert before["process_cpu_seconds_total"] >= 0.4
+        assert before["process_open_fds"] >= 9
+        assert before["process_max_fds"] >= 3 * 64
+        assert before["process_resident_memory_bytes"] > 3 << 20
+        assert before["process_virtual_memory_bytes"] >= before["process_resident_memory_bytes"]
+        assert time.time() - PATIENCE * 2 < before["process_start_time_seconds"] < time.time() + 2
+        assert before["mpmetrics_worker_exits_total"] == 0
+        main, worker, _ = wrapped.children()
+        os.kill(worker, signal.SIGKILL)
+        wrapped.until(lambda page: page["mpmetrics_worker_exits_total"] == 1)
+        os.kill(main, signal.SIGUSR1)
+        after = wrapped.until(lambda page: page["mpmetrics_worker_restarts_total"] == 1)
+        assert after["process_cpu_seconds_total"] >= before["process_cpu_seconds_total"]
+        folded = wrapped.until(lambda page: page["mpmetrics_compactions_total folded"] == 1)
+        assert folded["mpmetrics_files archive"] == 1
+        assert folded["mpmetrics_compactions_total failed"] == 0
+        after = wrapped.until(lambda page: page["jobs_total"] == 15)
+        wrapped.end(signal.SIGTERM)
+
+
+def test_process_metrics_of_each_process() -> None:
+    """Instead of the sum, so that nothing is counted twice."""
+    with Wrapped(sys.executable, "-c", FORKING, options=["--per-worker"]) as wrapped:
+        wrapped.wait_for(rb"worked\n(.*\n)*worked\n")
+        page = wrapped.samples()
+        pids = {str(pid) for pid in wrapped.children()}
+        names = [name for name in page if name.startswith("process_cpu_seconds_total")]
+        assert {name.partition(" ")[2] for name in names} == pids
+        wrapped.end(signal.SIGTERM)
+
+
+def test_a_crash_loop_is_told() -> None:
+    """Not with each death, but so that somebody looks."""
+    looping = """
+import os, time
+for _ in range(40):
+    if os.fork() == 0:
+        time.sleep(0.15)
+        os._exit(3)
+    os.wait()
+"""
+    with Wrapped(sys.executable, "-c", looping) as wrapped:
+        wrapped.wait_for(rb"5 workers have ended within 10 s of their start")
+        assert wrapped.end() == 0
+    assert wrapped.said.count(b"workers have ended") == 1
+
+
+def test_the_page_outlives_its_server_crashing_workers_and_no_thread_is_left() -> None:
+    """Whoever stops the server gets everything back: the port, the directory, all processes."""
+    with Wrapped(sys.executable, "-c", FORKING) as wrapped:
+        wrapped.wait_for(rb"worked\n")
+        directory, pids = wrapped.directory, wrapped.children()
+        port = int(wrapped.url.rpartition(":")[2].partition("/")[0])
+        for pid in pids[1:]:
+            os.kill(pid, signal.SIGKILL)
+        assert wrapped.samples()["jobs_total"] == 10
+        assert wrapped.end(signal.SIGTERM) == -signal.SIGTERM
+    with socket.create_server(("127.0.0.1", port)):
+        assert not directory.exists()
+
+
+def test_sockets_that_were_left_open_are_passed_on() -> None:
+    """As systemd does it for a server that it starts on demand."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        number = listener.fileno()
+        program = f"import socket; print(socket.socket(fileno={number}).getsockname()[1])"
+        ending = run(command(*ANY, "--", sys.executable, "-c", program), pass_fds=[number])
+        assert ending.stdout == f"{listener.getsockname()[1]}\n"
+
+
+def test_the_variable_is_not_set_here() -> None:
+    """Only the server is to write metrics."""
+    with Wrapped(sys.executable, "-c", "input()", stdin=subprocess.PIPE) as wrapped:
+        own = Path(f"/proc/{wrapped.process.pid}/environ").read_bytes()
+        assert VARIABLE.encode() not in own
+        assert wrapped.process.stdin is not None
+        wrapped.process.stdin.close()
+        wrapped.end()

@@ -1,0 +1,213 @@
+"""Who is alive, by the kernel's word: real processes, and every way to hold a file open."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import mpmetrics
+from mpmetrics import Liveness, is_alive
+from mpmetrics.directory import liveness
+from mpmetrics.directory.files import list_directory
+from tests.database import counter, write
+from tests.workers import PATIENCE, Worker, environment, run_python
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.skipif(
+    not liveness.HAS_LEASES, reason="this system has no file leases (Linux has them)"
+)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Return a file that nobody has open, in a directory that has proved itself."""
+    path = write(tmp_path / "counter_1.db", [counter("c", 1)])
+    if not liveness.can_tell(str(tmp_path)):
+        pytest.skip("the file system of the temporary directory does not tell open from closed")
+    return path
+
+
+def test_a_worker_is_alive_until_it_is_killed(tmp_path: Path, file: Path) -> None:
+    """From its first metric to SIGKILL, whatever its files are called."""
+    with Worker(tmp_path) as worker:
+        worker.do("Counter('jobs', '').inc()")
+        own = tmp_path / f"counter_{worker.pid}.db"
+        assert [is_alive(own), is_alive(file)] == [Liveness.ALIVE, Liveness.DEAD]
+        worker.kill()
+        assert is_alive(own) is Liveness.DEAD
+
+
+def test_a_zombie_is_dead(file: Path) -> None:
+    """A process that nobody has reaped has let go of its files."""
+    program = f"f = open({str(file)!r}, 'r+b'); print(); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"\n"
+        assert is_alive(file) is Liveness.ALIVE
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert is_alive(file) is Liveness.DEAD
+
+
+def test_a_pid_that_is_used_again_proves_nothing(tmp_path: Path, file: Path) -> None:
+    """The file of a dead worker is dead although a process of that pid runs: this one."""
+    assert is_alive(file.rename(tmp_path / f"counter_{os.getpid()}.db")) is Liveness.DEAD
+
+
+def test_a_forked_child_keeps_its_parents_file_alive(tmp_path: Path, file: Path) -> None:
+    """It has not touched a metric since, and might yet write its parent's values."""
+    assert is_alive(file) is Liveness.DEAD
+    with Worker(tmp_path) as worker:
+        worker.do("Counter('jobs', '').inc(); import os, signal")
+        child = worker.ask("os.fork() or signal.pause()")
+        own = tmp_path / f"counter_{worker.pid}.db"
+        watched = os.pidfd_open(child)
+        try:
+            worker.kill()
+            assert is_alive(own) is Liveness.ALIVE
+        finally:
+            os.kill(child, signal.SIGKILL)
+            ended, _, _ = select.select([watched], [], [], PATIENCE)
+            os.close(watched)
+        assert ended
+        assert is_alive(own) is Liveness.DEAD
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [
+        pytest.param("f = open(path, 'rb')", id="open for reading"),
+        pytest.param("f = open(path, 'r+b')", id="open for writing"),
+        pytest.param(
+            "f = open(path, 'r+b'); m = mmap.mmap(f.fileno(), 0); f.close()", id="a map alone"
+        ),
+    ],
+)
+def test_whoever_has_the_file_open_keeps_it_alive(file: Path, hold: str) -> None:
+    """In whatever way, and until the process is reaped at the latest."""
+    program = f"import mmap, sys; path = {str(file)!r}; {hold}; print(); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"\n"
+        assert is_alive(file) is Liveness.ALIVE
+        process.communicate()
+    assert is_alive(file) is Liveness.DEAD
+
+
+def test_this_process_counts_too(file: Path) -> None:
+    """Whoever asks about a file that it has open itself is told so."""
+    with file.open("rb"):
+        assert is_alive(file) is Liveness.ALIVE
+    assert is_alive(file) is Liveness.DEAD
+
+
+def test_who_is_in_another_pid_namespace_is_seen(file: Path) -> None:
+    """Containers share the kernel, and with it the count of open files."""
+    program = f"import sys; f = open({str(file)!r}, 'rb'); print(); sys.stdin.read()"
+    command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", program]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        if not process.stdout.readline():
+            pytest.skip("pid namespaces cannot be made here")
+        assert is_alive(file) is Liveness.ALIVE
+        process.communicate()
+    assert is_alive(file) is Liveness.DEAD
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to become another user")
+def test_somebody_elses_file_is_unknown() -> None:
+    """The kernel grants leases to the owner of a file only."""
+    program = """
+import os, sys
+from mpmetrics.directory.liveness import can_tell, is_alive
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+print(can_tell(os.path.dirname(sys.argv[1])), is_alive(sys.argv[1]).value)
+"""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o777)
+        path = write(Path(directory, "counter_1.db"), [counter("c", 1)])
+        assert run_python(program, str(path), env=environment(None)) == "True unknown\n"
+
+
+def _linked(path: Path) -> Path:
+    (path / "link.db").symlink_to(path / "counter_1.db")
+    return path / "link.db"
+
+
+def _pipe(path: Path) -> Path:
+    os.mkfifo(path / "pipe.db")
+    return path / "pipe.db"
+
+
+NOT_FILES: dict[str, Callable[[Path], Path]] = {
+    "nothing": lambda path: path / "counter_2.db",
+    "a directory": lambda path: path,
+    "a link": _linked,
+    "a pipe": _pipe,
+    "a file that no disk has": lambda _: Path("/proc/stat"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_FILES)
+def test_what_is_no_file_of_a_worker_is_unknown(tmp_path: Path, file: Path, name: str) -> None:
+    """There is nothing to be said of it."""
+    assert file.exists()
+    assert is_alive(NOT_FILES[name](tmp_path)) is Liveness.UNKNOWN
+
+
+def test_without_a_proof_nothing_is_known(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither on a system without leases, nor where the file system tells lies."""
+    monkeypatch.setattr(liveness, "HAS_LEASES", False)
+    assert is_alive(file) is Liveness.UNKNOWN
+    monkeypatch.setattr(liveness, "HAS_LEASES", True)
+    monkeypatch.setattr(liveness, "_proven", {})
+    monkeypatch.setattr(liveness, "take_lease", lambda _: None)
+    assert is_alive(file) is Liveness.UNKNOWN
+
+
+def test_asking_harms_nobody(tmp_path: Path, file: Path) -> None:
+    """An opener that meets the lease waits for it; its holder survives, nothing is left over."""
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        liveness.take_lease(descriptor)
+        assert liveness.has_lease(descriptor)
+        # The kernel now tells us, with the harmless signal, that somebody wants the file.
+        with pytest.raises(BlockingIOError):
+            os.open(file, os.O_RDWR | os.O_NONBLOCK)
+        assert not liveness.has_lease(descriptor)
+        assert is_alive(file) is Liveness.UNKNOWN
+    finally:
+        os.close(descriptor)
+    assert is_alive(file) is Liveness.DEAD
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(50):
+        is_alive(file)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_scratch_file_is_no_stranger(tmp_path: Path, file: Path) -> None:
+    """Who lists the directory in the middle of a proof sees workers' files only."""
+    (tmp_path / ".mpmetrics-probe-x").touch()
+    listing = list_directory(str(tmp_path))
+    assert [each.path for each in listing.files] == [str(file)]
+    assert listing.problems == []
+    assert mpmetrics.collect(tmp_path).problems == []

@@ -1,0 +1,243 @@
+"""The doctor's visit: environment, directory, and everything in it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mpmetrics.directory import environment
+from mpmetrics.directory.liveness import Liveness
+from mpmetrics.directory.manifest import Manifest
+from mpmetrics.doctor import diagnosis
+from mpmetrics.doctor.diagnosis import diagnose
+from mpmetrics.doctor.remedies import Finding
+from mpmetrics.system.mounts import Mount, Space
+from tests.cli.directories import fill
+from tests.database import counter, encode, gauge, histogram
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VARIABLE, OLD_VARIABLE = "PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"
+BOOTED = 1_700_000_000.0
+
+
+@pytest.fixture(autouse=True)
+def _machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Examine on a machine with nothing wrong about it, in an empty environment."""
+    monkeypatch.setattr(diagnosis, "boot_time", lambda: BOOTED)
+    monkeypatch.setattr(diagnosis, "is_alive", lambda _: Liveness.ALIVE)
+    monkeypatch.setattr(diagnosis, "mount_of", lambda path: Mount("2", "1", path, "tmpfs"))
+    monkeypatch.setattr(diagnosis, "space_of", lambda _: Space(1 << 30, 1 << 29))
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(OLD_VARIABLE, raising=False)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Return a healthy directory."""
+    files = {f"counter_{pid}.db": counter("requests", 1) for pid in (7, 8)}
+    return fill(tmp_path, {**files, "gauge_livesum_7.db": gauge("busy", 1)})
+
+
+def healthy(directory: Path) -> Finding:
+    """Return the one finding for the healthy directory."""
+    what = f"nothing is wrong with {directory}: 2 metrics from 3 files of 2 processes"
+    return Finding("ok", "all", what, "")
+
+
+def test_a_healthy_directory_is_well(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is exactly one finding, however the directory was named."""
+    assert diagnose(directory) == [healthy(directory)]
+    monkeypatch.setenv(VARIABLE, str(directory))
+    assert diagnose() == [healthy(directory)]
+
+
+UNSET = Finding(
+    "error",
+    "variable",
+    f"{VARIABLE} is not set: every worker keeps its metrics to itself",
+    "set it, before Python starts, to a directory that all workers can write to; or tell this "
+    "command the directory",
+)
+DEPRECATED = Finding(
+    "warning",
+    "variable",
+    f"the directory is given by the deprecated variable {OLD_VARIABLE}",
+    f"set {VARIABLE} instead",
+)
+
+
+def empty(variable: str) -> Finding:
+    """Return the finding for a *variable* without content."""
+    return Finding(
+        "error",
+        "variable",
+        f"{variable} is set but empty: workers write into their current directory",
+        "set it to a directory of its own, or unset it",
+    )
+
+
+@pytest.mark.parametrize(
+    ("variables", "findings"),
+    [
+        pytest.param({}, [UNSET], id="unset"),
+        pytest.param({VARIABLE: ""}, [empty(VARIABLE)], id="empty"),
+        pytest.param({VARIABLE: "", OLD_VARIABLE: "/m"}, [empty(VARIABLE)], id="empty-beats-old"),
+        pytest.param({OLD_VARIABLE: ""}, [empty(OLD_VARIABLE), DEPRECATED], id="old-and-empty"),
+    ],
+)
+def test_a_variable_that_names_nothing(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], findings: list[Finding]
+) -> None:
+    """Without a directory there is nothing else to look at."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert diagnose() == findings
+
+
+def test_the_deprecated_variable_is_told(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It works, as long as the new one is not set."""
+    monkeypatch.setenv(OLD_VARIABLE, str(directory))
+    assert diagnose() == [DEPRECATED]
+    monkeypatch.setenv(VARIABLE, str(directory))
+    assert diagnose() == [healthy(directory)]
+
+
+def test_a_relative_path_is_told(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It means another directory to every process with another current directory."""
+    monkeypatch.chdir(directory.parent)
+    monkeypatch.setenv(VARIABLE, directory.name)
+    assert diagnose() == [
+        Finding(
+            "warning",
+            "variable",
+            f"{VARIABLE} is the relative path {directory.name}: every process starts from its own "
+            "current directory",
+            "set it to an absolute path",
+        )
+    ]
+    assert diagnose(directory.name)[0].level == "ok"
+
+
+def unusable(path: object, why: str, advice: str) -> list[Finding]:
+    """Return the finding for what cannot be examined at all."""
+    return [Finding("error", "directory", f"{path}: {why}", advice)]
+
+
+def test_a_directory_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not there, or is something else, is told with what to do."""
+    missing, file = tmp_path / "missing", tmp_path / "file"
+    file.touch()
+    advice = "create it before the server starts: a worker fails at its first metric"
+    assert diagnose(missing) == unusable(missing, "no such directory", advice)
+    monkeypatch.setenv(VARIABLE, str(missing))
+    assert diagnose() == diagnose(missing)
+    advice = "remove what is there, or name a directory"
+    assert diagnose(file) == unusable(file, "not a directory", advice)
+    assert diagnose("") == [Finding("error", "directory", "the path is empty", "name a directory")]
+
+
+def test_a_directory_of_somebody_else(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the right to read there is no diagnosis; without that to write there is a note."""
+    missing_rights = os.W_OK
+    monkeypatch.setattr(os, "access", lambda _, mode: not mode & missing_rights)
+    assert [(finding.level, finding.check) for finding in diagnose(directory)] == [
+        ("note", "directory")
+    ]
+    missing_rights = os.R_OK
+    why = environment.unusable_reason(str(directory))
+    assert why
+    advice = "let this user read it, or run this as the user of the workers"
+    assert diagnose(directory) == unusable(directory, why, advice)
+
+
+def test_files_of_an_earlier_run_are_found(directory: Path) -> None:
+    """What was written before the machine was started cannot come from what runs now."""
+    os.utime(directory / "counter_7.db", (BOOTED - 1, BOOTED - 1))
+    os.utime(directory / "counter_8.db", (BOOTED, BOOTED))
+    (finding,) = diagnose(directory)
+    assert (finding.level, finding.check) == ("warning", "other_run")
+    assert finding.what.startswith("1 file last written before this machine was started")
+
+
+def test_a_machine_that_tells_nothing(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On other systems less can be found, and that is all."""
+    monkeypatch.setattr(diagnosis, "boot_time", lambda: None)
+    for name in "mount_of", "space_of":
+        monkeypatch.setattr(diagnosis, name, lambda _: None)
+    assert diagnose(directory) == [healthy(directory)]
+
+
+def test_a_file_that_goes_away_is_no_trouble(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker may end between two looks."""
+
+    def end_worker() -> float:
+        (directory / "counter_8.db").unlink()
+        return BOOTED
+
+    monkeypatch.setattr(diagnosis, "boot_time", end_worker)
+    assert diagnose(directory) == [healthy(directory)]
+
+
+def test_what_compaction_has_left_is_found(directory: Path) -> None:
+    """Files that were set aside, and a MANIFEST that says nothing."""
+    (directory / "MANIFEST").write_text("{")
+    (directory / "counter_9.db.quarantined").touch()
+    manifest, quarantined = diagnose(directory)
+    assert (manifest.level, manifest.check) == ("error", "damaged_manifest")
+    assert (quarantined.level, quarantined.check) == ("warning", "quarantined")
+    assert "counter_9.db.quarantined" in quarantined.what
+
+
+def test_an_archive_is_no_process(directory: Path) -> None:
+    """Archives are files of nobody: they are not asked for, and not counted as processes."""
+    name = "counter_mpmetrics-archive-1.db"
+    fill(directory, {name: counter("requests", 1)})
+    (directory / "MANIFEST").write_bytes(Manifest(1, (name,)).format())
+    (finding,) = diagnose(directory)
+    assert finding.what == (
+        f"nothing is wrong with {directory}: 2 metrics from 4 files of 2 processes"
+    )
+
+
+@pytest.mark.parametrize(
+    ("liveness", "check"),
+    [
+        pytest.param(Liveness.DEAD, "stale", id="dead"),
+        pytest.param(Liveness.UNKNOWN, "unknown_owner", id="unknown"),
+    ],
+)
+def test_owners_are_asked_for(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, liveness: Liveness, check: str
+) -> None:
+    """What is known of the processes decides what is found."""
+    monkeypatch.setattr(diagnosis, "is_alive", lambda _: liveness)
+    (finding,) = diagnose(directory)
+    assert (finding.level, finding.check) == ("note", check)
+
+
+def test_disagreements_between_files_are_found(directory: Path) -> None:
+    """What merging reports becomes one finding for each kind, the worst first."""
+    fill(
+        directory,
+        {
+            "counter_8.db": encode([counter("requests", 1)])[:-8],
+            "gauge_max_7.db": [gauge("requests", 1), gauge("mode", 1)],
+            "gauge_min_7.db": gauge("mode", 1),
+            "histogram_7.db": histogram("h", {"1.0": 1, "2.0": 1, "+Inf": 0}),
+            "histogram_8.db": histogram("h", {"1.0": 1, "3.0": 1, "+Inf": 0}),
+        },
+    )
+    (directory / "README").touch()
+    found = [(finding.level, finding.check) for finding in diagnose(directory)]
+    assert sorted(found[:3]) == [
+        ("error", "damaged"),
+        ("error", "mode_conflict"),
+        ("error", "type_conflict"),
+    ]
+    assert found[3:] == [("warning", "bucket_conflict"), ("note", "stranger")]

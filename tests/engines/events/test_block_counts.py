@@ -1,0 +1,260 @@
+"""Holders of blocks, prefixes, and the joining of events."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpmetrics.engines.events.batcher import Batcher
+from mpmetrics.engines.events.block_counts import Place, PrefixLengths, References
+from mpmetrics.engines.events.model import Cleared, Event, Removed, Stored
+
+
+def test_a_removal_counts_when_the_last_holder_is_gone() -> None:
+    """Two have stored it."""
+    place = Place()
+    place.store([1, 2])
+    place.store([2, 3])
+    assert place.remove([1, 2]) == [1]
+    assert (place.stored, place.removed, place.held, place.resident) == (4, 1, 1, 2)
+    assert place.remove([2, 3]) == [2, 3]
+    assert (place.stored, place.removed, place.held, place.resident) == (4, 3, 1, 0)
+
+
+def test_what_is_unknown_counts() -> None:
+    """It may have been stored before anybody listened."""
+    place = Place()
+    assert place.remove([9, 9]) == [9, 9]
+    place.store([1])
+    assert place.remove([9]) == [9]
+
+
+def test_ranks_and_mediums_have_their_own() -> None:
+    """The same hash in another place is another block."""
+    references = References()
+    for rank, medium in ((0, "device"), (1, "device"), (0, "host")):
+        references.place(rank, medium).store([1])
+    assert references.place(0, "device").remove([1]) == [1]
+    for place in references.of(0):
+        place.clear()
+    assert [(rank, medium, place.resident) for rank, medium, place in references.places()] == [
+        (0, "device", 0),
+        (1, "device", 1),
+        (0, "host", 0),
+    ]
+    assert [place.removed for _, _, place in references.places()] == [1, 0, 1]
+
+
+def test_after_a_loss_the_next_removal_counts() -> None:
+    """Nobody knows whether the ones before it were among what is lost. Blocks stay."""
+    place = Place()
+    place.doubt()
+    place.store([1, 1, 2])
+    place.doubt()
+    assert place.resident == 2
+    place.store([2, 3, 3])
+    place.doubt()
+    place.store([3, 3])
+    assert place.remove([1, 2, 3]) == [1, 2]
+    assert place.remove([3]) == [3]
+    place.clear()
+    place.store([1, 1])
+    assert place.remove([1]) == []
+
+
+def test_the_oldest_are_forgotten() -> None:
+    """A publisher whose removals get lost must not take all memory."""
+    place = Place(most=16)
+    assert place.store(range(16)) == ()
+    assert place.store([16]) == [0, 1, 2]
+    assert (place.resident, place.forgotten) == (14, 3)
+    assert 3 in place
+    assert place.remove([0, 3]) == [0, 3]
+    for block in range(100, 10_000):
+        place.store([block])
+        assert place.resident <= 16
+    assert place.stored == place.resident + place.forgotten + 1
+
+
+places = st.tuples(st.integers(0, 1), st.sampled_from(["device", "host"]))
+hashes = st.lists(st.integers(0, 3), max_size=4)
+steps = st.sampled_from(["store", "remove", "clear", "doubt"])
+
+
+@given(st.lists(st.tuples(steps, places, hashes)))
+def test_the_counts_are_those_of_a_multiset(
+    history: list[tuple[str, tuple[int, str], list[int]]],
+) -> None:
+    """Whatever happens, in whatever order. What is in doubt is in no multiset, but there."""
+    references = References()
+    held: Counter[tuple[int, str, int]] = Counter()
+    there: set[tuple[int, str, int]] = set()
+    for what, (rank, medium), blocks in history:
+        place = references.place(rank, medium)
+        keys = [(rank, medium, block) for block in blocks]
+        if what == "store":
+            place.store(blocks)
+            held.update(keys)
+            there.update(keys)
+        elif what == "remove":
+            gone = []
+            for key in keys:
+                held[key] = max(0, held[key] - 1)
+                if not held[key]:
+                    there.discard(key)
+                    gone.append(key[2])
+            assert place.remove(blocks) == gone
+        else:
+            for each in references.of(rank):
+                (each.clear if what == "clear" else each.doubt)()
+            held = Counter({key: count for key, count in held.items() if key[0] != rank})
+            there = {key for key in there if what == "doubt" or key[0] != rank}
+        sizes = Counter({(rank, medium): at.resident for rank, medium, at in references.places()})
+        assert +sizes == Counter((rank, medium) for rank, medium, _ in there)
+
+
+# -- prefixes --------------------------------------------------------------------------------------
+
+
+def test_a_second_continuation_has_found_the_prefix() -> None:
+    """The first one may be the same prompt, which goes on."""
+    prefixes = PrefixLengths()
+
+    def store(*blocks: int, parent: int | None = None, is_new: bool = True) -> int:
+        event = Stored(0, "device", blocks, parent, block_size=16)
+        return prefixes.stored(event, is_new=is_new)
+
+    assert store(1, 2, 3) == 0
+    assert store(4, parent=3) == 0
+    assert store(5, parent=2) == 32
+    assert store(6, 7, parent=2) == 32
+    assert store(6, parent=2, is_new=False) == 0
+    assert store(8, parent=7) == 0
+    assert store(9, parent=7) == 64
+    assert store(10, parent=99) == 0
+    prefixes.removed([7])
+    assert store(11, parent=7) == 0
+
+
+stores_of_prefixes = st.tuples(
+    st.lists(st.integers(1, 6), min_size=1, max_size=3, unique=True),
+    st.none() | st.integers(0, 6),
+    st.booleans(),
+)
+
+
+@given(st.lists(stores_of_prefixes | st.lists(st.integers(1, 6), max_size=2)))
+def test_prefixes_are_those_of_a_tree(history: list[Any]) -> None:
+    """With tokens and continuations apart; a list of blocks is a removal."""
+    prefixes = PrefixLengths()
+    tokens: dict[int, int] = {}
+    continued: set[int] = set()
+    for step in history:
+        if isinstance(step, list):
+            prefixes.removed(step)
+            continued.difference_update(step)
+            tokens = {block: count for block, count in tokens.items() if block not in step}
+            continue
+        blocks, parent, is_new = step
+        found = tokens[parent] if is_new and parent in continued else 0
+        if is_new and parent in tokens:
+            continued.add(parent)
+        count = tokens.get(parent, 0)
+        tokens |= {block: count + 16 * place for place, block in enumerate(blocks, 1)}
+        continued.update(blocks[:-1])
+        event = Stored(0, "device", blocks, parent, block_size=16)
+        assert prefixes.stored(event, is_new=is_new) == found
+
+
+# -- batching --------------------------------------------------------------------------------------
+
+
+def stores(first: int, count: int, parent: int | None = None, rank: int = 0) -> Stored:
+    """Return a store of blocks one behind the other, of one token each."""
+    blocks = list(range(first, first + count))
+    return Stored(rank, "device", blocks, parent, blocks, 1)
+
+
+def test_a_chain_is_joined_until_it_is_time() -> None:
+    """Or until it has so many blocks that no more go into it."""
+    batcher = Batcher(0.5, most=4)
+    assert batcher.add([stores(1, 1), stores(2, 1, 1)], 10.0) == []
+    assert (batcher.deadline, batcher.due(10.4)) == (10.5, [])
+    assert batcher.due(10.5) == [stores(1, 2)]
+    assert batcher.add([stores(3, 3, 2), stores(6, 1, 5)], 11.0) == [stores(3, 4, 2)]
+    assert batcher.add([stores(7, 3, 6), stores(10, 2, 9)], 11.0) == [stores(7, 3, 6)]
+    assert batcher.flush() == [stores(10, 2, 9)]
+    assert (batcher.flush(), batcher.deadline) == ([], None)
+
+
+def test_what_does_not_belong_together_stays_apart() -> None:
+    """In its order."""
+    events: list[Event] = [
+        stores(1, 1),
+        stores(5, 1, 4),
+        Removed(0, "device", [1]),
+        Removed(0, "host", [1]),
+        Stored(0, "host", [2], 1, [2], 1),
+        Stored(0, "host", [3], 2, [3], 1, "lora"),
+        Stored(0, "host", [4], 3, [4], 1, "lora", salted=True),
+        Stored(0, "host", [5], 4, [], 1, "lora", salted=True),
+    ]
+    batcher = Batcher(1.0)
+    assert [*batcher.add(events, 0.0), *batcher.flush()] == events
+
+
+def test_removals_are_joined_and_a_clear_lets_all_go() -> None:
+    """That of its rank only."""
+    batcher = Batcher(1.0)
+    events: list[Event] = [
+        Removed(0, "device", [1]),
+        Removed(1, "device", [7]),
+        Removed(0, "device", [2]),
+        Cleared(0),
+    ]
+    assert batcher.add(events, 0.0) == [Removed(0, "device", [1, 2]), Cleared(0)]
+    assert batcher.flush() == [Removed(1, "device", [7])]
+
+
+chains = st.builds(stores, st.integers(0, 5), st.integers(1, 3), st.integers(0, 5) | st.none())
+removals = st.builds(
+    lambda rank, blocks: Removed(rank, "device", blocks),
+    st.integers(0, 1),
+    st.lists(st.integers(0, 5), min_size=1, max_size=3),
+)
+
+
+def flat(events: list[Event], rank: int) -> list[tuple[str, int, int | None]]:
+    """Return what *events* say of a rank, block by block."""
+    said: list[tuple[str, int, int | None]] = []
+    for event in events:
+        if event.rank != rank:
+            continue
+        if isinstance(event, Cleared):
+            said.append(("cleared", 0, None))
+        elif isinstance(event, Removed):
+            said += [("removed", block, None) for block in event.hashes]
+        else:
+            parents = [event.parent, *event.hashes[:-1]]
+            said += [
+                ("stored", block, parent)
+                for block, parent in zip(event.hashes, parents, strict=True)
+            ]
+    return said
+
+
+@given(st.lists(chains | removals | st.builds(Cleared, st.integers(0, 1))), st.integers(1, 6))
+def test_joined_events_say_the_same(events: list[Event], most: int) -> None:
+    """Block by block, in the same order, and none has too many."""
+    batcher = Batcher(1.0, most)
+    got: list[Event] = []
+    for now, event in enumerate(events):
+        got += [*batcher.due(now / 2), *batcher.add([event], now / 2)]
+    got += batcher.flush()
+    for rank in (0, 1):
+        assert flat(got, rank) == flat(events, rank)
+    for event in got:
+        assert isinstance(event, Cleared) or len(event.hashes) <= max(most, 3)

@@ -1,0 +1,407 @@
+"""Batches of events are decoded in every form that engines send, and garbage costs only itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpmetrics.engines.events.decoder import Batch, Decoder, Refused
+from mpmetrics.engines.events.model import Cleared, Removed, Stored
+from tests.engines.events.messages import CLEARED, batch, pack, removed, stored
+
+HIGH = 0xFFFF_FFFF_FFFF_FFFB
+
+
+def decoded(*events: Any, rank: int | None = None) -> Batch:
+    """Return what a new decoder makes of a batch of *events*."""
+    found = Decoder().decode(batch(*events, rank=rank), 7)
+    assert found is not None
+    return found
+
+
+def one(event: Any) -> Any:
+    """Return what becomes of one *event*, used or refused."""
+    found = decoded(event)
+    results: list[Any] = [*found.events, *found.refused]
+    assert len(results) == 1
+    return results[0]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        pytest.param(
+            ["BlockStored", [-5, 11], 3, [1, 2, 3, 4], 2, None, "GPU", "a"], id="array of long ago"
+        ),
+        pytest.param(["BlockStored", [-5, 11], 3, [1, 2, 3, 4], 2, 9, None, "a", None], id="keys"),
+        pytest.param(
+            [
+                *("BlockStored", [-5, 11], 3, [1, 2, 3, 4], 2, 9, "", "a", None),
+                *(0, "full_attention", None, "LOCAL", "FRAMEWORK", "session", [1], "more"),
+            ],
+            id="array with everything",
+        ),
+        pytest.param(
+            ["BlockStored", [-5, 11], 3, [1, 2, 3, 4], 2, 9, "gpu", "a", None, [None, None], 0],
+            id="multi-modal objects",
+        ),
+        pytest.param(
+            [
+                "BlockStored",
+                [-5, 11],
+                3,
+                [1, 2, 3, 4],
+                2,
+                9,
+                "GPU",
+                "a",
+                None,
+                None,
+                0,
+                "mla_attention",
+            ],
+            id="no multi-modal objects",
+        ),
+        pytest.param(
+            {
+                "type": "BlockStored",
+                "block_hashes": [HIGH, 11],
+                "parent_block_hash": 3,
+                "token_ids": [1, 2, 3, 4],
+                "block_size": 2,
+                "lora_name": "a",
+                "unheard": [{}],
+            },
+            id="map without defaults",
+        ),
+        pytest.param(
+            stored(
+                b"more than eight" + HIGH.to_bytes(8, "big"),
+                b"\x0b",
+                parent=b"\x00" * 31 + b"\x03",
+                tokens=[1, 2, 3, 4],
+                lora_name="a",
+            ),
+            id="map with bytes",
+        ),
+    ],
+)
+def test_a_store_in_every_form(event: Any) -> None:
+    """All of them say the same."""
+    assert one(event) == Stored(7, "device", [HIGH, 11], 3, [1, 2, 3, 4], 2, "a")
+
+
+@pytest.mark.parametrize(
+    ("event", "result"),
+    [
+        (["BlockRemoved", [-1]], Removed(7, "device", [(1 << 64) - 1])),
+        (["BlockRemoved", [1], "CPU", None, "LOCAL", None, "x"], Removed(7, "host", [1])),
+        ({"type": "BlockRemoved", "block_hashes": [b"\x02"]}, Removed(7, "device", [2])),
+        (["AllBlocksCleared"], Cleared(7)),
+        (["AllBlocksCleared", "FRAMEWORK"], Cleared(7)),
+        (CLEARED, Cleared(7)),
+    ],
+    ids=repr,
+)
+def test_removals_and_clears(event: Any, result: object) -> None:
+    """They come as arrays and as maps, too."""
+    assert one(event) == result
+
+
+@pytest.mark.parametrize(
+    ("medium", "called"),
+    [
+        *((name, "device") for name in (None, "", "GPU", "device")),
+        *((name, "host") for name in ("CPU", "CPU_PINNED", "cpu_tier1")),
+        *((name, "disk") for name in ("CPU_TIER2", "DISK", "NVME", "STORAGE")),
+        *((name, "external") for name in ("EXTERNAL", "NETWORK", "REMOTE", "SHARED")),
+    ],
+)
+def test_mediums_have_one_name(medium: str | None, called: str) -> None:
+    """Whatever engines call them."""
+    assert one(stored(1, medium=medium)).medium == called
+    assert one(removed(1, medium=medium)).medium == called
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        (["BlockMoved", [1]], Refused("ignored", "filtered", "ignored_event")),
+        ({"type": "BlockMoved"}, Refused("ignored", "filtered", "ignored_event")),
+        ({"type": ["BlockStored"]}, Refused("ignored", "filtered", "ignored_event")),
+        ({}, Refused("ignored", "filtered", "ignored_event")),
+        ([], Refused("ignored", "filtered", "ignored_event")),
+        ([[]], Refused("ignored", "filtered", "ignored_event")),
+        (None, Refused("ignored", "filtered", "ignored_event")),
+        (stored(1, medium="FS"), Refused("stored", "filtered", "unknown_medium")),
+        (removed(1, medium=5), Refused("removed", "filtered", "unknown_medium")),
+        (stored(1, locality="REMOTE"), Refused("stored", "filtered", "non_local_locality")),
+        (stored(1, locality=[]), Refused("stored", "filtered", "non_local_locality")),
+        (stored(1, ownership="KVCR"), Refused("stored", "filtered", "unsupported_ownership")),
+        (["AllBlocksCleared", "me"], Refused("cleared", "filtered", "unknown_ownership")),
+        (["AllBlocksCleared", {}], Refused("cleared", "filtered", "unknown_ownership")),
+        (
+            stored(1, kv_cache_spec_kind="mamba"),
+            Refused("stored", "filtered", "non_main_attention_kind"),
+        ),
+        (stored(1, kv_cache_spec_kind="new"), Refused("stored", "filtered", "unknown_kind")),
+        (stored(1, kv_cache_spec_kind=[]), Refused("stored", "filtered", "unknown_kind")),
+        (removed(1, group_idx=3), Refused("removed", "filtered", "unlearned_group_idx")),
+        (stored(), Refused("stored", "issue", "empty_store_blocks")),
+        (["BlockStored"], Refused("stored", "issue", "conversion_none")),
+        (["BlockRemoved", 5], Refused("removed", "issue", "conversion_none")),
+        (removed(1.5), Refused("removed", "issue", "conversion_none")),
+        (["BlockRemoved", [True]], Refused("removed", "issue", "conversion_none")),
+        (removed(b""), Refused("removed", "issue", "conversion_none")),
+        (stored(1, parent="x"), Refused("stored", "issue", "conversion_none")),
+        (stored(1, tokens=["x"]), Refused("stored", "issue", "conversion_none")),
+        (stored(1, tokens=[[1, 2], 3]), Refused("stored", "issue", "conversion_none")),
+        (stored(1, tokens=5), Refused("stored", "issue", "conversion_none")),
+        (stored(1, block_size=-1), Refused("stored", "issue", "conversion_none")),
+        (stored(1, block_size=2.5), Refused("stored", "issue", "conversion_none")),
+        (stored(1, lora_name=5), Refused("stored", "issue", "conversion_none")),
+    ],
+    ids=repr,
+)
+def test_an_event_of_no_use_costs_only_itself(event: Any, reason: Refused) -> None:
+    """Those around it are decoded."""
+    found = decoded(removed(1), event, removed(2))
+    assert found.events == [Removed(7, "device", [1]), Removed(7, "device", [2])]
+    assert found.refused == [reason]
+
+
+def test_groups_are_learnt() -> None:
+    """Later events have their number only. Each rank has its own, and the disk is of no group."""
+    decoder = Decoder()
+    first = [
+        stored(1, group_idx=0, kv_cache_spec_kind="sliding_window"),
+        stored(2, group_idx=1, kv_cache_spec_kind="full_attention"),
+        stored(3, group_idx=2, kv_cache_spec_kind="strange"),
+    ]
+    later = [
+        *(stored(4, group_idx=group) for group in range(4)),
+        stored(5, group_idx=0, medium="DISK"),
+    ]
+    assert (found := decoder.decode(batch(*first, rank=0)))
+    assert [event.hashes for event in found.events if isinstance(event, Stored)] == [[2]]
+    assert (found := decoder.decode(batch(*later, rank=0)))
+    assert [refused.reason for refused in found.refused] == [
+        "non_main_attention_group",
+        "unknown_kind",
+        "unlearned_group_idx",
+    ]
+    assert len(found.events) == 2
+    assert (found := decoder.decode(batch(*later, rank=1)))
+    assert {refused.reason for refused in found.refused} == {"unlearned_group_idx"}
+
+
+def test_whose_blocks_they_are() -> None:
+    """The batch says so, or it is the rank whose publisher it is."""
+    assert decoded(CLEARED, rank=3).events == [Cleared(3)]
+    assert decoded(CLEARED).events == [Cleared(7)]
+    payload = pack([1.0, [CLEARED], None])
+    assert Decoder().decode(payload, 7) == Batch(1.0, 7, [Cleared(7)], [])
+
+
+def test_eagle_and_salt() -> None:
+    """Pairs of tokens stay pairs, and a block of a salted request is one."""
+    pairs = [[1, 2], [2, 3]]
+    assert one(stored(1, tokens=pairs)).tokens == pairs
+    keys = [["image", 5], [["dynamo-cache-salt:mine"]]]
+    assert one(stored(1, extra_keys=keys)).salted
+    assert not one(stored(1, extra_keys=[None, ["other"]])).salted
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xc1",
+        pack(None),
+        pack([]),
+        pack([1.0]),
+        pack([1.0, None]),
+        pack(["now", []]),
+        pack([1.0, [], "0"]),
+        pack([1.0, [], -1]),
+        pack([1.0, [], 1 << 16]),
+        pack([1.0, [], True]),
+        pack({"ts": 1.0, "events": []}),
+        b"\x92\xcb" + b"\0" * 8 + b"\xdd\xff\xff\xff\xff",
+        b"\x92\xcb" + b"\0" * 8 + b"\x91\xa2\xff\xff",
+        b"\x91" * 100_000,
+        b"\x81\x80\x90",
+        pack([1.0, []]) + b"\0",
+    ],
+    ids=lambda payload: repr(payload[:16]),
+)
+def test_what_is_no_batch(payload: bytes) -> None:
+    """It is said, not raised."""
+    assert Decoder().decode(payload) is None
+
+
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 63), (1 << 64) - 1)
+    | st.floats()
+    | st.text(max_size=5)
+    | st.binary(max_size=10)
+    | st.sampled_from(["BlockStored", "BlockRemoved", "GPU", "full_attention", "LOCAL"]),
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=12,
+)
+FIELDS = [
+    *("block_hashes", "parent_block_hash", "token_ids", "block_size", "medium", "lora_name"),
+    *("extra_keys", "group_idx", "kv_cache_spec_kind", "locality", "ownership"),
+]
+TAGS = st.sampled_from(["BlockStored", "BlockRemoved", "AllBlocksCleared", "Other"])
+arrays = st.builds(lambda tag, rest: [tag, *rest], TAGS, st.lists(anything, max_size=16))
+maps = st.builds(
+    lambda tag, rest: {"type": tag, **rest},
+    TAGS,
+    st.dictionaries(st.sampled_from(FIELDS), anything),
+)
+
+
+@given(st.lists(arrays | maps | anything, max_size=4), anything)
+def test_garbage_in_the_shape_of_events(events: list[Any], rank: Any) -> None:
+    """Each event is used or refused; a batch is one or is none."""
+    found = Decoder().decode(msgspec.msgpack.encode([1.0, events, rank]), 0)
+    is_rank = rank is None or (type(rank) is int and 0 <= rank < 1 << 16)
+    assert (found is not None) == is_rank
+    assert found is None or len(found.events) + len(found.refused) == len(events)
+
+
+@given(st.binary(max_size=200))
+def test_garbage_bytes(payload: bytes) -> None:
+    """Nothing is raised."""
+    Decoder().decode(payload)
+
+
+@given(st.data())
+def test_damaged_batches(data: st.DataObject) -> None:
+    """A real batch with some bytes changed, or cut off."""
+    payload = bytearray(batch(stored(1, 2, parent=3), ["BlockRemoved", [b"x"]], CLEARED, rank=1))
+    for place in data.draw(st.lists(st.integers(0, len(payload) - 1), max_size=4)):
+        payload[place] = data.draw(st.integers(0, 255))
+    Decoder().decode(bytes(payload[: data.draw(st.integers(0, len(payload)))]))
+
+
+# -- two ways to decode ----------------------------------------------------------------------------
+
+hash_of_a_block = st.integers(0, (1 << 64) - 1)
+REGULAR = {
+    "medium": st.sampled_from([None, "GPU", "CPU", "STORAGE", ""]),
+    "group_idx": st.none() | st.integers(0, 2),
+    "kv_cache_spec_kind": st.sampled_from([None, "full_attention", "mamba", "new"]),
+    "locality": st.sampled_from([None, "LOCAL"]),
+    "ownership": st.sampled_from([None, "FRAMEWORK"]),
+}
+STORE = {
+    "type": st.just("BlockStored"),
+    "block_hashes": st.lists(hash_of_a_block, min_size=1, max_size=3),
+    "parent_block_hash": st.none() | hash_of_a_block,
+    "token_ids": st.lists(st.integers(0, 1 << 40), max_size=4) | st.none(),
+    "block_size": st.integers(0, 20),
+    "lora_name": st.sampled_from([None, "", "a"]),
+    "extra_keys": st.sampled_from([None, [None], [["dynamo-cache-salt:x"]], 5]),
+    "session_id": st.none() | st.text(),
+    **REGULAR,
+}
+REMOVAL = {
+    "type": st.just("BlockRemoved"),
+    "block_hashes": st.lists(hash_of_a_block, max_size=3),
+    **REGULAR,
+}
+CLEAR = {"type": st.just("AllBlocksCleared"), "ownership": REGULAR["ownership"]}
+
+
+def some_of(fields: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    """Return maps with the tag, the hashes, and any of the other *fields*."""
+    needed = {name: fields[name] for name in ("type", "block_hashes") if name in fields}
+    others = {name: each for name, each in fields.items() if name not in needed}
+    return st.fixed_dictionaries(needed, optional=others)
+
+
+def first_of(*fields: st.SearchStrategy[Any], least: int = 2) -> st.SearchStrategy[list[Any]]:
+    """Return arrays of a tag and as many *fields* as are sent, *least* of them at least."""
+    return st.builds(
+        lambda all_of, count: list(all_of[:count]), st.tuples(*fields), st.integers(least, 15)
+    )
+
+
+regular = some_of(STORE) | some_of(REMOVAL) | some_of(CLEAR)
+regular_arrays = (
+    first_of(
+        *[STORE[name] for name in ("type", "block_hashes", "parent_block_hash", "token_ids")],
+        *(STORE["block_size"], anything, STORE["medium"], STORE["lora_name"]),
+        *(STORE["extra_keys"], STORE["group_idx"], STORE["kv_cache_spec_kind"]),
+        *(anything, STORE["locality"], STORE["ownership"], anything),
+    )
+    | first_of(
+        *(REMOVAL["type"], REMOVAL["block_hashes"], REMOVAL["medium"], REMOVAL["group_idx"]),
+        *(REMOVAL["locality"], REMOVAL["ownership"], anything),
+    )
+    | first_of(CLEAR["type"], CLEAR["ownership"], anything, least=1)
+)
+times = st.floats(allow_nan=False) | st.integers(0, 1 << 40)
+ranks = st.none() | st.integers(-1, 1 << 17)
+
+
+events_of_a_batch = st.lists(regular, max_size=3) | st.lists(regular_arrays, max_size=3)
+
+
+@given(st.lists(st.tuples(times, events_of_a_batch, ranks), max_size=4))
+def test_what_is_regular_is_decoded_by_its_types(batches: list[tuple[Any, ...]]) -> None:
+    """It gives the same as event by event, groups that are learnt included."""
+    quick, slow = Decoder(), Decoder()
+    for each in batches:
+        payload = pack(each)
+        assert quick.decode(payload, 3) == slow.decode_any(payload, 3)
+
+
+@given(st.lists(st.lists(regular | regular_arrays | maps | arrays, max_size=3), max_size=4))
+def test_irregular_events_make_no_difference(batches: list[list[Any]]) -> None:
+    """A batch with one of them is decoded event by event, and means the same."""
+    quick, slow = Decoder(), Decoder()
+    for events in batches:
+        payload = pack([1.0, events])
+        assert quick.decode(payload) == slow.decode_any(payload)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        stored(1, 2, parent=3, group_idx=0, kv_cache_spec_kind="full_attention", session_id="x"),
+        removed(1, 2, group_idx=0, locality="LOCAL"),
+        CLEARED,
+        ["BlockStored", [1, 2], 3, [1, 2, 3, 4], 2, 7, "GPU", None, [["k"]], 0, "mla_attention"],
+        ["BlockRemoved", [1, 2], "CPU"],
+        ["AllBlocksCleared"],
+    ],
+    ids=repr,
+)
+def test_the_quick_way_is_taken(event: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what is sent today, map or array, one after the other."""
+    monkeypatch.setattr(Decoder, "decode_any", None)
+    decoder = Decoder()
+    for payload in (batch(event, event), batch(CLEARED), batch(["AllBlocksCleared"]), batch(event)):
+        found = decoder.decode(payload)
+        assert found is not None
+        assert not found.refused
+
+
+def test_garbage_does_not_make_groups_without_end() -> None:
+    """Those that are known already stay known."""
+    decoder = Decoder()
+    for group in range(10_000):
+        event = stored(1, group_idx=group, kv_cache_spec_kind="mamba")
+        decoder.decode(batch(event, event))
+    assert len(decoder._gate._groups) == 4096
+    (refused,) = (decoder.decode(batch(stored(1, group_idx=5))) or Batch(0, 0, [], [])).refused
+    assert refused.reason == "non_main_attention_group"

@@ -1,0 +1,349 @@
+"""What the numbers of messages say, and what is done about it: histories, without any clock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpmetrics.engines.events.gaps import (
+    GAP,
+    LATE_START,
+    RESTARTED,
+    Action,
+    Ask,
+    Deliver,
+    Ended,
+    Lost,
+    Noticed,
+    Stream,
+)
+from mpmetrics.engines.events.source import understand
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+END = b"\xff" * 8
+
+
+def payload(number: int) -> bytes:
+    """Return what stands for the message with this *number*."""
+    return b"message %d" % number
+
+
+def messages(*numbers: int) -> list[Action]:
+    """Return the deliveries of messages."""
+    return [Deliver(payload(number)) for number in numbers]
+
+
+def live(stream: Stream, *numbers: int) -> list[Action]:
+    """Return what comes of live messages."""
+    return [action for number in numbers for action in stream.live(number, payload(number), 0.0)]
+
+
+def replay(stream: Stream, *numbers: int, now: float = 0.0) -> list[Action]:
+    """Return what comes of messages of a replay."""
+    return [action for number in numbers for action in stream.reply(number, payload(number), now)]
+
+
+def test_in_order() -> None:
+    """Each is delivered at once."""
+    assert live(Stream(), 0, 1, 2) == messages(0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("seen", "number", "what", "lost"),
+    [((), 3, LATE_START, 3), ((0, 1), 5, GAP, 3), ((4,), 7, GAP, 2)],
+)
+def test_without_replay(seen: tuple[int, ...], number: int, what: str, lost: int) -> None:
+    """What is missing is lost, and counted."""
+    stream = Stream()
+    live(stream, *seen)
+    assert live(stream, number) == [Noticed(what), Lost(lost), *messages(number)]
+    assert live(stream, number + 1) == messages(number + 1)
+
+
+@pytest.mark.parametrize("seen", [0, 5])
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_number_that_goes_back(seen: int, number: int) -> None:
+    """The publisher has begun anew, and what it said before that is missing."""
+    stream = Stream()
+    live(stream, *range(seen + 3))
+    late = [Noticed(LATE_START), Lost(number)] if number else []
+    assert live(stream, number) == [Noticed(RESTARTED), *late, *messages(number)]
+    assert live(stream, number + 1) == messages(number + 1)
+
+
+def test_the_same_number_again() -> None:
+    """It is another publisher's: no message comes twice over one connection."""
+    stream = Stream()
+    live(stream, 0)
+    assert live(stream, 0) == [Noticed(RESTARTED), *messages(0)]
+
+
+def test_a_replay() -> None:
+    """It brings what is missing, and then the message that showed it; more of it is left alone."""
+    stream = Stream(5)
+    assert live(stream, 0, 1, 4) == [*messages(0, 1), Noticed(GAP), Ask(2)]
+    assert stream.waits
+    assert replay(stream, 2) == messages(2)
+    assert replay(stream, 3) == [*messages(3), Ended("complete"), *messages(4)]
+    assert not stream.waits
+    assert replay(stream, 4, 5) == []
+    assert live(stream, 5) == messages(5)
+
+
+def test_a_replay_after_a_restart() -> None:
+    """It is asked for from the beginning."""
+    stream = Stream(5)
+    assert live(stream, 0, 1, 2, 1) == [
+        *messages(0, 1, 2),
+        Noticed(RESTARTED),
+        Noticed(LATE_START),
+        Ask(0),
+    ]
+    assert replay(stream, 0) == [*messages(0), Ended("complete"), *messages(1)]
+
+
+@pytest.mark.parametrize(
+    ("replayed", "outcome", "lost"),
+    [
+        ((), "empty", 4),
+        ((2,), "ended_before_target", 3),
+        ((4, 5), "started_after_requested", 2),
+        ((2, 5), "non_contiguous", 2),
+        ((6,), "started_after_requested", 4),
+        ((2, 7), "non_contiguous", 3),
+        ((0, 1, 2, 2, 3), "ended_before_target", 2),
+    ],
+)
+def test_a_replay_that_does_not_bring_all(
+    replayed: tuple[int, ...], outcome: str, lost: int
+) -> None:
+    """Of 2 to 5, it brings some; the rest is lost, and it goes on."""
+    stream = Stream(5)
+    live(stream, 0, 1, 6)
+    actions = [*replay(stream, *replayed), *stream.end()]
+    brought = sorted({number for number in replayed if 2 <= number <= 5})
+    assert actions == [*messages(*brought), Ended(outcome), Lost(lost), *messages(6)]
+    assert live(stream, 7) == messages(7)
+
+
+def test_a_replay_has_its_time_for_each_message() -> None:
+    """Not for the whole."""
+    stream = Stream(5)
+    stream.live(3, payload(3), 10.0)
+    assert (stream.deadline, stream.tick(14.9)) == (15.0, ())
+    assert replay(stream, 0, now=14.0) == messages(0)
+    assert stream.tick(18.9) == ()
+    assert stream.tick(19.0) == [Ended("timeout"), Lost(2), *messages(3)]
+    assert (stream.deadline, stream.tick(99.0)) == (None, ())
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        pytest.param(
+            [[b"", bytes(8), b"a"], [b"", bytes(7) + b"\1", b"b"], [b"", END, b""]], id="3 frames"
+        ),
+        pytest.param(
+            [
+                [b"", b"topic", bytes(8), b"a"],
+                [b"", b"", bytes(7) + b"\1", b"b"],
+                [b"", b"", END, b""],
+            ],
+            id="4 frames",
+        ),
+    ],
+)
+def test_both_forms_of_answers(answers: list[list[bytes]]) -> None:
+    """With a topic, as of late, and without."""
+    stream = Stream(5)
+    stream.live(3, b"live", 0.0)
+    actions = [action for answer in answers for action in understand(stream, answer, 0.0)]
+    assert actions == [
+        Deliver(b"a"),
+        Deliver(b"b"),
+        Ended("ended_before_target"),
+        Lost(1),
+        Deliver(b"live"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("frames", "outcome"),
+    [
+        ([b"", bytes(8), b""], "empty"),
+        ([b"", END, b"x"], "empty"),
+        ([], "malformed"),
+        ([b""], "malformed"),
+        ([b"", b"x"], "malformed"),
+        ([b"", bytes(7), b"x"], "malformed"),
+        ([b"id", bytes(8), b"x"], "malformed"),
+        ([b"", b"", b"", bytes(8), b"x"], "malformed"),
+    ],
+    ids=repr,
+)
+def test_answers_that_end_it(frames: list[bytes], outcome: str) -> None:
+    """An empty payload is as good as a marker, and what nobody understands is not waited out."""
+    stream = Stream(5)
+    stream.live(1, b"live", 0.0)
+    assert understand(stream, frames, 0.0) == [Ended(outcome), Lost(1), Deliver(b"live")]
+
+
+def test_a_replay_that_goes_on_and_on() -> None:
+    """Each message is in time, but all together take too long."""
+    stream = Stream(5)
+    stream.live(1000, b"live", 0.0)
+    for number in range(14):
+        assert stream.tick(number * 4.5) == ()
+        replay(stream, number, now=number * 4.5)
+    assert stream.deadline == 60
+    assert stream.tick(60)[0] == Ended("timeout")
+
+
+def test_a_replay_that_is_of_no_use_any_more() -> None:
+    """What is kept is delivered when all is over."""
+    stream = Stream(5)
+    assert stream.end("stopped") == ()
+    live(stream, 0, 3)
+    replay(stream, 1)
+    assert stream.end("stopped") == [Ended("stopped"), Lost(1), *messages(3)]
+
+
+# -- a new connection ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [2, 5])
+def test_the_same_publisher_after_a_lost_connection(number: int) -> None:
+    """Its last message is as it was."""
+    stream = Stream(5)
+    stream.connected()
+    live(stream, 0, 1)
+    stream.connected()
+    notice = [Noticed(GAP)] if number > 2 else []
+    assert live(stream, number) == [*notice, Ask(1)]
+    between = range(2, number)
+    end = [Ended("complete"), *messages(number)]
+    assert replay(stream, 1, *between) == [*messages(*between), *end]
+    assert live(stream, number + 1) == messages(number + 1)
+
+
+@pytest.mark.parametrize("number", [2, 5])
+def test_another_publisher_after_a_lost_connection(number: int) -> None:
+    """Whoever has that number now says something else. Its own messages are asked for."""
+    stream = Stream(5)
+    live(stream, 0, 1)
+    stream.connected()
+    live(stream, number)
+    anew = [Ended("restarted"), Noticed(RESTARTED), Noticed(LATE_START), Ask(0)]
+    assert stream.reply(1, b"something else", 0.0) == anew
+    assert replay(stream, *range(number)) == [
+        *messages(*range(number)),
+        Ended("complete"),
+        *messages(number),
+    ]
+
+
+def test_nobody_knows_after_a_lost_connection() -> None:
+    """It is taken for the same publisher, and is not asked again."""
+    stream = Stream(5)
+    live(stream, 0, 1)
+    stream.connected()
+    live(stream, 2)
+    assert stream.end() == [Ended("empty"), *messages(2)]
+    assert live(stream, 3) == messages(3)
+    stream.connected()
+    live(stream, 6)
+    assert replay(stream, 5) == [
+        *messages(5),
+        Ended("started_after_requested"),
+        Lost(1),
+        *messages(6),
+    ]
+
+
+def test_a_lost_connection_without_replays() -> None:
+    """Nobody can be asked."""
+    stream = Stream()
+    live(stream, 0, 1)
+    stream.connected()
+    assert live(stream, 2, 4) == [*messages(2), Noticed(GAP), Lost(1), *messages(4)]
+
+
+# -- histories -------------------------------------------------------------------------------------
+
+
+@given(st.data())
+def test_any_history(data: st.DataObject) -> None:
+    """Of every run of a publisher, each message is delivered once, in order, or counted as lost."""
+    patience = data.draw(st.sampled_from([None, 5.0]))
+    stream = Stream(patience)
+    run, last, number = 0, -1, 0
+    for _ in range(data.draw(st.integers(1, 12))):
+        if number and data.draw(st.booleans()):
+            run, last, number = run + 1, -1, data.draw(st.integers(0, number - 1))
+        else:
+            number += data.draw(st.integers(0, 3))
+        actions = list(stream.live(number, payload(number), 0.0))
+        while stream.waits:
+            event = data.draw(st.sampled_from(["reply", "end", "spoil", "tick"]))
+            wild = data.draw(st.integers(0, number + 2))
+            if event == "reply":
+                actions += stream.reply(wild, payload(wild), 0.0)
+            elif event == "tick":
+                actions += stream.tick(5.0)
+            else:
+                actions += stream.end() if event == "end" else stream.end("malformed")
+        got = [int(each.payload.split()[1]) for each in actions if isinstance(each, Deliver)]
+        lost = sum(each.messages for each in actions if isinstance(each, Lost))
+        assert got == sorted(set(got))
+        assert got[-1] == number
+        assert got[0] > last
+        assert len(got) + lost == number - last
+        last, number = number, number + 1
+
+
+@given(st.data())
+def test_each_message_is_received_once_or_lost(data: st.DataObject) -> None:
+    """Of every publisher, up to the last message that came of it, though replays bring too much.
+
+    Replays are those of the publisher that is there. They begin as early as it likes, repeat
+    messages, go on behind what is missing, break off, or come to nothing.
+    """
+    stream = Stream(5.0)
+    got: list[bytes] = []
+    lost = sent = 0
+
+    def note(actions: Sequence[Action]) -> None:
+        nonlocal lost
+        got.extend(each.payload for each in actions if isinstance(each, Deliver))
+        lost += sum(each.messages for each in actions if isinstance(each, Lost))
+
+    for run in range(data.draw(st.integers(1, 3))):
+        count = data.draw(st.integers(1, 15))
+        said = [b"%d %d" % (run, number) for number in range(count)]
+        stream.connected()
+        is_first = True
+        for number in sorted(
+            data.draw(st.sets(st.integers(0, count - 1), max_size=8)) | {count - 1}
+        ):
+            if data.draw(st.booleans()):
+                stream.connected()
+            note(stream.live(number, said[number], 0.0))
+            while stream.waits:
+                # Who begins anew is found out if the first replay is a whole one.
+                first = 0 if is_first else data.draw(st.integers(0, count))
+                end = number + 1 if is_first else data.draw(st.integers(0, number + 1))
+                is_first = False
+                for each in range(first, end):
+                    for _ in range(data.draw(st.integers(1, 2))):
+                        note(stream.reply(each, said[each], 0.0))
+                note(stream.end() if data.draw(st.booleans()) else stream.tick(99.0))
+            is_first = False
+        sent += count
+    assert len(got) == len(set(got))
+    assert got == sorted(got, key=lambda payload: tuple(map(int, payload.split())))
+    assert len(got) + lost == sent

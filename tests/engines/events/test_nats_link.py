@@ -1,0 +1,744 @@
+"""The sink for NATS, and a real server that is killed, restarted, asks for names, and is silent."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+import ssl
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trustme
+
+from mpmetrics.engines.errors import EventEndpointError, NatsOptionError
+from mpmetrics.engines.events import (
+    Address,
+    Cleared,
+    NatsOptions,
+    NatsSink,
+    Removed,
+    Stored,
+    Worker,
+)
+from mpmetrics.engines.events.dynamo_sinks import PlaneSink
+from mpmetrics.engines.events.model import DEVICE
+from mpmetrics.engines.events.nats_link import NatsLink
+from mpmetrics.engines.events.nats_options import arguments
+from tests.engines.events.brokers import (
+    STREAM,
+    Broker,
+    Cutter,
+    Listener,
+    do,
+    hanging_up,
+    identifiers,
+    kept,
+    plain,
+    silent,
+    with_stream,
+)
+from tests.servers import LOOPBACK, eventually, listening
+from tests.workers import PATIENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from tests.conftest import NeedsProgram
+
+ADDRESS = Address("my ns", "back.end", "generate")
+SUBJECT = "namespace.my%20ns.component.back%2Eend.endpoint.generate.kv-events"
+WORKER = Worker(0xFEEDBEEFFEEDBEEF, ADDRESS)
+
+
+@pytest.fixture
+def program(needs_program: NeedsProgram) -> str:
+    """Return the path of the server."""
+    return needs_program("nats-server", package="nats-server")
+
+
+@pytest.fixture
+def broker(program: str, tmp_path: Path) -> Iterator[Broker]:
+    """Return a server that lets anybody in."""
+    with Broker(program, tmp_path) as broker:
+        yield broker
+
+
+@pytest.fixture
+def sinks() -> Iterator[Callable[..., NatsSink]]:
+    """Return what starts sinks; they are stopped in the end, and have left nothing then."""
+    made: list[NatsSink] = []
+
+    def make(
+        url: str, options: NatsOptions | None = None, worker: Worker = WORKER, **more: Any
+    ) -> NatsSink:
+        sink = NatsSink(url, worker, options, **more)
+        made.append(sink)
+        sink.start()
+        return sink
+
+    yield make
+    for sink in made:
+        sink.stop(0.1)
+    left = [thread.name for thread in threading.enumerate() if "mpmetrics" in thread.name]
+    assert left == []
+
+
+def stored(*hashes: int, rank: int = 0) -> Stored:
+    """Return an event."""
+    tokens = [token for number in hashes for token in (number, number + 1)]
+    return Stored(rank, DEVICE, hashes, None, tokens, 2)
+
+
+def counts(sink: PlaneSink) -> Mapping[str, int]:
+    """Return what a sink has counted, and what it has dropped."""
+    found = {" ".join(map(str, key)): count for key, count in sink.tally.items() if count}
+    return {**found, "dropped": sink.buffer.dropped, "waiting": len(sink.buffer)}
+
+
+def descriptors() -> int:
+    """Return how many files and sockets this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def confirmed(sink: PlaneSink) -> None:
+    """Wait until the server has confirmed everything."""
+    eventually(lambda: not len(sink.buffer), "everything is confirmed")
+
+
+def failed(sink: PlaneSink, reason: str) -> None:
+    """Wait until something has gone wrong with a sink."""
+    eventually(lambda: sink.tally["failures", "nats", reason], f"{reason} in {sink.tally}")
+
+
+# -- What is on the wire -------------------------------------------------------------------------
+
+
+def test_what_is_published(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
+    """An envelope with events in the words of routers, on the subject of the worker."""
+    before = time.time()
+    with Listener(broker.port) as listener:
+        sink = sinks(broker.url, publisher_id=7)
+        sink.put([stored(1, 2), Removed(0, DEVICE, [1])])
+        first = listener.next()
+        sink.put([Cleared(0)])
+        second = listener.next()
+    assert {first.subject, second.subject} == {SUBJECT}
+    assert first.headers == second.headers == b""
+    about = [{k: v for k, v in each.envelope.items() if k != "payload"} for each in (first, second)]
+    times = [each.pop("published_at") for each in about]
+    assert about == [{"publisher_id": 7, "sequence": n, "topic": "kv-events"} for n in (0, 1)]
+    assert int(before * 1000) <= times[0] <= times[1] <= time.time() * 1000
+    assert identifiers(first.documents + second.documents) == [1, 2, 3]
+    assert {each["worker_id"] for each in first.documents} == {WORKER.worker_id}
+    assert first.documents[1]["event"]["data"] == {"removed": {"block_hashes": [1]}}
+    assert second.documents[0]["event"]["data"] == "cleared"
+    sink.stop()
+    assert counts(sink) == {"sent nats": 3, "dropped": 0, "waiting": 0}
+
+
+def test_each_rank_is_a_publisher(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
+    """With an id and numbers of its own, as Dynamo's routers tell ranks apart."""
+    with Listener(broker.port) as listener:
+        sink = sinks(broker.url, publisher_id=7)
+        sink.put([stored(1, rank=0), stored(2, rank=3), stored(3, rank=0)])
+        heard = [listener.next(), listener.next()]
+    envelopes = [each.envelope for each in heard]
+    assert [(each["publisher_id"], each["sequence"]) for each in envelopes] == [(7, 0), (10, 0)]
+    assert sink.publisher_id(3) == 10
+    found = [(each["event"]["dp_rank"], each["event"]["event_id"]) for each in heard[0].documents]
+    assert found == [(0, 1), (0, 2)]
+    assert heard[1].documents[0]["event"]["dp_rank"] == 3
+
+
+def test_somebody_new_each_time(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
+    """A publisher that begins anew has another id, since its numbers begin anew."""
+    first, second = sinks(broker.url), sinks(broker.url)
+    assert first.publisher_id() != second.publisher_id()
+
+
+def test_messages_have_an_end(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
+    """They have 128 events, or 8192 blocks."""
+    many = stored(*range(5000))
+    with Listener(broker.port) as listener:
+        sinks(broker.url).put([*[stored(1)] * 130, many, many])
+        assert [len(listener.next().documents) for _ in range(3)] == [128, 3, 1]
+
+
+def test_what_is_too_large(program: str, tmp_path: Path, sinks: Callable[..., NatsSink]) -> None:
+    """Is rejected and counted, and costs nothing else."""
+    with Broker(program, tmp_path, "max_payload: 20000\n") as broker:
+        with Listener(broker.port) as listener:
+            sink = sinks(broker.url)
+            sink.put([stored(1)])
+            listener.next()
+            sink.put([stored(*range(5000)), stored(2, rank=1)])
+            assert listener.next().documents[0]["event"]["dp_rank"] == 1
+        sink.stop()
+    expected = {"sent nats": 2, "rejected nats too_large": 1, "failures nats too_large": 1}
+    assert counts(sink) == {**expected, "dropped": 0, "waiting": 0}
+
+
+@pytest.mark.parametrize(
+    ("server", "stream"), [("max_payload: 9100\n", {}), ("", {"max_msg_size": 9100})]
+)
+def test_what_is_too_large_for_a_stream(
+    server: str,
+    stream: Mapping[str, int],
+    program: str,
+    tmp_path: Path,
+    sinks: Callable[..., NatsSink],
+) -> None:
+    """Is rejected as well, and so is what is too large with its headers; others are kept, once."""
+
+    async def small(context: Any) -> None:
+        await context.add_stream(name=STREAM, subjects=["namespace.>"], **stream)
+
+    def removal(hashes: int) -> Removed:
+        return Removed(0, DEVICE, [2**64 - 1] * hashes)
+
+    with Broker(program, tmp_path, server) as broker:
+        do(broker.url, small)
+        sink = sinks(broker.url, NatsOptions(jetstream=True))
+        # Without the headers this one is just below what is allowed, in all it is above.
+        sink.put([removal(987)])
+        eventually(lambda: sink.tally["rejected", "nats", "too_large"], "the first is rejected")
+        sink.put([stored(1, rank=1), removal(5000), stored(2, rank=2)])
+        confirmed(sink)
+        sizes = [len(each.data) for each in kept(broker.url)]
+        ranks = [each.documents[0]["event"]["dp_rank"] for each in kept(broker.url)]
+    assert ranks == [1, 2], sizes
+    expected = {"sent nats": 2, "rejected nats too_large": 2, "failures nats too_large": 2}
+    assert counts(sink) == {**expected, "dropped": 0, "waiting": 0}
+
+
+def test_what_routers_cannot_be_told_of(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
+    """Is rejected and counted: blocks without tokens, or of another size."""
+    with Listener(broker.port) as listener:
+        sink = sinks(broker.url, worker=WORKER._replace(block_size=2))
+        sink.put([Stored(0, DEVICE, [1], None, (), 2), Stored(0, DEVICE, [1], None, [1], 1)])
+        sink.put([stored(2)])
+        assert identifiers(listener.events(1)) == [1]
+    sink.stop()
+    expected = {"sent nats": 1, "rejected nats empty_store_blocks": 2}
+    assert counts(sink) == {**expected, "dropped": 0, "waiting": 0}
+
+
+# -- When the server is not there -----------------------------------------------------------------
+
+
+def test_a_full_buffer_drops_the_oldest(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
+    """They are counted, and the numbers of the others tell of a gap."""
+    sink = sinks(broker.url, capacity=10)
+    with Listener(broker.port) as listener:
+        sink.put([stored(0)])
+        assert identifiers(listener.events(1)) == [1]
+    confirmed(sink)
+    broker.kill()
+    sink.put([stored(0)])
+    failed(sink, "unreachable")
+    for number in range(100):
+        sink.put([stored(number)])
+    assert counts(sink)["dropped"] == 90
+    assert counts(sink)["waiting"] == 11  # one of them is in hand
+    broker.start()
+    with Listener(broker.port) as listener:
+        found = listener.events(11)
+    assert identifiers(found) == [2, *range(93, 103)]
+    sink.stop()
+    assert counts(sink)["sent nats"] == 12
+    assert counts(sink)["dropped"] == 90
+
+
+def test_a_server_that_is_killed_and_comes_back(
+    broker: Broker, sinks: Callable[..., NatsSink]
+) -> None:
+    """Costs nothing but time; the messages have no gap."""
+    sink = sinks(broker.url)
+    numbers = []
+    for turn in range(3):
+        with Listener(broker.port) as listener:
+            sink.put([stored(turn)])
+            heard = listener.next()
+        numbers.append((heard.envelope["sequence"], *identifiers(heard.documents)))
+        confirmed(sink)
+        broker.kill()
+        broker.start()
+    assert numbers == [(0, 1), (1, 2), (2, 3)]
+    sink.stop()
+    assert counts(sink)["sent nats"] == 3
+    assert counts(sink)["dropped"] == 0
+
+
+def test_a_second_server(program: str, tmp_path: Path, sinks: Callable[..., NatsSink]) -> None:
+    """Takes what the first one does not."""
+    (tmp_path / "other").mkdir()
+    with Broker(program, tmp_path) as broker, Broker(program, tmp_path / "other") as other:
+        broker.kill()
+        with Listener(other.port) as listener:
+            sinks(f"{broker.url}, {other.url}").put([stored(1)])
+            assert identifiers(listener.events(1)) == [1]
+
+
+def test_unconfirmed_messages_are_sent_again(
+    broker: Broker, sinks: Callable[..., NatsSink]
+) -> None:
+    """Listeners know them by publisher and number; they are counted once."""
+    # One answer is for having connected, and only the last one is for what was before it.
+    with Cutter(broker.port, b"PONG", 3) as cutter, Listener(broker.port) as listener:
+        sink = sinks(f"nats://{LOOPBACK}:{cutter.port}")
+        sink.put([stored(1)])
+        heard = [listener.next(), listener.next()]
+        sink.stop()
+        assert len(cutter.cut) == 1
+    assert heard[0].data == heard[1].data
+    assert counts(sink)["sent nats"] == 1
+
+
+def test_an_answer_to_a_ping_before_is_no_confirmation(
+    sinks: Callable[..., NatsSink],
+) -> None:
+    """Nothing is counted as sent that the server has not read."""
+    with listening() as listener:
+        thread = threading.Thread(target=hanging_up, args=(listener,))
+        thread.start()
+        sink = sinks(f"nats://{LOOPBACK}:{listener.getsockname()[1]}")
+        sink.put([stored(1)])
+        eventually(lambda: sink.tally["failures", "nats", "connection_lost"] > 1, "failures")
+        sink.stop(0.1)
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(PATIENCE)
+    assert not sink.tally["sent", "nats"]
+    assert sink.buffer.dropped == 1
+
+
+def test_a_stream_keeps_what_is_sent_again_once(
+    broker: Broker, sinks: Callable[..., NatsSink]
+) -> None:
+    """Its server knows the ids of messages."""
+    do(broker.url, with_stream)
+    with Cutter(broker.port, b'"stream"', 2) as cutter, Listener(broker.port) as listener:
+        sink = sinks(f"nats://{LOOPBACK}:{cutter.port}", NatsOptions(jetstream=True))
+        sink.put([stored(1)])
+        listener.next()
+        sink.put([stored(2)])  # the answer to this one is lost
+        heard = [listener.next(), listener.next()]
+        sink.stop()
+        assert len(cutter.cut) == 1
+    assert heard[0].data == heard[1].data
+    assert [identifiers(each.documents) for each in kept(broker.url)] == [[1], [2]]
+    assert counts(sink)["sent nats"] == 2
+    assert counts(sink)["dropped"] == 0
+
+
+def test_messages_have_ids(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
+    """Those of JetStream: the publisher, and the number."""
+    do(broker.url, with_stream)
+    sink = sinks(broker.url, NatsOptions(jetstream=True), publisher_id=0xABC)
+    sink.put([stored(1)])
+    sink.put([stored(2, rank=1)])
+    sink.stop()
+    ids = [each.headers for each in kept(broker.url)]
+    assert ids == [b'{"Nats-Msg-Id": "abc-0"}', b'{"Nats-Msg-Id": "abd-0"}']
+
+
+def test_no_stream(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
+    """Nobody keeps anything, so nothing is sent until there is one."""
+    sink = sinks(broker.url, NatsOptions(jetstream=True))
+    sink.put([stored(1)])
+    failed(sink, "no_stream")
+    assert not sink.tally["sent", "nats"]
+    do(broker.url, with_stream)
+    with Listener(broker.port) as listener:
+        assert identifiers(listener.events(1)) == [1]
+    sink.stop()
+    assert counts(sink)["sent nats"] == 1
+
+
+def test_an_answer_of_somebody_else(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
+    """Who listens on the subject is no stream, whatever he says."""
+    with Listener(broker.port) as listener:
+        sink = sinks(broker.url, NatsOptions(jetstream=True))
+        sink.put([stored(1)])
+        listener.answer(b'{"seq": 1}')
+        failed(sink, "refused")
+    assert not sink.tally["sent", "nats"]
+
+
+def test_a_stream_that_is_full(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
+    """Has not got what it refuses; the messages before that one are not sent again."""
+
+    async def small(context: Any) -> None:
+        await context.add_stream(name=STREAM, subjects=["namespace.>"], max_msgs=2, discard="new")
+
+    do(broker.url, small)
+    sink = sinks(broker.url, NatsOptions(jetstream=True))
+    sink.put([stored(number, rank=number) for number in range(3)])
+    failed(sink, "refused")
+    assert counts(sink)["waiting"] == 1
+    assert counts(sink)["sent nats"] == 2
+    do(broker.url, lambda context: context.purge_stream(STREAM))
+    sink.stop(PATIENCE)
+    assert [each.documents[0]["event"]["dp_rank"] for each in kept(broker.url)] == [2]
+    assert counts(sink)["sent nats"] == 3
+
+
+@pytest.mark.parametrize("jetstream", [False, True])
+def test_a_server_that_hangs(jetstream: bool, sinks: Callable[..., NatsSink]) -> None:  # noqa: FBT001 - a parameter
+    """It accepts and says nothing. Nobody waits for it, and nothing is left of it."""
+    before = descriptors()
+    with silent() as port:
+        sink = sinks(f"nats://{LOOPBACK}:{port}", NatsOptions(jetstream=jetstream), capacity=5)
+        began = time.monotonic()
+        for number in range(1000):
+            sink.put([stored(number)])
+        assert time.monotonic() - began < 2
+        began = time.monotonic()
+        sink.stop(0.5)
+        assert time.monotonic() - began < 3
+    assert {"dropped": 1000, "waiting": 0}.items() <= counts(sink).items()
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize("blocks", [1, 8000])
+def test_a_server_that_stops(blocks: int, broker: Broker) -> None:
+    """Its connections are still there. What it has not confirmed is sent again, or dropped.
+
+    With many blocks there is more than the connection takes.
+    """
+    link = NatsLink(broker.url, patience=0.2)
+    sink = PlaneSink("nats", WORKER, link, extra="nats")
+    sink.start()
+    with Listener(broker.port) as listener:
+        sink.put([stored(1)])
+        listener.next()
+        confirmed(sink)
+        broker.stop()
+        sink.put([stored(*range(blocks))] * 20)
+        failed(sink, "late")
+        began = time.monotonic()
+        sink.stop(0.3)
+        assert time.monotonic() - began < 5
+    expected = {"sent nats": 1, "dropped": 20, "waiting": 0}
+    assert expected.items() <= counts(sink).items()
+
+
+def test_stopping_sends_what_waits(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
+    """And what comes later is dropped, and counted."""
+    sink = sinks(broker.url)
+    with Listener(broker.port) as listener:
+        sink.put([stored(number) for number in range(5000)])
+        sink.stop(PATIENCE)
+        sink.put([stored(1)])
+        sink.stop()
+        assert len(listener.events(5000)) == 5000
+    assert counts(sink) == {"sent nats": 5000, "dropped": 1, "waiting": 0}
+
+
+def test_stopping_what_has_not_started() -> None:
+    """What waits is dropped."""
+    sink = NatsSink("nats://localhost", WORKER)
+    sink.put([stored(1)])
+    sink.stop()
+    assert counts(sink) == {"dropped": 1, "waiting": 0}
+
+
+# -- Getting in -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["password", "token"])
+def test_names(
+    way: str,
+    program: str,
+    tmp_path: Path,
+    sinks: Callable[..., NatsSink],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Who has the right one is let in, who has not is told why, and goes on trying."""
+    if way == "password":
+        config = 'authorization { user: "u", password: "s3cret" }'
+        right, wrong = NatsOptions("u", "s3cret"), NatsOptions("u", "wrong")
+        login = {"user": "u", "pass": "s3cret"}
+    else:
+        config = 'authorization { token: "s3cret" }'
+        right, wrong = NatsOptions(token="s3cret"), NatsOptions(token="wrong")
+        login = {"auth_token": "s3cret"}
+    with Broker(program, tmp_path, config) as broker, Listener(broker.port, login=login) as heard:
+        sink = sinks(broker.url, right)
+        sink.put([stored(1)])
+        assert identifiers(heard.events(1)) == [1]
+        for options in (wrong, None):
+            stranger = sinks(broker.url, options)
+            stranger.put([stored(1)])
+            failed(stranger, "authorization")
+            assert not stranger.tally["sent", "nats"]
+    assert "Authorization" in caplog.text
+    assert "s3cret" not in caplog.text
+
+
+def test_a_name_in_the_address(
+    program: str, tmp_path: Path, sinks: Callable[..., NatsSink]
+) -> None:
+    """Does as well."""
+    config = 'authorization { user: "u", password: "p" }'
+    login = {"user": "u", "pass": "p"}
+    with Broker(program, tmp_path, config) as broker, Listener(broker.port, login=login) as heard:
+        sinks(broker.url.replace("//", "//u:p@")).put([stored(1)])
+        assert identifiers(heard.events(1)) == [1]
+
+
+def test_a_subject_that_is_not_allowed(
+    program: str, tmp_path: Path, sinks: Callable[..., NatsSink]
+) -> None:
+    """The server has thrown the message away, so it is not counted as sent."""
+    config = """
+authorization { users: [
+  { user: "u", password: "p", permissions: { publish: "other" } }
+  { user: "all", password: "p" }
+] }
+"""
+    with Broker(program, tmp_path, config) as broker:
+        sink = sinks(broker.url, NatsOptions(user="u", password="p"))
+        sink.put([stored(1)])
+        failed(sink, "authorization")
+        sink.stop(0.1)
+    assert {"dropped": 1, "waiting": 0}.items() <= counts(sink).items()
+    assert "sent nats" not in counts(sink)
+
+
+def test_a_stream_that_is_not_allowed(
+    program: str, tmp_path: Path, sinks: Callable[..., NatsSink]
+) -> None:
+    """There is no answer to what the server has thrown away, but a word why."""
+    config = """
+authorization { users: [
+  { user: "u", password: "p", permissions: { publish: { deny: "namespace.>" } } }
+] }
+"""
+    login = {"user": "u", "password": "p"}
+    with Broker(program, tmp_path, config) as broker:
+        do(broker.url, with_stream, **login)
+        sink = sinks(broker.url, NatsOptions(user="u", password="p", jetstream=True))
+        sink.put([stored(1)])
+        failed(sink, "authorization")
+        sink.stop(0.1)
+    assert {"dropped": 1, "failures nats authorization": 1}.items() <= counts(sink).items()
+
+
+def test_a_file_with_credentials(
+    program: str, tmp_path: Path, sinks: Callable[..., NatsSink]
+) -> None:
+    """A JWT and a key, as `nsc` writes them."""
+    config, credentials = credentialed(tmp_path)
+    with Broker(program, tmp_path, config, jetstream=False) as broker:
+        options = NatsOptions(credentials=str(credentials))
+        sink = sinks(broker.url, options)
+        sink.put([stored(1)])
+        sink.stop(PATIENCE)
+        assert counts(sink) == {"sent nats": 1, "dropped": 0, "waiting": 0}
+        stranger = sinks(broker.url)
+        stranger.put([stored(1)])
+        failed(stranger, "authorization")
+
+
+def credentialed(tmp_path: Path) -> tuple[str, Path]:
+    """Return the configuration of a server that trusts an operator, and a file of a user."""
+    import nkeys  # type: ignore[import-untyped]
+
+    operator, account, user = (pair(nkeys, kind) for kind in (b"O", b"A", b"U"))
+    names = {each: each.public_key.decode() for each in (operator, account, user)}
+    operator_jwt = jwt(operator, names[operator], {"type": "operator", "version": 2})
+    limits = {"subs": -1, "conn": -1, "leaf": -1, "imports": -1, "exports": -1, "data": -1}
+    sizes = {"payload": -1, "wildcards": True}
+    about = {"type": "account", "version": 2, "limits": {**limits, **sizes}}
+    account_jwt = jwt(operator, names[account], about)
+    about = {"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1}
+    user_jwt = jwt(account, names[user], about)
+    credentials = tmp_path / "user.creds"
+    credentials.write_text(
+        f"-----BEGIN NATS USER JWT-----\n{user_jwt}\n------END NATS USER JWT------\n\n"
+        f"-----BEGIN USER NKEY SEED-----\n{user.seed.decode()}\n------END USER NKEY SEED------\n"
+    )
+    config = (
+        f"operator: {operator_jwt}\nresolver: MEMORY\n"
+        f"resolver_preload: {{ {names[account]}: {account_jwt} }}\n"
+    )
+    return config, credentials
+
+
+def pair(nkeys: Any, kind: bytes) -> Any:
+    """Return a new pair of keys for an operator, an account or a user."""
+    prefixes = {
+        b"O": nkeys.PREFIX_BYTE_OPERATOR,
+        b"A": nkeys.PREFIX_BYTE_ACCOUNT,
+        b"U": nkeys.PREFIX_BYTE_USER,
+    }
+    return nkeys.from_seed(nkeys.encode_seed(os.urandom(32), prefixes[kind]))
+
+
+def jwt(issuer: Any, subject: str, about: Mapping[str, Any]) -> str:
+    """Return what *issuer* says *about* a *subject*, as NATS has it."""
+    head = coded(b'{"typ":"JWT","alg":"ed25519-nkey"}')
+    claims = {"jti": "x", "iat": 1, "iss": issuer.public_key.decode(), "sub": subject}
+    body = coded(json.dumps({**claims, "name": "x", "nats": about}).encode())
+    return f"{head}.{body}.{coded(issuer.sign(f'{head}.{body}'.encode()))}"
+
+
+def coded(data: bytes) -> str:
+    """Return *data* as it is in a JWT."""
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """Return somebody who makes certificates."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def certificates(tmp_path: Path, authority: trustme.CA) -> Mapping[str, str]:
+    """Return the files of a server, of a client, and of the authority."""
+    files = {name: str(tmp_path / f"{name}.pem") for name in ("ca", "s", "s-key", "c", "c-key")}
+    authority.cert_pem.write_to_path(files["ca"])
+    for name, host in (("s", LOOPBACK), ("c", "client")):
+        certificate = authority.issue_cert(host)
+        certificate.private_key_pem.write_to_path(files[f"{name}-key"])
+        certificate.cert_chain_pems[0].write_to_path(files[name])
+    return files
+
+
+def secured(certificates: Mapping[str, str], *, verify: bool) -> str:
+    """Return the configuration of a server that encrypts, and may want to know clients."""
+    files = f'cert_file: "{certificates["s"]}", key_file: "{certificates["s-key"]}"'
+    return f'tls {{ {files}, ca_file: "{certificates["ca"]}", verify: {str(verify).lower()} }}\n'
+
+
+def test_tls(
+    program: str,
+    tmp_path: Path,
+    certificates: Mapping[str, str],
+    sinks: Callable[..., NatsSink],
+) -> None:
+    """The server is known by its authority; by no other one."""
+    context = ssl.create_default_context(cafile=certificates["ca"])
+    with (
+        Broker(program, tmp_path, secured(certificates, verify=False)) as broker,
+        Listener(broker.port, context=context) as listener,
+    ):
+        sinks(broker.url, NatsOptions(tls_ca=certificates["ca"])).put([stored(1)])
+        assert identifiers(listener.events(1)) == [1]
+        sink = sinks(broker.url.replace("nats:", "tls:"))
+        sink.put([stored(1)])
+        failed(sink, "unreachable")
+        assert not sink.tally["sent", "nats"]
+
+
+def test_tls_with_a_certificate_of_the_client(
+    program: str,
+    tmp_path: Path,
+    certificates: Mapping[str, str],
+    sinks: Callable[..., NatsSink],
+) -> None:
+    """Only who shows one is let in."""
+    options = NatsOptions(tls_ca=certificates["ca"])
+    mine = options._replace(tls_cert=certificates["c"], tls_key=certificates["c-key"])
+    with Broker(program, tmp_path, secured(certificates, verify=True)) as broker:
+        sink = sinks(broker.url, mine)
+        sink.put([stored(1)])
+        sink.stop(PATIENCE)
+        assert counts(sink) == {"sent nats": 1, "dropped": 0, "waiting": 0}
+        stranger = sinks(broker.url, options)
+        stranger.put([stored(1)])
+        eventually(lambda: sum(stranger.tally.values()), "a failure")
+        assert not stranger.tally["sent", "nats"]
+
+
+def test_options_for_tls_reach_the_client() -> None:
+    """Also those that the servers here do not know yet."""
+    given = arguments(NatsOptions(tls_hostname="h", tls_first=True), with_tls=True)
+    assert isinstance(given.pop("tls"), ssl.SSLContext)
+    assert given == {"tls_hostname": "h", "tls_handshake_first": True}
+
+
+@pytest.mark.parametrize("way", ["scheme", "authority"])
+def test_no_secret_is_told_in_plain_text(
+    way: str, certificates: Mapping[str, str], sinks: Callable[..., NatsSink]
+) -> None:
+    """To a server that does not encrypt although it was to."""
+    told: list[bytes] = []
+    with listening() as listener:
+        thread = threading.Thread(target=plain(told), args=(listener,))
+        thread.start()
+        port = listener.getsockname()[1]
+        scheme = "tls" if way == "scheme" else "nats"
+        options = NatsOptions(user="u", password="s3cret")
+        if way == "authority":
+            options = options._replace(tls_ca=certificates["ca"])
+        sink = sinks(f"{scheme}://{LOOPBACK}:{port}", options)
+        sink.put([stored(1)])
+        failed(sink, "refused")
+        thread.join(PATIENCE)
+        sink.stop(0.1)
+    assert b"s3cret" not in b"".join(told)
+    assert not sink.tally["sent", "nats"]
+
+
+# -- Mistakes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("url", ["", "nats://", "http://h", "h:4222", "nats://h:x", "nats://h,"])
+def test_addresses_that_are_none(url: str) -> None:
+    """Are found at once."""
+    with pytest.raises(EventEndpointError, match="nats://HOST:PORT"):
+        NatsSink(url, WORKER)
+
+
+def test_options_do_not_tell_a_password() -> None:
+    """When they are shown."""
+    shown = repr(NatsOptions("u", "s3cret", tls_ca="ca.pem"))
+    assert shown == "NatsOptions(user='u', password='...', tls_ca='ca.pem')"
+    assert "s3cret" not in repr(NatsOptions(token="s3cret"))
+
+
+def test_what_cannot_be_packed(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
+    """Costs the events that are sent with it, counted, and no others."""
+    sink = sinks(broker.url)
+    sink.put([Removed(0, DEVICE, [1 << 64])])
+    eventually(lambda: sink.tally["failures", "nats", "error"], "a failure")
+    with Listener(broker.port) as listener:
+        sink.put([stored(1)])
+        listener.events(1)
+    sink.stop()
+    assert {"dropped": 1, "sent nats": 1}.items() <= counts(sink).items()
+
+
+def test_an_error_does_not_tell_a_password() -> None:
+    """It is seen by others."""
+    with pytest.raises(EventEndpointError) as caught:
+        NatsSink("nats://u:s3cret@h:x", WORKER)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"user": "u"}, "user: is of no use without password"),
+        ({"password": "p"}, "password: is of no use without user"),
+        ({"user": "u", "password": "p", "token": "t"}, "token: cannot be given beside user"),
+        ({"token": "t", "credentials": "f"}, "credentials: cannot be given beside token"),
+        ({"tls_key": "f"}, "tls_key: is of no use without tls_cert"),
+        ({"credentials": "/no/file"}, "credentials: .*No such file"),
+        ({"tls_ca": "/no/file"}, "tls_ca: /no/file: .*No such file"),
+        ({"tls_ca": __file__}, f"tls_ca: {__file__}: "),
+        ({"tls_cert": __file__}, f"tls_cert: {__file__}: "),
+    ],
+)
+def test_options_that_cannot_be(options: Mapping[str, str], message: str) -> None:
+    """Are found at once, and said in one line."""
+    with pytest.raises(NatsOptionError, match=message) as caught:
+        NatsSink("nats://localhost", WORKER, NatsOptions(**options))  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,572 @@
+"""Events of real publishers: processes that lose messages, replay them, restart, misbehave."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import sys
+import tempfile
+import threading
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mpmetrics.engines.errors import EventEndpointError
+from mpmetrics.engines.events import subscription
+from mpmetrics.engines.events.gaps import OUTCOMES
+from mpmetrics.engines.events.model import Cleared, Removed, Stored
+from mpmetrics.engines.events.publisher import Publisher, publishers
+from mpmetrics.engines.events.source import EventSource
+from mpmetrics.engines.events.subscription import Subscription
+from tests.engines.events.messages import CLEARED, batch, removed, stored
+from tests.engines.events.publishing import Consumer, EnginePublisher
+from tests.servers import free_ports
+from tests.workers import PATIENCE, environment, run_python
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SOON = 0.2
+"""Seconds of patience with a replay that brings nothing."""
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Return a directory whose path is short enough for sockets."""
+    with tempfile.TemporaryDirectory() as path:
+        yield Path(path)
+
+
+@pytest.fixture
+def publisher(place: Path) -> Publisher:
+    """Return where a publisher is."""
+    return Publisher(0, f"ipc://{place}/live", f"ipc://{place}/replay")
+
+
+def start(publisher: Publisher, **options: Any) -> EnginePublisher:
+    """Start a publisher there."""
+    return EnginePublisher(publisher.endpoint, publisher.replay, **options)
+
+
+def blocks(*hashes: int, rank: int | None = None) -> list[bytes]:
+    """Return a message for each block, which is stored."""
+    return [batch(stored(block), rank=rank) for block in hashes]
+
+
+def test_events_of_a_live_publisher(publisher: Publisher) -> None:
+    """In every form, in their order; what was removed once of two times is there."""
+    with start(publisher) as engine, Consumer(publisher) as consumer:
+        engine.do("subscribed")
+        engine.publish(
+            batch(stored(1, 2), ["BlockStored", [2], 1, [3, 4], 2, None, "GPU"], ["New", 5]),
+            batch(removed(1, 2), removed(7, medium="CPU"), removed(5, medium="nowhere")),
+            b"\xc1",
+            batch(CLEARED, stored(3)),
+        )
+        assert consumer.events_until(3) == [
+            Stored(0, "device", [1, 2], None, [0, 1, 2, 3], 2),
+            Stored(0, "device", [2], 1, [3, 4], 2),
+            Removed(0, "device", [1]),
+            Removed(0, "host", [7]),
+            Cleared(0),
+            Stored(0, "device", [3], None, [0, 1], 2),
+        ]
+        series = consumer.series()
+    assert series.pop("lag_seconds 0") > 0
+    series.pop("sent_events_total callback", None)
+    assert series == {
+        "events_total received stored": 3,
+        "events_total received removed": 3,
+        "events_total received cleared": 1,
+        "events_total received ignored": 1,
+        "events_total accepted stored": 3,
+        "events_total accepted removed": 2,
+        "events_total accepted cleared": 1,
+        "filtered_events_total ignored ignored_event": 1,
+        "filtered_events_total removed unknown_medium": 1,
+        "batches_total 0": 3,
+        "malformed_messages_total undecodable": 1,
+        "blocks_stored_total device 0": 4,
+        "blocks_removed_total device 0": 2,
+        "blocks_removed_total host 0": 1,
+        "removals_held_total device 0": 1,
+        "blocks_resident device 0": 1,
+    }
+
+
+@pytest.mark.parametrize("form", [3, 4])
+def test_what_is_lost_is_replayed(publisher: Publisher, form: int) -> None:
+    """Once, and in its place; both forms of answers are understood."""
+    with start(publisher, form=form) as engine, Consumer(publisher) as consumer:
+        engine.do("subscribed")
+        engine.publish(*blocks(1, 2))
+        engine.publish(*blocks(3, 4), lose=True)
+        engine.publish(*blocks(5, 6))
+        engine.publish(*blocks(7), lose=True)
+        engine.publish(*blocks(8))
+        assert consumer.until(8) == [1, 2, 3, 4, 5, 6, 7, 8]
+        series = consumer.series()
+        assert engine.do("asked") == [2, 6]
+    assert (series["gaps_total 0 gap"], series["replays_total 0 complete"]) == (2, 2)
+    assert series["batches_total 0"] == series["blocks_resident device 0"] == 8
+    assert "lost_messages_total 0" not in series
+
+
+@pytest.mark.parametrize(("keep", "lost"), [(100, 0), (31, 20)])
+def test_a_late_start(publisher: Publisher, keep: int, lost: int) -> None:
+    """What was said before is replayed, as far as it is kept."""
+    with start(publisher, keep=keep) as engine:
+        engine.publish(*blocks(*range(1, 51)))
+        with Consumer(publisher) as consumer:
+            engine.do("subscribed")
+            engine.publish(*blocks(51))
+            assert consumer.until(51) == list(range(lost + 1, 52))
+            series = consumer.series()
+    assert series["gaps_total 0 late_start"] == 1
+    assert series.get("lost_messages_total 0", 0) == lost
+    outcome = "started_after_requested" if lost else "complete"
+    assert series[f"replays_total 0 {outcome}"] == 1
+
+
+def test_numbers_of_64_bits(publisher: Publisher) -> None:
+    """They are as good as others."""
+    with start(publisher) as engine, Consumer(publisher) as consumer:
+        engine.do("subscribed")
+        engine.do("begin_with", (1 << 63) - 1)
+        engine.publish(*blocks(1))
+        engine.publish(*blocks(2), lose=True)
+        engine.publish(*blocks(3))
+        engine.do("begin_with", (1 << 64) - 2)
+        engine.publish(*blocks(4))
+        engine.do("begin_with", 0)
+        engine.publish(*blocks(5))
+        assert consumer.until(5) == [1, 2, 3, 4, 0, 5]
+        assert engine.do("asked") == [0, 1 << 63, (1 << 63) + 2]
+        assert consumer.series()["lost_messages_total 0"] == float((1 << 64) - 5)
+
+
+@pytest.mark.parametrize(
+    ("how", "outcome", "lost"),
+    [
+        ("nothing", "timeout", 3),
+        ("with nonsense", "malformed", 3),
+        ("without end", "timeout", 3),
+        ("by halves", "timeout", 2),
+    ],
+)
+def test_a_replay_that_goes_wrong(publisher: Publisher, how: str, outcome: str, lost: int) -> None:
+    """It costs what it does not bring, and the next one may do better."""
+    with start(publisher) as engine, Consumer(publisher, patience=SOON) as consumer:
+        engine.do("subscribed")
+        engine.do("answer", how)
+        engine.publish(*blocks(1))
+        engine.publish(*blocks(2, 3, 4), lose=True)
+        engine.publish(*blocks(5, 6))
+        assert consumer.until(6) == [1, *range(2, 5 - lost), 5, 6]
+        series = consumer.series()
+    assert series[f"replays_total 0 {outcome}"] == series["gaps_total 0 gap"] == 1
+    assert series["lost_messages_total 0"] == lost
+
+
+def test_nobody_who_replays(publisher: Publisher, place: Path) -> None:
+    """Of a dead endpoint is as much known as of a silent one; without any nothing is waited for."""
+    for replay in (f"ipc://{place}/nobody", ""):
+        here = publisher._replace(replay=replay)
+        with start(publisher) as engine, Consumer(here, patience=SOON) as consumer:
+            engine.do("subscribed")
+            engine.publish(*blocks(1))
+            engine.publish(*blocks(2), lose=True)
+            engine.publish(*blocks(3))
+            assert consumer.until(3) == [1, 3]
+            series = consumer.series()
+        assert series["lost_messages_total 0"] == 1
+        assert series.get("replays_total 0 timeout", 0) == (1 if replay else 0)
+
+
+def test_no_descriptor_for_a_replay(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is lost, but what comes next is not."""
+
+    def ask(*_: object) -> None:
+        raise EventEndpointError(publisher.replay, "Too many open files")
+
+    monkeypatch.setattr(Subscription, "ask", ask)
+    with start(publisher) as engine, Consumer(publisher) as consumer:
+        engine.do("subscribed")
+        engine.publish(*blocks(1), lose=True)
+        engine.publish(*blocks(2, 3))
+        assert consumer.until(3) == [2, 3]
+        assert consumer.series()["replays_total 0 unreachable"] == 1
+
+
+def test_an_engine_that_is_killed(publisher: Publisher) -> None:
+    """The next one numbers from 0 and has nothing of what was there."""
+    with Consumer(publisher) as consumer:
+        with start(publisher) as engine:
+            engine.do("subscribed")
+            engine.publish(*blocks(1, 2, 3), *blocks(9, rank=5))
+            assert consumer.until(9) == [1, 2, 3, 9]
+        with start(publisher) as engine:
+            engine.do("subscribed")
+            engine.publish(*blocks(2, 4))
+            assert consumer.events_until(4)[:2] == [Cleared(0), Cleared(5)]
+            series = consumer.series()
+    assert series["gaps_total 0 restarted"] == 1
+    assert series["blocks_resident device 0"] == 2
+    assert series["blocks_removed_total device 0"] == 3
+    assert "blocks_resident device 5" not in series
+    assert "lost_messages_total 0" not in series
+
+
+@pytest.mark.parametrize("ahead", [0, 5])
+def test_an_engine_that_is_killed_and_soon_ahead(publisher: Publisher, ahead: int) -> None:
+    """Its numbers do not go back, but it is another one: its own are replayed from 0."""
+    with Consumer(publisher) as consumer:
+        with start(publisher) as engine:
+            engine.do("subscribed")
+            engine.publish(*blocks(1, 2, 3))
+            assert consumer.until(3) == [1, 2, 3]
+        with start(publisher) as engine:
+            engine.do("subscribed")
+            missed = range(11, 14 + ahead)
+            engine.publish(*blocks(*missed), lose=True)
+            engine.publish(*blocks(99))
+            assert consumer.until(99) == [0, *missed, 99]
+            series = consumer.series()
+            assert engine.do("asked") == [2, 0]
+    assert series["gaps_total 0 restarted"] == series["replays_total 0 restarted"] == 1
+    assert series["replays_total 0 complete"] == series["gaps_total 0 late_start"] == 1
+
+
+@pytest.mark.parametrize("lost", [0, 3])
+def test_a_connection_that_is_lost(publisher: Publisher, lost: int) -> None:
+    """The same publisher goes on, and nothing is lost or comes twice."""
+    with start(publisher) as engine, Consumer(publisher) as consumer:
+        engine.do("subscribed")
+        engine.publish(*blocks(1, 2))
+        assert consumer.until(2) == [1, 2]
+        engine.do("disconnect")
+        engine.do("subscribed")
+        missed = range(3, 3 + lost)
+        engine.publish(*blocks(*missed), lose=True)
+        engine.publish(*blocks(98, 99))
+        assert consumer.until(99) == [*missed, 98, 99]
+        assert engine.do("asked") == [1]
+        series = consumer.series()
+    assert series["replays_total 0 complete"] == 1
+    assert ("gaps_total 0 gap" in series) == bool(lost)
+    assert "gaps_total 0 restarted" not in series
+
+
+def test_somebody_else_has_the_port(place: Path) -> None:
+    """What is no ZeroMQ makes it give up for good; the engine is heard all the same, later."""
+    publisher = Publisher(0, f"ipc://{place}/live")
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(f"{place}/live")
+        other.listen()
+        with Consumer(publisher) as consumer:
+            with other.accept()[0] as connection, suppress(ConnectionError):
+                connection.sendall(bytes(range(256)) * 50)
+                while connection.recv(1000):
+                    pass
+            (place / "live").unlink()
+            with start(publisher) as engine:
+                engine.do("subscribed")
+                engine.publish(*blocks(7))
+                assert consumer.until(7) == [7]
+
+
+def test_a_message_that_is_too_large(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Costs the connection, and is lost; those behind it come over the next one."""
+    monkeypatch.setattr(subscription, "_LARGEST", 1000)
+    publisher = Publisher(0, f"ipc://{place}/live")
+    with start(publisher) as engine, Consumer(publisher) as consumer:
+        engine.do("subscribed")
+        engine.publish(*blocks(1), bytes(2000))
+        assert consumer.until(1) == [1]
+        engine.do("subscribed")
+        engine.publish(*blocks(2))
+        assert consumer.until(2) == [2]
+        assert consumer.series()["lost_messages_total 0"] == 1
+
+
+def test_ranks_have_publishers_of_their_own(place: Path) -> None:
+    """One that waits for a replay without end does not hold up the others."""
+    both = [
+        Publisher(rank, f"ipc://{place}/live{rank}", f"ipc://{place}/replay{rank}")
+        for rank in (0, 1)
+    ]
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(start(each)) for each in both)
+        consumer = stack.enter_context(Consumer(*both))
+        for engine in (first, second):
+            engine.do("subscribed")
+        first.do("answer", "nothing")
+        first.publish(*blocks(1), lose=True)
+        first.publish(*blocks(2))
+        second.publish(*blocks(3, 4))
+        second.publish(*blocks(5), lose=True)
+        second.publish(*blocks(6))
+        events = consumer.events_until(6)
+        assert [(event.rank, event.hashes[0]) for event in events if isinstance(event, Stored)] == [
+            (1, block) for block in (3, 4, 5, 6)
+        ]
+        consumer.bridge.stop()
+        assert consumer.until(2) == [2]
+        series = consumer.series()
+    assert series["replays_total 0 stopped"] == series["lost_messages_total 0"] == 1
+    assert series["replays_total 1 complete"] == 1
+
+
+def test_ranks_have_ports_in_a_row() -> None:
+    """As vLLM has it; what a message says of its rank comes first."""
+    first = free_ports(4)
+    given = f"tcp://*:{first}", f"tcp://*:{first + 2}"
+    ranks = publishers(*given, ranks=2)
+    with ExitStack() as stack:
+        engines = [stack.enter_context(start(each)) for each in ranks]
+        consumer = stack.enter_context(Consumer(*ranks))
+        for engine in engines:
+            engine.do("subscribed")
+            engine.publish(*blocks(1), lose=True)
+        engines[0].publish(*blocks(2))
+        assert [event.rank for event in consumer.events_until(2)] == [0, 0]
+        engines[1].publish(*blocks(3), *blocks(4, rank=7))
+        assert [event.rank for event in consumer.events_until(4)] == [1, 1, 7]
+
+
+def test_addresses_of_ipv6() -> None:
+    """They are in brackets, as in URLs."""
+    try:
+        first = free_ports(2, "::1")
+    except OSError as error:
+        pytest.skip(f"needs IPv6: {error}")
+    (here,) = publishers(f"tcp://[::]:{first}", f"tcp://[::]:{first + 1}")
+    with EnginePublisher(here.endpoint) as engine, Consumer(here._replace(replay="")) as consumer:
+        engine.do("subscribed")
+        engine.publish(*blocks(1))
+        assert consumer.until(1) == [1]
+
+
+def test_who_listens_where() -> None:
+    """On all interfaces here, if that is asked for; those of the engine are reached by loopback."""
+    _, second = publishers("tcp://*:5557", "tcp://*:6001", ranks=2, bind=True)
+    assert second == Publisher(1, "tcp://*:5558", "tcp://127.0.0.1:6002", bind=True)
+    assert publishers("tcp://*:5557") == [Publisher(0, "tcp://127.0.0.1:5557")]
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_publisher_that_connects(publisher: Publisher, lost: int) -> None:
+    """It is listened to; replays are there as ever, also when another one comes."""
+    here = publisher._replace(bind=True)
+    with Consumer(here) as consumer:
+        for _ in range(2):
+            with EnginePublisher(f">{here.endpoint}", here.replay) as engine:
+                engine.do("subscribed")
+                engine.publish(*blocks(*range(1, 1 + lost)), lose=True)
+                engine.publish(*blocks(8, 9))
+                assert consumer.until(9)[-2 - lost :] == [*range(1, 1 + lost), 8, 9]
+        series = consumer.series()
+    assert series["gaps_total 0 restarted"] == 1
+    assert series["batches_total 0"] == 2 * (2 + lost)
+
+
+def test_a_topic(publisher: Publisher) -> None:
+    """Others are not subscribed to."""
+    with start(publisher) as engine, Consumer(publisher, topic="kv") as consumer:
+        engine.do("subscribed")
+        engine.send(b"other", bytes(8), *blocks(1))
+        engine.publish(*blocks(2))
+        assert consumer.until(2) == [2]
+        assert consumer.series()["batches_total 0"] == 1
+
+
+def test_events_are_joined(publisher: Publisher) -> None:
+    """Until it is time, or all is over."""
+    chain = [batch(stored(block, parent=block - 1)) for block in range(11, 20)]
+    with start(publisher) as engine, Consumer(publisher, delay=SOON) as consumer:
+        engine.do("subscribed")
+        engine.publish(*chain)
+        (event,) = consumer.events_until(11)
+        assert isinstance(event, Stored)
+        assert event.hashes == list(range(11, 20))
+    with start(publisher) as engine, Consumer(publisher, delay=10 * PATIENCE) as consumer:
+        engine.do("subscribed")
+        engine.publish(*chain, *blocks(1))
+        assert consumer.until(11) == [11]
+        consumer.bridge.stop()
+        assert consumer.until(1) == [1]
+
+
+def test_garbage(publisher: Publisher) -> None:
+    """Thousands of messages that nobody understands are counted, and those after them are read."""
+    rnd = random.Random(4)
+    model = batch(stored(1, 2, parent=3), ["BlockRemoved", [4]], CLEARED, rank=1)
+    frames: list[list[bytes]] = []
+    number = 0
+    while len(frames) < 4000:
+        if rnd.random() < 0.3:
+            sizes = [rnd.choice([0, 7, 9, 100]) for _ in range(rnd.choice([0, 1, 2, 4]))]
+            frames.append([b"", *map(rnd.randbytes, sizes)])
+        else:
+            payload = bytearray(model)
+            for _ in range(rnd.randint(1, 3)):
+                payload[rnd.randrange(len(payload))] = rnd.randrange(256)
+            del payload[rnd.choice([500, 500, rnd.randrange(len(payload))]) :]
+            frames.append([b"", number.to_bytes(8, "big"), bytes(payload)])
+            number += 1
+    with start(publisher) as engine, Consumer(publisher) as consumer:
+        engine.do("subscribed")
+        for each in frames:
+            engine.send(*each)
+        engine.send(b"", number.to_bytes(8, "big"), batch(stored(99_999)))
+        consumer.events_until(99_999)
+        series = consumer.series()
+    read = sum(value for name, value in series.items() if name.startswith("batches_total"))
+    assert read > 300
+    assert series["malformed_messages_total frames"] == len(frames) - number
+    assert series["malformed_messages_total undecodable"] == number + 1 - read
+    assert "malformed_messages_total failed" not in series
+    assert not any(name.startswith(("gaps", "lost")) for name in series)
+
+
+def test_something_that_raises(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It costs its message only, is counted, and is logged once."""
+    with start(publisher) as engine, Consumer(publisher) as consumer:
+        pipeline = consumer.bridge._pipeline
+        take = pipeline.take
+
+        def taken(payload: bytes, rank: int, now: float) -> int:
+            if b"oops" in payload:
+                raise ZeroDivisionError
+            return take(payload, rank, now)
+
+        monkeypatch.setattr(pipeline, "take", taken)
+        engine.do("subscribed")
+        engine.publish(b"oops", *blocks(1), b"oops", *blocks(2))
+        assert consumer.until(2) == [1, 2]
+        assert consumer.series()["malformed_messages_total failed"] == 2
+    assert len(caplog.records) == 1
+
+
+def test_counters_begin_with_zero(publisher: Publisher) -> None:
+    """Whoever watches how a counter increases does not see one that was not there before."""
+    with start(publisher) as engine, Consumer(publisher) as consumer:
+        engine.do("subscribed")
+        engine.publish(*blocks(1))
+        consumer.until(1)
+        found = {
+            " ".join([sample.name.removeprefix("mpmetrics_kv_"), *sample.labels.values()])
+            for metric in consumer.bridge.metrics.collect()
+            for sample in metric.samples
+            if sample.value == 0
+        }
+    assert found >= {
+        "lost_messages_total 0",
+        *(f"gaps_total 0 {kind}" for kind in ("gap", "late_start", "restarted")),
+        *(f"replays_total 0 {outcome}" for outcome in OUTCOMES),
+        *(f"malformed_messages_total {reason}" for reason in ("frames", "undecodable", "failed")),
+        "hit_tokens_total 0",
+        "dropped_events_total callback",
+    }
+
+
+# -- a whole history -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_each_message_is_received_once_or_counted_as_lost(publisher: Publisher, seed: int) -> None:
+    """Whatever is lost on the way, replayed as far as it is kept, or of which engine it is."""
+    rnd = random.Random(seed)
+    sent: list[int] = []
+    got: list[int] = []
+    with Consumer(publisher) as consumer:
+        for _ in range(4):
+            with start(publisher, form=rnd.choice([3, 4]), keep=20) as engine:
+                engine.do("subscribed")
+                for turn in range(60):
+                    count = rnd.choice([1, 2, 5, 30])
+                    new = range(len(sent) + 1, len(sent) + 1 + count)
+                    engine.publish(*blocks(*new), lose=rnd.random() < 0.4)
+                    sent += new
+                    if turn % 20 == 7:
+                        engine.do("disconnect")
+                        engine.do("subscribed")
+                sent.append(len(sent) + 1)
+                engine.publish(*blocks(sent[-1]))
+                got += [block for block in consumer.until(sent[-1]) if block]
+        series = consumer.series()
+    assert got == sorted(set(got))
+    assert 0 < series["lost_messages_total 0"] == len(sent) - len(got)
+    assert series["batches_total 0"] == len(got)
+    assert series["gaps_total 0 restarted"] == 3
+
+
+# -- what is left behind ---------------------------------------------------------------------------
+
+
+def descriptors() -> int:
+    """Return how many are open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are not to be seen")
+def test_nothing_is_left_open(publisher: Publisher) -> None:
+    """Not even when a replay is under way."""
+    before, threads = descriptors(), threading.active_count()
+    for how in ("nothing", "without end"):
+        with start(publisher) as engine:
+            with Consumer(publisher) as consumer:
+                engine.do("subscribed")
+                engine.do("answer", how)
+                engine.publish(*blocks(1), lose=True)
+                engine.publish(*blocks(2))
+                while not engine.do("asked"):
+                    pass
+            assert consumer.until(2) == [2]
+            consumer.bridge.stop()
+    Consumer(publisher).bridge.stop()
+    assert (descriptors(), threading.active_count()) == (before, threads)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "replay"),
+    [("tcp://127.0.0.1", ""), ("nonsense://x", ""), ("ipc:///tmp/x", "nonsense://x")],
+)
+def test_endpoints_of_no_use(endpoint: str, replay: str) -> None:
+    """They are a mistake to be known at once; nothing is left open."""
+    before = descriptors()
+    good = Publisher(1, "tcp://127.0.0.1:5557")
+    with pytest.raises(EventEndpointError, match=f"'{replay or endpoint}'"):
+        EventSource([good, Publisher(0, endpoint, replay)])
+    assert descriptors() == before
+
+
+def test_without_assertions(publisher: Publisher) -> None:
+    """`python -O` makes no difference."""
+    program = f"""
+from queue import SimpleQueue
+from mpmetrics.engines.events.bridge import EventBridge
+from mpmetrics.engines.events.publisher import Publisher, publishers
+from mpmetrics.engines.events.sinks import CallbackSink
+from mpmetrics.engines.events.source import EventSource
+from tests.engines.events.messages import batch, stored
+from tests.engines.events.publishing import EnginePublisher
+
+if __debug__:
+    raise SystemExit("not optimised")
+publisher = Publisher{tuple(publisher)!r}
+seen = SimpleQueue()
+with EnginePublisher(publisher.endpoint, publisher.replay) as engine:
+    with EventBridge(EventSource([publisher]), [CallbackSink(seen.put)]):
+        engine.do("subscribed")
+        engine.publish(batch(stored(1)), b"garbage", batch(["New"], stored()), lose=True)
+        engine.publish(batch(stored(2)))
+        print([seen.get(timeout=30).hashes for _ in range(2)])
+"""
+    env = environment(None, PYTHONPATH=os.pathsep.join(sys.path), PYTHONOPTIMIZE="1")
+    assert run_python(program, env=env) == "[[1], [2]]\n"

@@ -1,0 +1,608 @@
+"""Stat loggers: what they publish and show, and that no observer can hurt the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+import mpmetrics
+from mpmetrics.engines import ComponentGauges, EndpointBoundError, StatLogger, StatLoggerFactory
+from mpmetrics.engines.observers import Observer, ObserverErrors
+from tests.engines.endpoints import FakeEndpoint, series
+from tests.workers import PATIENCE, Worker, environment, run_python
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parents[2]
+
+
+class FakePublisher:
+    """Remembers what was published."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.published: list[tuple[int, int]] = []
+
+    def publish(self, dp_rank: int | None = None, *, kv_used_blocks: int | None = None) -> None:
+        """Remember it."""
+        assert dp_rank is not None
+        assert kv_used_blocks is not None
+        self.published.append((dp_rank, kv_used_blocks))
+
+
+def stats(usage: Any, queries: Any = 0, hits: Any = 0) -> SimpleNamespace:
+    """Return what a logger reads of vLLM's `SchedulerStats`."""
+    return SimpleNamespace(
+        kv_cache_usage=usage, prefix_cache_stats=SimpleNamespace(queries=queries, hits=hits)
+    )
+
+
+def shown(registry: CollectorRegistry) -> dict[str, float]:
+    """Return the series of a registry."""
+    return series(generate_latest(registry).decode())
+
+
+def gauge(name: str, value: float, rank: int = 0) -> dict[str, float]:
+    """Return the one series of a gauge."""
+    return {f"dynamo_component_{name}{{dp_rank={rank},dynamo_component=c,model=m}}": value}
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    """Return an empty registry."""
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def gauges(registry: CollectorRegistry) -> ComponentGauges:
+    """Return gauges that nobody has set."""
+    return ComponentGauges(registry, "m", "c")
+
+
+def test_unknown_gauges_are_absent(registry: CollectorRegistry, gauges: ComponentGauges) -> None:
+    """A value of 0 would be a statement."""
+    assert shown(registry) == {}
+    gauges.set_kv_cache_hit_rate(0, None)
+    gauges.set_model_load_time(None)
+    assert shown(registry) == {}
+    gauges.set_total_blocks(0, 0)
+    gauges.set_gpu_cache_usage("1", 0.5)
+    gauges.set_kv_cache_hit_rate(1, 0.25)
+    gauges.set_model_load_time(12.5)
+    assert shown(registry) == {
+        **gauge("total_blocks", 0),
+        **gauge("gpu_cache_usage_percent", 0.5, 1),
+        **gauge("kv_cache_hit_rate", 0.25, 1),
+        "dynamo_component_model_load_time_seconds{dynamo_component=c,model=m}": 12.5,
+    }
+
+
+def test_two_models_share_a_registry(registry: CollectorRegistry, gauges: ComponentGauges) -> None:
+    """The gauges are made once."""
+    ComponentGauges(registry, "other", "c").set_model_load_time(1)
+    gauges.set_model_load_time(2)
+    assert sorted(shown(registry).values()) == [1, 2]
+
+
+def test_the_largest_of_several_processes_counts(tmp_path: Path) -> None:
+    """Gauges of the mode `max`."""
+    for usage in (0.25, 0.75, 0.5):
+        with Worker(tmp_path) as worker:
+            worker.do("from mpmetrics.engines import ComponentGauges")
+            worker.do(f"ComponentGauges(None, 'm', 'c').set_gpu_cache_usage(0, {usage})")
+    page = mpmetrics.collect(tmp_path).render().decode()
+    assert series(page) == gauge("gpu_cache_usage_percent", 0.75)
+
+
+def test_record(registry: CollectorRegistry, gauges: ComponentGauges) -> None:
+    """Blocks in use are whole ones; a hit rate that says nothing leaves what it was."""
+    publisher = FakePublisher()
+    factory = StatLoggerFactory(FakeEndpoint(), gauges, lambda: publisher)
+    logger = factory(object(), 3)
+    logger.record(stats(0.5), None)
+    assert publisher.published == []
+    assert shown(registry) == gauge("gpu_cache_usage_percent", 0.5, 3)
+    factory.set_num_gpu_blocks_all(1001)
+    logger.record(None, object())
+    assert publisher.published == []
+    for each in (stats(0.5, 10, 5), stats(0.999, 0, 0), stats(1, 8, 8)):
+        logger.record(each, object(), object(), 3, "more", something="else")
+    assert publisher.published == [(3, 500), (3, 999), (3, 1001)]
+    assert shown(registry) == {
+        **gauge("total_blocks", 1001, 3),
+        **gauge("gpu_cache_usage_percent", 1, 3),
+        **gauge("kv_cache_hit_rate", 1, 3),
+    }
+
+
+def test_all_ranks_are_initialised(registry: CollectorRegistry, gauges: ComponentGauges) -> None:
+    """Not the last only; one that comes later knows the blocks, too."""
+    publishers: list[FakePublisher] = []
+
+    def factory() -> FakePublisher:
+        publishers.append(FakePublisher())
+        return publishers[-1]
+
+    loggers = StatLoggerFactory(FakeEndpoint(), gauges, factory)
+    made = [loggers(object(), rank) for rank in range(3)]
+    assert loggers.create_stat_logger(1) is made[1]
+    assert loggers.created_loggers == dict(enumerate(made))
+    loggers.set_num_gpu_blocks_all(64)
+    loggers.init_publish()
+    assert [each.published for each in publishers] == [[(rank, 0)] for rank in range(3)]
+    expected: dict[str, float] = {}
+    for rank in range(3):
+        expected |= gauge("total_blocks", 64, rank) | gauge("gpu_cache_usage_percent", 0, rank)
+    assert shown(registry) == expected
+    late = loggers(object(), 7)
+    late.record(stats(0.5))
+    assert publishers[-1].published == [(7, 32)]
+
+
+def test_the_endpoint_is_bound_once() -> None:
+    """Loggers that are there already begin to publish then."""
+    endpoint = FakeEndpoint()
+    given: list[object] = []
+
+    def factory(endpoint: object) -> FakePublisher:
+        given.append(endpoint)
+        return FakePublisher()
+
+    loggers = StatLoggerFactory(publisher_factory=factory)
+    logger = loggers(object(), 0)
+    assert logger.publisher is None
+    loggers.bind_endpoint(endpoint)
+    assert isinstance(logger.publisher, FakePublisher)
+    assert loggers(object(), 1).publisher is not None
+    assert given == [endpoint, endpoint]
+    with pytest.raises(EndpointBoundError, match="cannot be bound") as raised:
+        loggers.bind_endpoint(FakeEndpoint())
+    assert isinstance(raised.value, RuntimeError)
+
+
+class DynamoPublisher(FakePublisher):
+    """A publisher that has to be given its endpoint, as Dynamo's."""
+
+    def __init__(self) -> None:
+        """Begin without an endpoint."""
+        super().__init__()
+        self.endpoint: object = None
+        self.ready = asyncio.Event()
+
+    async def create_endpoint(self, endpoint: object) -> None:
+        """Take the endpoint."""
+        self.endpoint = endpoint
+        self.ready.set()
+
+
+def test_a_publisher_is_given_its_endpoint() -> None:
+    """In the event loop in which vLLM makes its loggers."""
+
+    async def make() -> DynamoPublisher:
+        loggers = StatLoggerFactory(FakeEndpoint(), None, DynamoPublisher)
+        publisher = loggers(object(), 0).publisher
+        assert isinstance(publisher, DynamoPublisher)
+        await publisher.ready.wait()
+        return publisher
+
+    assert isinstance(asyncio.run(make()).endpoint, FakeEndpoint)
+
+
+def raising(*_: object, **__: object) -> Any:
+    """Raise what nobody expects."""
+    message = "broken"
+    raise SystemExit(message)
+
+
+async def coroutine(*_: object, **__: object) -> None:
+    """Do nothing, later."""
+
+
+OBSERVERS: dict[str, tuple[Callable[..., Any], str]] = {
+    "raises": (raising, "raised"),
+    "wants other arguments": (lambda: None, "raised"),
+    "no function": (b"bytes", "raised"),  # type: ignore[dict-item]
+    "coroutine": (coroutine, "coroutine"),
+}
+
+
+@pytest.mark.parametrize(("publish", "reason"), OBSERVERS.values(), ids=OBSERVERS)
+def test_an_observer_that_fails_is_counted(
+    publish: Any, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And logged once; the others are told all the same, and the engine goes on."""
+    errors = ObserverErrors()
+    observer = Observer("publisher", errors=errors)
+    seen: list[int] = []
+    for number in range(3):
+        observer.tell(publish, number)
+        observer.tell(seen.append, number)
+    assert errors.counts() == {("publisher", reason): 3}
+    assert seen == [0, 1, 2]
+    assert len([record for record in caplog.records if record.name == "mpmetrics"]) == 1
+
+
+def test_an_observer_that_hangs_is_passed_over() -> None:
+    """It costs its caller one short wait, however long it hangs, and is told again later."""
+    errors = ObserverErrors()
+    observer = Observer("publisher", patience=0.01, errors=errors)
+    let_go, seen = threading.Event(), threading.Event()
+    observer.tell(let_go.wait)
+    assert errors.counts() == {("publisher", "late"): 1}
+    observer.tell(seen.set)
+    assert errors.counts() == {("publisher", "late"): 1, ("publisher", "busy"): 1}
+    let_go.set()
+    while not seen.is_set():
+        observer.tell(seen.set)
+
+
+def test_what_an_observer_was_told_last_it_does_last() -> None:
+    """An engine that goes idle says nothing more: its load must not stay what it was."""
+    errors = ObserverErrors()
+    observer = Observer("publisher", patience=0.01, errors=errors)
+    let_go, done = threading.Event(), threading.Event()
+    seen: list[int] = []
+
+    def last() -> None:
+        seen.append(2)
+        done.set()
+
+    observer.tell(let_go.wait)
+    observer.tell(seen.append, 1)
+    observer.tell(last)
+    let_go.set()
+    assert done.wait(PATIENCE)
+    assert seen == [2]
+
+
+def test_an_observer_that_is_slow_takes_little_of_the_engines_time() -> None:
+    """Not as much again at every step, though it is never late."""
+    errors = ObserverErrors()
+    observer = Observer("publisher", patience=0.2, errors=errors)
+    begin = time.monotonic()
+    for _ in range(100):
+        observer.tell(time.sleep, 0.05)
+    assert time.monotonic() - begin < 2
+    assert errors.counts() == {}
+
+
+def test_a_log_that_fails_does_not_hurt() -> None:
+    """It is told of the first failure."""
+
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise RuntimeError(record)
+
+    handler, errors = Broken(), ObserverErrors()
+    logging.getLogger("mpmetrics").addHandler(handler)
+    try:
+        errors.count("publisher", "raised")
+    finally:
+        logging.getLogger("mpmetrics").removeHandler(handler)
+    assert errors.counts() == {("publisher", "raised"): 1}
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        object(),
+        b"bytes",
+        7,
+        stats(None),
+        stats(float("nan")),
+        stats(float("inf")),
+        stats("full"),
+    ],
+    ids=["object", "bytes", "number", "none", "nan", "inf", "text"],
+)
+@pytest.mark.parametrize("blocks", [None, 10], ids=["unknown", "known"])
+def test_statistics_that_make_no_sense(
+    nonsense: Any, blocks: int | None, registry: CollectorRegistry, gauges: ComponentGauges
+) -> None:
+    """Nothing is published or shown, and nothing is raised."""
+    publisher = FakePublisher()
+    logger = StatLogger(0, component_gauges=gauges, publisher=publisher, num_gpu_blocks=blocks)
+    logger.record(nonsense, None)
+    assert publisher.published == []
+    assert shown(registry) == {}
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        stats(0.5, "many"),
+        stats(0.5, 10, None),
+        stats(0.5, 10, float("nan")),
+        SimpleNamespace(kv_cache_usage=0.5, prefix_cache_stats=SimpleNamespace(requests=1)),
+    ],
+    ids=["queries", "hits", "nan", "others"],
+)
+def test_a_hit_rate_that_makes_no_sense(
+    nonsense: Any, registry: CollectorRegistry, gauges: ComponentGauges
+) -> None:
+    """The load is published and shown all the same: requests are routed by it."""
+    publisher = FakePublisher()
+    logger = StatLogger(0, component_gauges=gauges, publisher=publisher, num_gpu_blocks=10)
+    logger.record(nonsense, None)
+    assert publisher.published == [(0, 5)]
+    assert shown(registry) == {**gauge("total_blocks", 10), **gauge("gpu_cache_usage_percent", 0.5)}
+
+
+def test_a_publisher_that_cannot_be_made(caplog: pytest.LogCaptureFixture) -> None:
+    """The engine starts without it."""
+    with caplog.at_level(logging.CRITICAL):
+        loggers = StatLoggerFactory(FakeEndpoint(), None, lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+        loggers(object(), 0).record(stats(0.5))
+        loggers.init_publish()
+    assert loggers.errors()["publisher_factory", "raised"] >= 1
+
+
+class Unpublishable:
+    """A publisher that cannot even be looked at."""
+
+    @property
+    def publish(self) -> None:
+        """Fail."""
+        message = "broken"
+        raise RuntimeError(message)
+
+
+@pytest.mark.parametrize("nonsense", [object(), "text", Unpublishable()], ids=type)
+def test_observers_that_are_none(nonsense: Any) -> None:
+    """What they lack does not hurt the engine; it is counted."""
+    before = StatLoggerFactory().errors()
+    loggers = StatLoggerFactory(FakeEndpoint(), nonsense, lambda: nonsense)
+    logger = loggers(object(), 0)
+    loggers.set_num_gpu_blocks_all(10)
+    loggers.init_publish()
+    logger.record(stats(0.5))
+    after = loggers.errors()
+    for source in ("publisher", "component_gauges"):
+        assert after[source, "raised"] > before.get((source, "raised"), 0)
+
+
+class UpstreamGauges:
+    """Gauges as Dynamo has them, which take numbers only."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.values: dict[str, float] = {}
+
+    def set_total_blocks(self, dp_rank: str, value: float) -> None:
+        """Set it."""
+        self.values[f"blocks of {dp_rank}"] = float(value)
+
+    def set_gpu_cache_usage(self, dp_rank: str, value: float) -> None:
+        """Set it."""
+        self.values[f"usage of {dp_rank}"] = float(value)
+
+    def set_kv_cache_hit_rate(self, dp_rank: str, value: float) -> None:
+        """Set it."""
+        self.values[f"hits of {dp_rank}"] = float(value)
+
+
+def test_gauges_of_dynamo_are_told_what_is_known_only() -> None:
+    """They would raise for the rest, and show nothing of what is known."""
+    gauges: Any = UpstreamGauges()
+    logger = StatLogger(1, component_gauges=gauges)
+    logger.record(stats(0.5))
+    assert gauges.values == {"usage of 1": 0.5}
+    logger.set_num_gpu_blocks(10)
+    logger.record(stats(0.25, 4, 1))
+    assert gauges.values == {"blocks of 1": 10, "usage of 1": 0.25, "hits of 1": 0.25}
+
+
+def test_a_logger_that_is_dropped_leaves_no_threads() -> None:
+    """At once, as engines may keep the garbage collector from looking."""
+    gc.disable()
+    try:
+        logger = StatLogger(
+            component_gauges=UpstreamGauges(),  # type: ignore[arg-type]
+            publisher=FakePublisher(),
+            num_gpu_blocks=10,
+        )
+        before = set(threading.enumerate())
+        logger.record(stats(0.5, 4, 1))
+        started = set(threading.enumerate()) - before
+        assert started
+        del logger
+        for thread in started:
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+    finally:
+        gc.enable()
+
+
+def test_threads_that_ask_for_the_same_rank_get_the_same_logger() -> None:
+    """With one publisher, however long it takes to make that."""
+    publishers: list[FakePublisher] = []
+    at_once = threading.Barrier(4)
+    made: list[StatLogger] = []
+
+    def factory() -> FakePublisher:
+        publishers.append(FakePublisher())
+        time.sleep(0.02)
+        return publishers[-1]
+
+    loggers = StatLoggerFactory(FakeEndpoint(), None, factory)
+
+    def ask() -> None:
+        at_once.wait()
+        made.append(loggers(object(), 0))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(publishers) == 1
+    assert len(made) == 4
+    assert set(made) == {loggers.created_loggers[0]}
+
+
+def test_whether_the_engine_sleeps_may_be_said_in_any_way() -> None:
+    """The first parameter has one name in vLLM's base class, another in its own loggers."""
+    logger = StatLogger()
+    logger.record_sleep_state()
+    logger.record_sleep_state(1, 2)
+    logger.record_sleep_state(sleep=1, level=2)
+    logger.record_sleep_state(is_awake=0, level=0)
+
+
+def test_errors_are_on_the_page(tmp_path: Path) -> None:
+    """Of a setup, where somebody looks."""
+    program = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from tests.engines.endpoints import FakeEndpoint, series
+from mpmetrics.engines import *
+endpoint = FakeEndpoint()
+setup = setup_metrics_collection(endpoint)
+class Broken:
+    def publish(self, *a, **k): raise ValueError("broken")
+logger = StatLogger(0, publisher=Broken(), num_gpu_blocks=10)
+logger.init_publish(); logger.init_publish()
+"""
+    with Worker(tmp_path) as worker:
+        worker.do(program)
+        page = worker.ask("series(endpoint.page(), about=True)")
+        assert page["mpmetrics_observe_errors_total{reason=raised,source=publisher}"] == 2
+
+
+def test_a_forked_child_has_observers_of_its_own() -> None:
+    """The thread of the parent is not there, and nobody waits for it."""
+    observer = Observer("publisher", patience=30)
+    observer.tell(int)
+    child = os.fork()
+    if child == 0:
+        try:
+            observer.tell(os._exit, 7)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 7
+
+
+VLLM = """
+from abc import ABC, abstractmethod
+class StatLoggerBase(ABC):
+    @abstractmethod
+    def __init__(self, vllm_config, engine_index=0): ...
+    @abstractmethod
+    def record(self, scheduler_stats, iteration_stats, mm_cache_stats=None, engine_idx=0): ...
+    @abstractmethod
+    def log_engine_initialized(self): ...
+    def log(self): ...
+    def record_sleep_state(self, is_awake, level): ...
+"""
+
+LOAD = """
+import sys
+from importlib.metadata import entry_points
+from types import SimpleNamespace as N
+(plugin,) = [each for each in entry_points(group="vllm.stat_logger_plugins")
+             if each.name == "mpmetrics"]
+assert not any(name.split(".")[0] == "vllm" for name in sys.modules)
+logger_class = plugin.load()
+config = N(model_config=N(model="path", served_model_name=["m"]),
+           cache_config=N(num_gpu_blocks=None))
+logger = logger_class(config, 2)
+config.cache_config.num_gpu_blocks = 100
+logger.log_engine_initialized()
+logger.record(N(kv_cache_usage=0.5, prefix_cache_stats=N(queries=4, hits=1)), None, None, 2)
+logger.log()
+from prometheus_client import generate_latest
+print("".join(line for line in generate_latest().decode().splitlines(True) if "dynamo" in line))
+"""
+
+PLUGIN = {
+    "dynamo_component_total_blocks{dp_rank=2,dynamo_component=c,model=m}": 100,
+    "dynamo_component_gpu_cache_usage_percent{dp_rank=2,dynamo_component=c,model=m}": 0.5,
+    "dynamo_component_kv_cache_hit_rate{dp_rank=2,dynamo_component=c,model=m}": 0.25,
+}
+
+
+@pytest.mark.parametrize("installed", ["installed", "missing", "broken"])
+def test_the_plugin_for_vllm(tmp_path: Path, installed: str) -> None:
+    """It is of vLLM's base class if vLLM is there, and works as well if not."""
+    check = ""
+    if installed != "missing":
+        package = tmp_path / "vllm" / "v1" / "metrics"
+        package.mkdir(parents=True)
+        broken = "raise OSError('libcudart.so: no such file')\n" if installed == "broken" else ""
+        (package / "loggers.py").write_text(broken + VLLM)
+    if installed == "installed":
+        check = """
+from vllm.v1.metrics.loggers import StatLoggerBase
+assert isinstance(logger_class, type) and issubclass(logger_class, StatLoggerBase)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD + check],
+        env=environment(None, PYTHONPATH=str(tmp_path), DYN_COMPONENT="c"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert series(done.stdout.rstrip("\n") + "\n") == PLUGIN
+
+
+def test_a_base_class_that_asks_for_more(tmp_path: Path) -> None:
+    """As that of a later vLLM may, which has to start all the same."""
+    package = tmp_path / "vllm" / "v1" / "metrics"
+    package.mkdir(parents=True)
+    more = "    @abstractmethod\n    def record_more(self, what): ...\n"
+    (package / "loggers.py").write_text(VLLM + more)
+    run_python(LOAD + "logger.record_more(1)", env=environment(None, PYTHONPATH=str(tmp_path)))
+
+
+def test_gauges_that_somebody_else_has() -> None:
+    """The plugin does without, and vLLM starts."""
+    program = """
+import logging
+from types import SimpleNamespace as N
+from prometheus_client import Gauge
+from mpmetrics.engines.plugin import VllmStatLogger
+logging.disable(logging.CRITICAL)
+Gauge("dynamo_component_total_blocks", "", ["model"])
+logger = VllmStatLogger(N(cache_config=N(num_gpu_blocks=10)))
+logger.log_engine_initialized()
+logger.record(N(kv_cache_usage=0.5))
+"""
+    run_python(program, env=environment(None))
+
+
+def test_a_base_class_that_comes_later(tmp_path: Path) -> None:
+    """The class that was made without it is not kept."""
+    check = """
+import sys, mpmetrics.engines.plugin as plugin
+assert not hasattr(plugin.VllmStatLogger, "__abstractmethods__")
+sys.path.insert(0, sys.argv[1])
+from vllm.v1.metrics.loggers import StatLoggerBase
+assert issubclass(plugin.VllmStatLogger, StatLoggerBase)
+assert plugin.VllmStatLogger is plugin.VllmStatLogger
+"""
+    package = tmp_path / "vllm" / "v1" / "metrics"
+    package.mkdir(parents=True)
+    (package / "loggers.py").write_text(VLLM)
+    run_python(check.replace("sys.argv[1]", repr(str(tmp_path))), env=environment(None))
+
+
+def test_the_entry_point_is_declared() -> None:
+    """By the name under which vLLM looks."""
+    names = {each.name: each.value for each in entry_points(group="vllm.stat_logger_plugins")}
+    assert names["mpmetrics"] == "mpmetrics.engines.plugin:VllmStatLogger"

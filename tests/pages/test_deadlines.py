@@ -1,0 +1,234 @@
+"""Sources that are late, and calls that overlap."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from mpmetrics import Page
+from mpmetrics._shared_call import SharedCall
+from mpmetrics.exposition.text import Format
+from mpmetrics.pages.sources import TextSource
+from tests.workers import PATIENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Slow:
+    """A source whose answers wait until they are let go."""
+
+    def __init__(self) -> None:
+        """Hold nothing back yet."""
+        self.calls = 0
+        self.begun = threading.Event()
+        self.free = threading.Event()
+        self.free.set()
+
+    def __call__(self) -> str:
+        """Answer with the number of the call."""
+        self.calls += 1
+        number = self.calls
+        self.begun.set()
+        assert self.free.wait(PATIENCE)
+        if number == 99:
+            raise OSError
+        return f"slow {number}\n"
+
+
+@pytest.fixture
+def slow() -> Iterator[Slow]:
+    """Return a source that lets go of everything when the test is over."""
+    source = Slow()
+    yield source
+    source.free.set()
+
+
+def values(page: Page) -> dict[str, float]:
+    """Return the samples of a page, by name and label values."""
+    return {
+        " ".join([sample.name, *sample.labels.values()]): sample.value
+        for family in text_string_to_metric_families(page.render().decode())
+        for sample in family.samples
+    }
+
+
+class Ending(BaseException):
+    """What no `except Exception` sees, as `SystemExit` or a panic in Rust."""
+
+
+def test_a_source_that_ends_its_thread_is_asked_again() -> None:
+    """It is down at once, not late for ever."""
+    answers = iter([Ending("over"), None])
+
+    def ending() -> str:
+        if error := next(answers):
+            raise error
+        return "back 1\n"
+
+    page = Page([ending], timeout=PATIENCE)
+    assert values(page)["mpmetrics_source_up ending"] == 0
+    assert values(page)["back"] == 1
+
+
+def test_without_a_thread_a_source_is_down_until_there_is_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A process may have as many threads as it is allowed to have."""
+
+    def refuse(_: threading.Thread) -> None:
+        message = "can't start new thread"
+        raise RuntimeError(message)
+
+    page = Page([lambda: "x 1\n"], timeout=PATIENCE)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert values(page)["mpmetrics_source_up <lambda>"] == 0
+    assert values(page)["x"] == 1
+
+
+def test_a_late_source_is_served_as_it_was(slow: Slow) -> None:
+    """With its age, and not as up; when it comes back, it is fresh again."""
+    page = Page([TextSource(slow, "slow"), TextSource(lambda: "quick 1\n", "quick")], timeout=0.05)
+    first = values(page)
+    assert (first["slow"], first["mpmetrics_source_up slow"]) == (1.0, 1.0)
+    assert first["mpmetrics_source_age_seconds slow"] == 0.0
+    slow.free.clear()
+    for _ in range(3):
+        late = values(page)
+        assert (late["slow"], late["mpmetrics_source_up slow"]) == (1.0, 0.0)
+        assert late["mpmetrics_source_age_seconds slow"] >= 0.05
+        assert (late["quick"], late["mpmetrics_source_up quick"]) == (1.0, 1.0)
+        assert late["mpmetrics_source_age_seconds quick"] == 0.0
+    assert late["mpmetrics_problems_total source_late"] == 1.0
+    # It was asked once more, and is not asked again before it has answered.
+    assert slow.calls == 2
+    slow.free.set()
+    back = page_until(page, 3.0)
+    assert (back["mpmetrics_source_up slow"], back["mpmetrics_source_age_seconds slow"]) == (1, 0)
+
+
+def page_until(page: Page, value: float) -> dict[str, float]:
+    """Scrape until the slow source has a value."""
+    while (now := values(page))["slow"] != value:
+        assert now["slow"] < value
+    return now
+
+
+def test_a_source_that_was_never_there_in_time(slow: Slow) -> None:
+    """There is nothing to serve: it has failed, and has no age."""
+    slow.free.clear()
+    page = Page([TextSource(slow, "slow")], timeout=0.05)
+    now = values(page)
+    assert now["mpmetrics_source_up slow"] == 0.0
+    assert "slow" not in now
+    assert "mpmetrics_source_age_seconds slow" not in now
+    assert now["mpmetrics_problems_total source_failed"] == 1.0
+
+
+def test_lateness_is_one_problem_for_all_clients(slow: Slow) -> None:
+    """How long each of them waits does not make it another one."""
+    page = Page([TextSource(slow, "slow")], timeout=PATIENCE)
+    values(page)
+    slow.free.clear()
+    for seconds in (0.01, 0.02, 0.03):
+        page.write(Format(), within=seconds)
+    text = page.write(Format(), within=0.01).decode()
+    assert 'mpmetrics_problems_total{reason="source_late"} 1.0\n' in text
+
+
+def test_a_source_that_hangs_costs_one_thread(slow: Slow) -> None:
+    """However often the page is scraped."""
+    slow.free.clear()
+    page = Page([TextSource(slow, "slow")], timeout=0.01)
+    values(page)
+    before = threading.active_count()
+    for _ in range(10):
+        values(page)
+    assert threading.active_count() == before
+
+
+def test_a_source_that_fails_is_not_served_as_it_was() -> None:
+    """What is wrong is not hidden behind what was right."""
+    answers = iter(["it 1\n", "not a page", "it 3\n"])
+    page = Page([TextSource(lambda: next(answers), "it")], timeout=PATIENCE)
+    assert values(page)["it"] == 1.0
+    failed = values(page)
+    assert "it" not in failed
+    assert failed["mpmetrics_source_up it"] == 0.0
+    assert values(page)["it"] == 3.0
+
+
+def test_sources_are_asked_at_once() -> None:
+    """Each waits for the other one: one after the other would never end."""
+    together = threading.Barrier(2, timeout=PATIENCE)
+
+    def one() -> str:
+        together.wait()
+        return "one 1\n"
+
+    def two() -> str:
+        together.wait()
+        return "two 1\n"
+
+    page = values(Page([one, two], timeout=PATIENCE))
+    assert (page["one"], page["two"]) == (1.0, 1.0)
+
+
+def test_without_a_timeout_there_is_no_age() -> None:
+    """Nobody is late."""
+    assert "mpmetrics_source_age_seconds text" not in values(Page([TextSource(lambda: "a 1\n")]))
+
+
+# -- overlapping calls -----------------------------------------------------------------------------
+
+
+def test_overlapping_calls_share_one_run(slow: Slow) -> None:
+    """All get the same; the next call is a new one."""
+    slow.free.clear()
+    shared = SharedCall(slow)
+    with ThreadPoolExecutor(8) as threads:
+        calls = [threads.submit(shared)]
+        assert slow.begun.wait(PATIENCE)
+        calls += [threads.submit(shared) for _ in range(7)]
+        while threads._work_queue.qsize():
+            threading.Event().wait(0.001)
+        slow.free.set()
+        assert {call.result(PATIENCE) for call in calls} <= {"slow 1\n", "slow 2\n"}
+        assert calls[0].result() == "slow 1\n"
+    assert slow.calls <= 2
+    calls_before = slow.calls
+    assert shared() == f"slow {calls_before + 1}\n"
+
+
+def test_an_exception_is_shared_too() -> None:
+    """And does not stay."""
+    outcomes = iter([OSError("no"), None])
+
+    def fail_once() -> str:
+        outcome = next(outcomes)
+        if outcome is not None:
+            raise outcome
+        return "well"
+
+    shared = SharedCall(fail_once)
+    with pytest.raises(OSError, match="no"):
+        shared()
+    assert shared() == "well"
+
+
+def test_a_forked_child_starts_anew(slow: Slow) -> None:
+    """Nobody there is going to finish what runs here."""
+    shared = SharedCall(slow)
+    slow.free.clear()
+    thread = threading.Thread(target=shared)
+    thread.start()
+    assert slow.begun.wait(PATIENCE)
+    shared.reset_after_fork()
+    slow.free.set()
+    assert shared() in {"slow 1\n", "slow 2\n"}
+    thread.join()

@@ -1,0 +1,200 @@
+"""Another exporter's page as a source, with all that can go wrong between two machines."""
+
+from __future__ import annotations
+
+import gzip
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+import mpmetrics
+from mpmetrics.errors import SourceError
+from mpmetrics.pages.sources import UrlSource
+from tests.servers import LOOPBACK, answering, answering_with, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.servers import Handler
+
+TEXT = b"# HELP a Help.\n# TYPE a gauge\na 1.0\n"
+LIMIT = 0.5
+"""Seconds that a source gets in these tests."""
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """See to it that nothing goes through a proxy of the machine."""
+    monkeypatch.setenv("no_proxy", LOOPBACK)
+
+
+def page_with(url: str) -> tuple[bytes, float]:
+    """Return a page of one URL without what it says of itself, and whether the source was up."""
+    page = mpmetrics.Page([UrlSource(url, LIMIT), lambda: "other 1\n"])
+    families = {family.name: family for family in page.families()}
+    assert "other" in families
+    up = {
+        sample.labels["source"]: sample.value for sample in families["mpmetrics_source_up"].samples
+    }
+    text = page.render()
+    lines = [line for line in text.splitlines(keepends=True) if b"mpmetrics_" not in line]
+    return b"".join(line for line in lines if b"other" not in line), up[url]
+
+
+WORKING = (TEXT, 1.0)
+FAILED = (b"", 0.0)
+
+
+def test_a_page_is_fetched() -> None:
+    """The families of the other page are on ours."""
+    with answering_with(TEXT, Content_Type="text/plain; version=0.0.4") as url:
+        assert page_with(url) == WORKING
+
+
+def test_a_url_is_a_source_by_itself() -> None:
+    """A string that begins with http:// stands for a URL."""
+    with answering_with(TEXT) as url:
+        assert [family.name for family in mpmetrics.Page(url, "a").families()] == ["a"]
+
+
+def test_openmetrics_is_understood() -> None:
+    """Both formats are accepted, and asked for."""
+
+    def answer(handler: Handler) -> None:
+        assert "application/openmetrics-text" in handler.headers["Accept"]
+        assert "text/plain" in handler.headers["Accept"]
+        handler.send(TEXT + b"# EOF\n")
+
+    with answering(answer) as url:
+        assert page_with(url) == WORKING
+
+
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", "x-gzip"])
+def test_a_compressed_page_is_unpacked(coding: str) -> None:
+    """Compression is asked for, and understood."""
+
+    def answer(handler: Handler) -> None:
+        assert handler.headers["Accept-Encoding"] == "gzip"
+        handler.send(gzip.compress(TEXT), Content_Encoding=coding)
+
+    with answering(answer) as url:
+        assert page_with(url) == WORKING
+
+
+def test_redirections_are_followed() -> None:
+    """A server that mounts its page at `/metrics/` sends `/metrics` there."""
+
+    def answer(handler: Handler) -> None:
+        if handler.path.endswith("/"):
+            handler.send(TEXT)
+        else:
+            handler.send(b"", 307, Location=f"{handler.path}/")
+
+    with answering(answer) as url:
+        assert page_with(url) == WORKING
+
+
+def test_nobody_listens() -> None:
+    """A URL that is down costs its own families only."""
+    assert page_with(f"http://{LOOPBACK}:{free_port()}/metrics") == FAILED
+
+
+def test_a_source_that_was_down_comes_back() -> None:
+    """A failure is not remembered."""
+    healthy: list[bool] = []
+
+    def answer(handler: Handler) -> None:
+        handler.send(TEXT, 200 if healthy else 503)
+
+    with answering(answer) as url:
+        assert page_with(url) == FAILED
+        healthy.append(True)
+        assert page_with(url) == WORKING
+
+
+ZIPPED = gzip.compress(TEXT)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(lambda handler: handler.send(TEXT, 404), id="not found"),
+        pytest.param(lambda handler: handler.send(TEXT, 500), id="server error"),
+        pytest.param(lambda handler: handler.send(b"<html></html>"), id="a web page"),
+        pytest.param(lambda handler: handler.send(b"\xff\xfe"), id="no text"),
+        pytest.param(lambda handler: handler.wfile.write(b"SSH-2.0-OpenSSH\r\n"), id="no HTTP"),
+        pytest.param(lambda _handler: None, id="no answer"),
+        pytest.param(
+            lambda handler: handler.send(TEXT, Content_Length=str(len(TEXT) + 1)), id="cut short"
+        ),
+        pytest.param(
+            lambda handler: handler.send(TEXT, Content_Encoding="gzip"), id="not compressed"
+        ),
+        pytest.param(
+            lambda handler: handler.send(ZIPPED[:-5], Content_Encoding="gzip"),
+            id="compressed and cut short",
+        ),
+        pytest.param(
+            lambda handler: handler.send(ZIPPED, Content_Encoding="br"), id="unknown compression"
+        ),
+        pytest.param(
+            lambda handler: handler.send(b"", 302, Location="file:///etc/passwd"),
+            id="redirected to a file",
+        ),
+        pytest.param(
+            lambda handler: handler.send(b"", 302, Location=handler.path), id="in circles"
+        ),
+    ],
+)
+def test_an_answer_that_is_no_page(answer: Callable[[Handler], None]) -> None:
+    """Whatever comes that is not a whole page: the source is down, and the rest is served."""
+    with answering(answer) as url:
+        assert page_with(url) == FAILED
+
+
+def drip(handler: Handler, chunk: bytes) -> None:
+    """Send *chunk* again and again, a little every now and then, until the test is over."""
+    while not handler.server.over.wait(LIMIT / 10):
+        handler.wfile.write(chunk)
+
+
+def silent(handler: Handler) -> None:
+    """Take the request and never answer."""
+    handler.server.over.wait()
+
+
+def dripping(handler: Handler) -> None:
+    """Send a page without end, slowly."""
+    handler.send(TEXT)
+    drip(handler, b"# more to come\n")
+
+
+def dripping_compressed(handler: Handler) -> None:
+    """Send a compressed page, byte by byte."""
+    handler.send(b"", Content_Encoding="gzip")
+    for byte in gzip.compress(TEXT * 1000, 0):
+        if handler.server.over.wait(LIMIT / 10):
+            return
+        handler.wfile.write(bytes([byte]))
+
+
+@pytest.mark.parametrize("answer", [silent, dripping, dripping_compressed])
+def test_a_slow_source_has_its_time_and_no_more(answer: Callable[[Handler], None]) -> None:
+    """A source that takes too long has failed, in whatever way it takes its time."""
+    with answering(answer) as url:
+        start = time.monotonic()
+        assert page_with(url) == FAILED
+        # Twice, as `page_with` scrapes twice, with much to spare for a loaded machine.
+        assert time.monotonic() - start < 2 * LIMIT + 10
+
+
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+def test_a_page_that_is_too_large_is_refused(coding: str) -> None:
+    """There is a limit, which also holds for what only becomes large by being unpacked."""
+    page = TEXT + b"# filler\n" * 100
+    body = gzip.compress(page) if coding == "gzip" else page
+    with answering_with(body, Content_Encoding=coding) as url:
+        assert UrlSource(url, largest=len(page)).gather().families
+        with pytest.raises(SourceError, match="has more than"):
+            UrlSource(url, largest=len(page) - 1).gather()

@@ -1,0 +1,177 @@
+"""A long-lived scraper: it remembers what cannot change and notices what has."""
+
+from __future__ import annotations
+
+import gc
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mpmetrics.format import keys
+from mpmetrics.format.layout import Layout
+from mpmetrics.scrape.view import DirectoryView, collect
+from tests.database import Entry, counter, encode, gauge, histogram, write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Change = Callable[[Path], object]
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Return the list of all keys that are parsed from now on."""
+    calls: list[bytes] = []
+    parse = keys.parse_key
+
+    def counted(raw: bytes) -> keys.Key:
+        calls.append(raw)
+        return parse(raw)
+
+    monkeypatch.setattr(keys, "parse_key", counted)
+    return calls
+
+
+def fill(path: Path) -> None:
+    """Write the files of two workers."""
+    for worker in (1, 2):
+        write(path / f"counter_{worker}.db", [counter("c", worker), counter("d", 1, {"a": "x"})])
+        write(path / f"histogram_{worker}.db", histogram("h", {"1.0": worker, "+Inf": 1}, 2))
+        write(path / f"gauge_mostrecent_{worker}.db", [gauge("g", worker, {}, worker)])
+
+
+def test_a_second_collection_parses_no_key_twice(tmp_path: Path, parsed: list[bytes]) -> None:
+    """Nor does one after values have changed; a new key is parsed alone."""
+    fill(tmp_path)
+    view = DirectoryView(str(tmp_path))
+    view.collect()
+    assert len(parsed) == len(set(parsed)) > 0
+    parsed.clear()
+    with (tmp_path / "counter_1.db").open("r+b") as file:
+        file.write(encode([counter("c", 7), counter("d", 8, {"a": "x"})]))
+    assert b"c_total 9.0" in view.collect().render()
+    assert parsed == []
+    entries = [counter("c", 7), counter("d", 8, {"a": "x"}), counter("e", 1)]
+    write(tmp_path / "counter_1.db", entries)
+    assert b"e_total 1.0" in view.collect().render()
+    assert [raw[4:] for raw in parsed] == [entries[-1].key()]
+
+
+def test_workers_that_look_alike_share_a_layout(tmp_path: Path) -> None:
+    """Also when they have grown alike: memory and merging go by distinct layouts."""
+    view = DirectoryView(str(tmp_path))
+    for size in (1, 5):
+        for worker in range(4):
+            entries = [counter(f"c{number}", 1) for number in range(size)]
+            write(tmp_path / f"counter_{worker}.db", entries)
+        assert b"c0_total 4.0" in view.collect().render()
+        layouts = {known.layout for known in view._scraper._state.known.values()}
+        assert len(layouts) == 1
+
+
+def replace(path: Path) -> None:
+    """Put another file of the same name, size and keys in another order in the place of one."""
+    target = path / "counter_1.db"
+    entries = [counter("d", 5, {"a": "x"}), counter("c", 6)]
+    target.unlink()
+    write(target, entries)
+
+
+CHANGES: dict[str, Change] = {
+    "nothing": lambda _: None,
+    "a value": lambda path: write(
+        path / "counter_1.db", [counter("c", 9), counter("d", 1, {"a": "x"})]
+    ),
+    "a new key": lambda path: write(
+        path / "counter_1.db", [counter("c", 1), counter("d", 1, {"a": "x"}), counter("e", 1)]
+    ),
+    "a new file": lambda path: write(path / "counter_3.db", [counter("c", 5)]),
+    "a file of another type": lambda path: write(path / "gauge_max_3.db", [gauge("c", 5)]),
+    "a file that went away": lambda path: (path / "counter_1.db").unlink(),
+    "a file that was replaced": replace,
+    "other keys in place": lambda path: write(
+        path / "counter_1.db", [counter("d", 5), counter("f", 6)]
+    ),
+    "fewer keys": lambda path: write(path / "counter_1.db", [counter("c", 5)]),
+    "no keys": lambda path: write(path / "counter_1.db", []),
+    "a file that was emptied": lambda path: (path / "counter_1.db").write_bytes(b""),
+    "damage": lambda path: write(path / "counter_1.db", [Entry("", "", raw_key=b"junk")]),
+    "a file that was cut": lambda path: os.truncate(path / "counter_1.db", 60),
+    "other buckets": lambda path: write(
+        path / "histogram_2.db", histogram("h", {"1.0": 1, "2.0": 2, "+Inf": 1}, 2)
+    ),
+    "a newer value": lambda path: write(path / "gauge_mostrecent_1.db", [gauge("g", 8, {}, 99.0)]),
+    "never set": lambda path: [
+        write(path / f"gauge_mostrecent_{worker}.db", [gauge("g", 8)]) for worker in (1, 2)
+    ],
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_view_with_a_memory_sees_what_a_fresh_one_sees(tmp_path: Path, name: str) -> None:
+    """After any change and after it was undone: the same bytes and the same problems."""
+    fill(tmp_path)
+    view = DirectoryView(str(tmp_path))
+    view.collect().render()
+    CHANGES[name](tmp_path)
+    for _ in range(2):
+        before, fresh = view.collect(), collect(tmp_path)
+        assert before.render() == fresh.render()
+        assert before.render(openmetrics=True) == fresh.render(openmetrics=True)
+        assert before.problems == fresh.problems
+    fill(tmp_path)
+    assert view.collect().render() == collect(tmp_path).render()
+
+
+def test_a_collection_does_not_change_when_the_directory_does(tmp_path: Path) -> None:
+    """It is one moment's view, also when it is written later."""
+    fill(tmp_path)
+    view = DirectoryView(str(tmp_path))
+    first = view.collect()
+    page = collect(tmp_path).render()
+    write(tmp_path / "counter_1.db", [counter("c", 100)])
+    assert view.collect().render() != page
+    assert first.render() == page
+    assert [sample.value for sample in first.families[0].samples] == [3.0]
+
+
+def test_keys_that_are_gone_are_forgotten(tmp_path: Path) -> None:
+    """Memory follows what lives in the directory, not what ever did."""
+    view = DirectoryView(str(tmp_path))
+    for generation in range(6):
+        names = [f"c{generation}_{number}" for number in range(500)]
+        write(tmp_path / "counter_1.db", [counter(name, 1) for name in names])
+        view.collect()
+        state = view._scraper._state
+        assert len(state.raws) <= 3_000
+        assert set(state.keys.meanings) <= set(state.raws)
+
+
+def test_damaged_files_leave_nothing_behind(tmp_path: Path) -> None:
+    """Garbage that changes with every scrape does not pile up in memory."""
+    view = DirectoryView(str(tmp_path))
+    for number in range(5):
+        junk = [Entry("", "", raw_key=b"%d" % (number * 1_000 + each)) for each in range(1_000)]
+        write(tmp_path / "counter_1.db", junk)
+        assert [problem.reason for problem in view.collect().problems] == ["damaged"]
+        assert len(view._scraper._state.raws) <= 2_000
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_is_left_as_it_was(tmp_path: Path, *, enabled: bool) -> None:
+    """A first scrape pauses it, and does not start it for those who run without."""
+    fill(tmp_path)
+    was_enabled = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        collect(tmp_path)
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if was_enabled else gc.disable)()
+
+
+def test_a_layout_without_keys_fits_every_file() -> None:
+    """Every file has grown from an empty one."""
+    assert Layout().matches(encode([counter("c", 1)]), 64)

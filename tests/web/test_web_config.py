@@ -1,0 +1,217 @@
+"""The web configuration file: every field, and every mistake in one line."""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING
+
+import pytest
+import trustme
+from cryptography.hazmat.primitives import serialization as form
+
+from mpmetrics.errors import WebConfigError
+from mpmetrics.web.web_config import WebConfig, read_web_config
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HASH = "$2y$04$" + "x" * 53
+FILES = "cert_file: cert.pem, key_file: key.pem"
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """Return somebody who makes certificates."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def directory(tmp_path: Path, authority: trustme.CA) -> Path:
+    """Return a directory with a certificate, its key, and another key."""
+    own, other = authority.issue_cert("localhost"), authority.issue_cert("localhost")
+    own.private_key_pem.write_to_path(tmp_path / "key.pem")
+    own.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    other.private_key_pem.write_to_path(tmp_path / "other.pem")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    return tmp_path
+
+
+def read(directory: Path, text: str) -> WebConfig:
+    """Return what a file with this text says."""
+    path = directory / "web.yml"
+    path.write_text(text)
+    return read_web_config(path)
+
+
+def read_tls(directory: Path, fields: str) -> WebConfig:
+    """Return what a file with these fields of `tls_server_config` says."""
+    return read(directory, f"tls_server_config: {{{FILES}, {fields}}}")
+
+
+def context(config: WebConfig) -> ssl.SSLContext:
+    """Return the TLS part, which has to be there."""
+    assert config.tls is not None
+    return config.tls
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "tls_server_config:", "basic_auth_users: {}", "http_server_config: {}"]
+)
+def test_nothing_is_asked_for(directory: Path, text: str) -> None:
+    """Then it is as if there were no file."""
+    config = read(directory, text)
+    assert config == WebConfig()
+    assert not config.is_guarded
+
+
+def test_users(directory: Path) -> None:
+    """Hashes by name, in each of the ways that bcrypt has to begin."""
+    hashes = {name: f"$2{name}$04$" + "x" * 53 for name in "aby"}
+    text = "".join(f"  {name}: {hashed}\n" for name, hashed in hashes.items())
+    config = read(directory, f"basic_auth_users:\n{text}")
+    assert config.users == {name: hashed.encode() for name, hashed in hashes.items()}
+    assert config.is_guarded
+
+
+def test_tls_by_default(directory: Path) -> None:
+    """Files are found beside the configuration; TLS 1.2 is the oldest; clients need nothing."""
+    config = read(directory, f"tls_server_config: {{{FILES}}}")
+    tls = context(config)
+    assert tls.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert tls.maximum_version is ssl.TLSVersion.TLSv1_3
+    assert tls.verify_mode is ssl.CERT_NONE
+    assert tls.options & ssl.OP_CIPHER_SERVER_PREFERENCE
+    assert not config.is_guarded
+
+
+def test_certificates_may_be_in_the_file(directory: Path) -> None:
+    """As text instead of a path."""
+    texts = {
+        "cert": (directory / "cert.pem").read_text(),
+        "key": (directory / "key.pem").read_text(),
+        "client_ca": (directory / "ca.pem").read_text(),
+    }
+    lines = ["tls_server_config:", "  client_auth_type: RequireAndVerifyClientCert"]
+    for name, text in texts.items():
+        lines += [f"  {name}: |", *(f"    {line}" for line in text.splitlines())]
+    config = read(directory, "\n".join(lines))
+    assert context(config).verify_mode is ssl.CERT_REQUIRED
+    assert config.is_guarded
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [
+        ("NoClientCert", ssl.CERT_NONE),
+        ("VerifyClientCertIfGiven", ssl.CERT_OPTIONAL),
+        ("RequireAndVerifyClientCert", ssl.CERT_REQUIRED),
+    ],
+)
+def test_clients(directory: Path, kind: str, mode: ssl.VerifyMode) -> None:
+    """What OpenSSL can do of what Go can."""
+    config = read_tls(directory, f"client_ca_file: ca.pem, client_auth_type: {kind}")
+    assert context(config).verify_mode is mode
+
+
+def test_names_of_clients(directory: Path) -> None:
+    """One of them has to be in the certificate."""
+    fields = "client_ca_file: ca.pem, client_auth_type: RequireAndVerifyClientCert"
+    config = read_tls(directory, f"{fields}, client_allowed_sans: [a.example, b.example]")
+    assert config.allowed_sans == {"a.example", "b.example"}
+
+
+def test_versions_ciphers_and_curves(directory: Path) -> None:
+    """By Go's names; those of TLS 1.3 are always allowed."""
+    config = read_tls(
+        directory,
+        "min_version: TLS12, max_version: TLS12, prefer_server_cipher_suites: false, "
+        "cipher_suites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_AES_128_GCM_SHA256], "
+        "curve_preferences: [CurveP256]",
+    )
+    tls = context(config)
+    assert tls.maximum_version is ssl.TLSVersion.TLSv1_2
+    assert not tls.options & ssl.OP_CIPHER_SERVER_PREFERENCE
+    old = [each["name"] for each in tls.get_ciphers() if each["protocol"] == "TLSv1.2"]
+    assert old == ["ECDHE-RSA-AES128-GCM-SHA256"]
+
+
+def test_headers(directory: Path) -> None:
+    """Empty ones are not sent; HTTP/2 may be allowed, it is not spoken."""
+    text = (
+        "http_server_config: {http2: true, headers: {X-Frame-Options: deny, X-XSS-Protection: ''}}"
+    )
+    assert read(directory, text).headers == (("X-Frame-Options", "deny"),)
+
+
+MISTAKES = {
+    "[]": "the file is not a mapping",
+    "{1: 2}": "the file is not a mapping",
+    "a: [": "it is not YAML",
+    "!!python/object/apply:os.getcwd []": "it is not YAML",
+    "rate_limit: {burst: 3}": "'rate_limit' is not supported",
+    "basic_auth_users: [a]": "basic_auth_users is not a mapping",
+    "basic_auth_users: {bob: secret}": "the password of 'bob' is not a bcrypt hash",
+    "basic_auth_users: {bob: 3}": "the password of 'bob' is not a bcrypt hash",
+    f"basic_auth_users: {{bob: $2b$03${'a' * 53}}}": "the password of 'bob' is not a bcrypt hash",
+    f"basic_auth_users: {{bob: $2b$32${'a' * 53}}}": "the password of 'bob' is not a bcrypt hash",
+    f"basic_auth_users: {{bob: '$2b$10${'!' * 53}'}}": "the password of 'bob' is not a bcrypt hash",
+    "http_server_config: {http3: true}": "'http3' is not supported",
+    "http_server_config: {headers: {Server: x}}": "the header 'Server' is not supported",
+    'http_server_config: {headers: {X-Frame-Options: "a\\nb"}}': "an impossible value",
+    "tls_server_config: {cert_file: cert.pem}": "exactly one of key and key_file",
+    f"tls_server_config: {{{FILES}, cert: x}}": "exactly one of cert and cert_file",
+    "tls_server_config: {cert_file: no.pem, key_file: key.pem}": "no.pem: No such file",
+    "tls_server_config: {cert_file: cert.pem, key_file: other.pem}": "cert and key: ",
+    "tls_server_config: {cert_file: web.yml, key_file: key.pem}": "cert and key: ",
+}
+
+TLS_MISTAKES = {
+    "min_version: SSL30": "'SSL30' is not supported; use one of TLS10",
+    "min_version: TLS13, max_version: TLS12": "min_version: is higher than max_version",
+    "cipher_suites: [TLS_RSA_WITH_RC4_128_SHA]": "'TLS_RSA_WITH_RC4_128_SHA' is not supported",
+    "cipher_suites: yes": "cipher_suites: is not a list of texts",
+    "prefer_server_cipher_suites: 1": "is neither true nor false",
+    "curve_preferences: [Curve448]": "'Curve448' is not supported",
+    "curve_preferences: [CurveP256, X25519]": "more than one curve is not supported",
+    "client_auth_type: RequireAnyClientCert": "'RequireAnyClientCert' is not supported",
+    "client_auth_type: RequireAndVerifyClientCert": "needs client_ca_file",
+    "client_ca_file: key.pem": "client_ca: ",
+    "client_ca_file: ca.pem, client_ca: x": "at most one of client_ca and client_ca_file",
+    "client_allowed_sans: [a]": "needs RequireAndVerifyClientCert",
+    "client_ca_file: 3": "client_ca_file: is not text",
+    "passphrase: x": "'passphrase' is not supported",
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        *MISTAKES.items(),
+        *((f"tls_server_config: {{{FILES}, {f}}}", w) for f, w in TLS_MISTAKES.items()),
+    ],
+)
+def test_a_mistake_is_one_line(directory: Path, text: str, why: str) -> None:
+    """It names the file and the field; nothing that was asked for is passed over."""
+    with pytest.raises(WebConfigError) as caught:
+        read(directory, text)
+    message = str(caught.value)
+    assert message.startswith(f"{directory / 'web.yml'}: ")
+    assert why in message
+    assert "\n" not in message
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    """The path is named."""
+    with pytest.raises(WebConfigError, match=r"no\.yml: .*No such file"):
+        read_web_config(tmp_path / "no.yml")
+
+
+def test_a_key_with_a_passphrase_is_refused(directory: Path) -> None:
+    """OpenSSL would ask for it at the terminal, and wait."""
+    key = form.load_pem_private_key((directory / "key.pem").read_bytes(), None)
+    locked = key.private_bytes(
+        form.Encoding.PEM, form.PrivateFormat.PKCS8, form.BestAvailableEncryption(b"x")
+    )
+    (directory / "key.pem").write_bytes(locked)
+    with pytest.raises(WebConfigError, match="cert and key: "):
+        read(directory, f"tls_server_config: {{{FILES}}}")

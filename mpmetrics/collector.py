@@ -12,9 +12,9 @@ from mpmetrics._problem_log import ProblemLog
 from mpmetrics.directory import (
     SUFFIX,
     adopt_old_variable,
+    list_files,
     require_directory,
     resolve_directory,
-    worker_files,
 )
 from mpmetrics.errors import DirectoryError, Problem
 from mpmetrics.scrape import PAUSES, DirectoryView, Scraper, covered
@@ -86,7 +86,7 @@ class MultiProcessCollector:
         Without *accumulate* the buckets of histograms are not cumulative and there is no
         `_count`, which is the form to write back to files.
         """
-        scraper, listing = Scraper(accumulate=accumulate), worker_files(files)
+        scraper, listing = Scraper(accumulate=accumulate), list_files(files)
         for pause in PAUSES:
             scrape = scraper.scrape(listing)
             if not scrape.is_kept_out:
@@ -103,7 +103,7 @@ def mark_process_dead(pid: int | str, path: str | os.PathLike[str] | None = None
     """
     directory = resolve_directory(path)
     pattern = os.path.join(escape(directory), f"gauge_live*_{escape(str(pid))}{SUFFIX}")
-    for file in worker_files(glob(pattern)).files:
+    for file in list_files(glob(pattern)).files:
         if file.name.is_live and file.name.id == str(pid):
             with suppress(FileNotFoundError):
                 os.remove(file.path)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from mpmetrics.system.processes import descendants, read_process
+from mpmetrics.system.processes import list_descendants, read_process
 from tests.cli.processes import command
 from tests.servers import fetch
 from tests.workers import PATIENCE, environment
@@ -67,7 +67,7 @@ class Wrapped:
             pass
 
     def _note_processes(self) -> None:
-        self._seen |= {each.pid: each for each in descendants(self.process.pid)}
+        self._seen |= {each.pid: each for each in list_descendants(self.process.pid)}
 
     def wait_for(self, pattern: bytes) -> re.Match[bytes]:
         """Wait until standard error has *pattern*; return where."""
@@ -132,4 +132,4 @@ class Wrapped:
 
     def children(self) -> list[int]:
         """Return the pids of the processes below, parents first."""
-        return [each.pid for each in descendants(self.process.pid) if each.is_running]
+        return [each.pid for each in list_descendants(self.process.pid) if each.is_running]

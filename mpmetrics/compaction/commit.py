@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from mpmetrics.directory import is_wanted
+from mpmetrics.directory import has_waiting_writer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,6 +36,6 @@ class HeldFile(NamedTuple):
     @property
     def is_ours(self) -> bool:
         """Whether nobody waits to write to it, and it is what has been put aside."""
-        return not is_wanted(self.descriptor) and os.path.samestat(
+        return not has_waiting_writer(self.descriptor) and os.path.samestat(
             os.stat(self.aside), os.fstat(self.descriptor)
         )

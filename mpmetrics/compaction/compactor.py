@@ -40,21 +40,21 @@ from mpmetrics.directory import (
     Manifest,
     ReadBuffer,
     WorkerFile,
-    can_tell,
-    compaction_lock,
-    free_name,
-    give_lease_back,
+    find_free_name,
+    has_proven_leases,
+    has_waiting_writer,
     is_alive,
-    is_wanted,
     list_directory,
-    open_to_lease,
+    make_compaction_lock,
+    open_for_lease,
+    release_lease,
     rename_if_free,
     require_directory,
-    select,
+    select_files,
     sync_directory,
     take_lease,
-    temporary,
-    write_new,
+    temporary_name,
+    write_new_file,
 )
 from mpmetrics.errors import CompactionError, DamagedError, Problem
 from mpmetrics.format import HEADER_SIZE
@@ -111,7 +111,7 @@ class Compactor:
     def compact(self) -> Compaction:
         """Fold what there is to fold, unless somebody else is at it. Raises `CompactionError`."""
         with _reported(self.path):
-            lock = compaction_lock(self.path)
+            lock = make_compaction_lock(self.path)
             try:
                 lock.acquire(timeout=0)
             except TimeoutError:
@@ -157,7 +157,7 @@ class _Work:
     def do(self) -> Compaction:
         """Finish what others left, then fold batch after batch."""
         listing = self._look()
-        if can_tell(self._path):
+        if has_proven_leases(self._path):
             self._recover(listing)
             listing = self._look()
         for files in _batches(self._candidates(listing)):
@@ -173,7 +173,7 @@ class _Work:
     def _look(self) -> Listing:
         """List the directory and find out what counts. Raises `CompactionError`."""
         listing = list_directory(self._path)
-        selection = select(self._path, listing)
+        selection = select_files(self._path, listing)
         if isinstance(selection.found, Problem):
             why = f"its {MANIFEST} cannot be used: {selection.found.detail}"
             raise CompactionError(self._path, why)
@@ -207,18 +207,20 @@ class _Work:
 
     def _place(self, name: str) -> str:
         """Return the path of the archive called *name*: a preview does not finish its renaming."""
-        waiting = self._in(temporary(name))
+        waiting = self._in(temporary_name(name))
         return waiting if os.path.lexists(waiting) else self._in(name)
 
     # -- what an earlier compactor has left ---------------------------------------------------
 
     def _recover(self, listing: Listing) -> None:
         """Finish what was committed, and undo what was not, of whoever was killed here."""
-        wanted = {temporary(name): name for name in self._manifest.archives}
+        wanted = {temporary_name(name): name for name in self._manifest.archives}
         for own in sorted(listing.own):
             if own in wanted:
                 os.rename(self._in(own), self._in(wanted[own]))
-            elif own.endswith(temporary("").removeprefix(OWN_PREFIX)) or self._is_old_probe(own):
+            elif own.endswith(temporary_name("").removeprefix(OWN_PREFIX)) or self._is_old_probe(
+                own
+            ):
                 os.unlink(self._in(own))
         for file in listing.files:
             if file.folding:
@@ -364,9 +366,9 @@ class _Work:
         """Rename the damaged file that is the *problem*, unless somebody has it open now."""
         with ExitStack() as leases:
             try:
-                aside = free_name(f"{problem.path}{QUARANTINED}")
-                descriptor = open_to_lease(problem.path)
-                leases.callback(give_lease_back, descriptor)
+                aside = find_free_name(f"{problem.path}{QUARANTINED}")
+                descriptor = open_for_lease(problem.path)
+                leases.callback(release_lease, descriptor)
                 take_lease(descriptor)
             except OSError as error:
                 why = error.strerror or str(error)
@@ -386,8 +388,8 @@ class _Work:
         contents = {**batch.archives, MANIFEST: manifest.format()}
         with ExitStack() as temporaries:
             for name, data in contents.items():
-                write_new(self._in(temporary(name)), data)
-                temporaries.callback(_remove, self._in(temporary(name)))
+                write_new_file(self._in(temporary_name(name)), data)
+                temporaries.callback(_remove, self._in(temporary_name(name)))
             with ExitStack() as leases:
                 held, lost = self._hold(batch, generation, leases)
                 lost = lost or self._swap(held)
@@ -405,9 +407,9 @@ class _Work:
         lost: dict[str, str] = {}
         for file in batch.files:
             try:
-                aside = free_name(f"{self._in(file.name.format())}{FOLDING}{generation}")
-                descriptor = open_to_lease(file.path)
-                leases.callback(give_lease_back, descriptor)
+                aside = find_free_name(f"{self._in(file.name.format())}{FOLDING}{generation}")
+                descriptor = open_for_lease(file.path)
+                leases.callback(release_lease, descriptor)
                 take_lease(descriptor)
                 if file.path in batch.digests:
                     used, _ = self._buffer.load_open(descriptor, file.path)
@@ -427,7 +429,7 @@ class _Work:
                 undo.callback(self._give_back, each.aside, each.file.name)
             wanted = [each.file.path for each in held if not each.is_ours]
             if not wanted:
-                os.rename(self._in(temporary(MANIFEST)), self._in(MANIFEST))
+                os.rename(self._in(temporary_name(MANIFEST)), self._in(MANIFEST))
                 undo.pop_all()
         return dict.fromkeys(wanted, "somebody opened it while it was being folded")
 
@@ -436,10 +438,10 @@ class _Work:
         for name in batch.replaced:
             _remove(self._in(name))
         for name in batch.archives:
-            os.rename(self._in(temporary(name)), self._in(name))
+            os.rename(self._in(temporary_name(name)), self._in(name))
         sync_directory(self._path)
         for each in held:
-            if is_wanted(each.descriptor):
+            if has_waiting_writer(each.descriptor):
                 # Its values count already; who waits for it shall start from nothing.
                 os.ftruncate(each.descriptor, 0)
                 self._give_back(each.aside, each.file.name)

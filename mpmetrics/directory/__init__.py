@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from mpmetrics.directory.atomic import free_name, rename_if_free, sync_directory, write_new
+from mpmetrics.directory.atomic import (
+    find_free_name,
+    rename_if_free,
+    sync_directory,
+    write_new_file,
+)
 from mpmetrics.directory.buffer import Identity, ReadBuffer
 from mpmetrics.directory.environment import (
     OLD_VARIABLE,
@@ -22,34 +27,34 @@ from mpmetrics.directory.files import (
     FileName,
     Listing,
     WorkerFile,
-    inodes,
     list_directory,
-    worker_files,
+    list_files,
+    list_inodes,
 )
 from mpmetrics.directory.liveness import (
     PROBE_PREFIX,
     Liveness,
-    can_tell,
-    give_lease_back,
+    has_proven_leases,
+    has_waiting_writer,
     is_alive,
-    is_wanted,
-    open_to_lease,
+    open_for_lease,
+    release_lease,
     take_lease,
 )
-from mpmetrics.directory.locks import compaction_lock
+from mpmetrics.directory.locks import make_compaction_lock
 from mpmetrics.directory.manifest import (
     Manifest,
     Selection,
-    look_for_manifest,
-    select,
-    temporary,
+    find_manifest,
+    select_files,
+    temporary_name,
 )
 from mpmetrics.directory.run_directory import (
     RunDirectory,
     make_private_directory,
     make_run_directory,
-    sweep,
     sweep_below,
+    sweep_run_directories,
     take_run_directory,
 )
 
@@ -72,30 +77,30 @@ __all__ = [
     "Selection",
     "WorkerFile",
     "adopt_old_variable",
-    "can_tell",
-    "compaction_lock",
     "directory_from_environment",
-    "free_name",
-    "give_lease_back",
-    "inodes",
+    "find_free_name",
+    "find_manifest",
+    "has_proven_leases",
+    "has_waiting_writer",
     "is_alive",
-    "is_wanted",
     "list_directory",
-    "look_for_manifest",
+    "list_files",
+    "list_inodes",
+    "make_compaction_lock",
     "make_private_directory",
     "make_run_directory",
-    "open_to_lease",
+    "open_for_lease",
+    "release_lease",
     "rename_if_free",
     "require_directory",
     "resolve_directory",
-    "select",
-    "sweep",
+    "select_files",
     "sweep_below",
+    "sweep_run_directories",
     "sync_directory",
     "take_lease",
     "take_run_directory",
-    "temporary",
+    "temporary_name",
     "unusable_reason",
-    "worker_files",
-    "write_new",
+    "write_new_file",
 ]

@@ -9,7 +9,7 @@ from typing import Final
 _MODE: Final = 0o666
 
 
-def write_new(path: str, data: bytes) -> None:
+def write_new_file(path: str, data: bytes) -> None:
     """Write *data* to a new file at *path* and wait until it is on the disk. Raises `OSError`.
 
     A file that could not be written completely is removed again.
@@ -50,7 +50,7 @@ def rename_if_free(source: str, target: str) -> bool:
     return True
 
 
-def free_name(path: str) -> str:
+def find_free_name(path: str) -> str:
     """Return *path*, or if there is such a file, *path* with the first number that is free.
 
     Raises `OSError` when no file can have that name, as when it is too long.

@@ -171,13 +171,13 @@ def list_directory(path: str) -> Listing:
     return Listing(files, problems, quarantined, frozenset(own), frozenset(seen))
 
 
-def inodes(path: str) -> frozenset[int]:
+def list_inodes(path: str) -> frozenset[int]:
     """Return the inodes of everything in the directory *path*. Raises `OSError`."""
     with os.scandir(path) as entries:
         return frozenset(entry.inode() for entry in entries)
 
 
-def worker_files(paths: Iterable[str | os.PathLike[str]]) -> Listing:
+def list_files(paths: Iterable[str | os.PathLike[str]]) -> Listing:
     """Sort out explicitly named files the way `list_directory` does with a directory's."""
     files: list[WorkerFile] = []
     problems: list[Problem] = []

@@ -25,7 +25,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from mpmetrics.directory.files import OWN_PREFIX
-from mpmetrics.system import mount_of
+from mpmetrics.system import find_mount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +66,7 @@ def is_alive(file: str | os.PathLike[str]) -> Liveness:
     that has not shown that it can tell, and on systems other than Linux.
     """
     path = os.fspath(file)
-    if not can_tell(os.path.dirname(path) or os.curdir):
+    if not has_proven_leases(os.path.dirname(path) or os.curdir):
         return Liveness.UNKNOWN
     try:
         descriptor = os.open(path, _OPEN_FLAGS)
@@ -82,10 +82,10 @@ def is_alive(file: str | os.PathLike[str]) -> Liveness:
     else:
         return Liveness.DEAD
     finally:
-        give_lease_back(descriptor)
+        release_lease(descriptor)
 
 
-def open_to_lease(path: str) -> int:
+def open_for_lease(path: str) -> int:
     """Return a descriptor of the file *path*, good for taking the lease and for truncating.
 
     Raises `BlockingIOError` when somebody else has the lease, another `OSError` otherwise.
@@ -107,7 +107,7 @@ def take_lease(descriptor: int) -> None:
     fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
 
 
-def give_lease_back(descriptor: int) -> None:
+def release_lease(descriptor: int) -> None:
     """Give back the lease on the file that *descriptor* is open on, if there is one, and close.
 
     Closing alone would do, were there no copy of the descriptor in a child that was forked
@@ -123,7 +123,7 @@ def has_lease(descriptor: int) -> bool:
     return bool(fcntl.fcntl(descriptor, fcntl.F_GETLEASE) == fcntl.F_WRLCK)
 
 
-def is_wanted(descriptor: int) -> bool:
+def has_waiting_writer(descriptor: int) -> bool:
     """Tell whether somebody who might write waits for the leased file, or the lease is lost.
 
     While the lease is being broken, the kernel tells what will be left of it: a read lease for
@@ -135,7 +135,7 @@ def is_wanted(descriptor: int) -> bool:
 _proven: dict[int, bool] = {}
 
 
-def can_tell(directory: str) -> bool:
+def has_proven_leases(directory: str) -> bool:
     """Tell whether leases can be believed in *directory*; tried once for each file system."""
     if not HAS_LEASES:
         return False
@@ -150,7 +150,7 @@ def can_tell(directory: str) -> bool:
 
 def _is_networked(directory: str) -> bool:
     """Tell whether other machines may have files open that this kernel knows nothing of."""
-    mount = mount_of(directory)
+    mount = find_mount(directory)
     return mount is None or mount.is_networked
 
 

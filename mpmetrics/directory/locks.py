@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _COMPACTION: Final = f"{OWN_PREFIX}compaction.lock"
 
 
-def compaction_lock(directory: str) -> BaseFileLock:
+def make_compaction_lock(directory: str) -> BaseFileLock:
     """Return the lock, not yet taken, that a compactor of *directory* holds while it works.
 
     Raises `OSError` when there is no such directory: the taking would make it, and a directory

@@ -79,12 +79,12 @@ def read_manifest(directory: str) -> Manifest | None:
         return None
 
 
-def temporary(name: str) -> str:
+def temporary_name(name: str) -> str:
     """Return what an archive, or the next MANIFEST, is called until it is complete."""
     return f"{OWN_PREFIX}{name}.new"
 
 
-def look_for_manifest(directory: str) -> Manifest | Problem | None:
+def find_manifest(directory: str) -> Manifest | Problem | None:
     """Return what `read_manifest` does, and a problem in place of an exception."""
     path = os.path.join(directory, MANIFEST)
     try:
@@ -103,12 +103,12 @@ class Selection(NamedTuple):
     found: Manifest | Problem | None
 
 
-def select(directory: str, listing: Listing) -> Selection:
+def select_files(directory: str, listing: Listing) -> Selection:
     """Return the files that count of all those in the *listing* of a *directory*.
 
     A MANIFEST that cannot be read is a problem, and costs nothing that can be told without it.
     """
-    found = look_for_manifest(directory)
+    found = find_manifest(directory)
     problems = list(listing.problems)
     if isinstance(found, Problem):
         problems.append(found)
@@ -151,6 +151,6 @@ def _archives(directory: str, listing: Listing, manifest: Manifest) -> list[Work
     for name in manifest.archives:
         parsed = FileName.parse(name)
         if parsed is not None:
-            there = temporary(name) if temporary(name) in listing.own else name
+            there = temporary_name(name) if temporary_name(name) in listing.own else name
             archives.append(WorkerFile(os.path.join(directory, there), parsed))
     return archives

@@ -20,7 +20,7 @@ from mpmetrics._text import plural
 from mpmetrics.directory.files import MANIFEST, OWN_PREFIX, list_directory
 from mpmetrics.directory.liveness import Liveness, is_alive
 from mpmetrics.errors import RunDirectoryError
-from mpmetrics.system import mount_of, space_of
+from mpmetrics.system import find_mount, measure_space
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,17 +47,17 @@ class RunDirectory(NamedTuple):
     lock: FileLock
     is_ours: bool
 
-    def in_use(self, *, besides: str = "") -> int:
+    def count_files_in_use(self, *, besides: str = "") -> int:
         """Return how many files are not provably of the dead, *besides* those with one id."""
         paths = [path for path, id_ in _metric_files(self.path) if id_ != besides]
         return sum(is_alive(path) is not Liveness.DEAD for path in paths)
 
-    def leave(self, *, keep: bool, besides: str = "") -> bool:
+    def release(self, *, keep: bool, besides: str = "") -> bool:
         """Give the directory up, and remove it if it is ours to remove; tell whether it stays.
 
         It stays while somebody uses it, *besides* the process of the files with one id.
         """
-        stays = keep or not self.is_ours or self.in_use(besides=besides) > 0
+        stays = keep or not self.is_ours or self.count_files_in_use(besides=besides) > 0
         if not stays:
             shutil.rmtree(self.path, ignore_errors=True)
         # The lock file stays with the directory: whoever removes one lets in two at once.
@@ -108,12 +108,12 @@ def take_run_directory(path: str, *, fresh: bool = False) -> RunDirectory:
         try:
             _empty(place)
         except RunDirectoryError:
-            place.leave(keep=True)
+            place.release(keep=True)
             raise
     return place
 
 
-def sweep() -> list[str]:
+def sweep_run_directories() -> list[str]:
     """Remove what earlier runs of this user have left; return the paths that were removed."""
     bases = sorted({_MEMORY, tempfile.gettempdir()})
     return [path for base in bases for path in sweep_below(base, PREFIX)]
@@ -135,7 +135,7 @@ def sweep_below(base: str, prefix: str) -> Iterator[str]:
             if prefix != PREFIX and not os.path.lexists(os.path.join(path, _LOCK)):
                 continue  # somebody else's, who happens to call it so
             place = RunDirectory(path, _locked(path), is_ours=True)
-            if not place.leave(keep=False):
+            if not place.release(keep=False):
                 yield path
 
 
@@ -147,7 +147,7 @@ def _is_private(path: str) -> bool:
 
 def _base() -> str:
     """Return where to make a directory: in memory, if there is room, else for other scratch."""
-    mount, space = mount_of(_MEMORY), space_of(_MEMORY)
+    mount, space = find_mount(_MEMORY), measure_space(_MEMORY)
     is_memory = mount is not None and mount.kind == "tmpfs"
     if is_memory and space is not None and space.free >= _ENOUGH and os.access(_MEMORY, os.W_OK):
         return _MEMORY
@@ -178,7 +178,7 @@ def _metric_files(path: str) -> list[tuple[str, str]]:
 def _empty(place: RunDirectory) -> None:
     """Remove all metrics from a directory. Raises `RunDirectoryError` if that may hurt somebody."""
     try:
-        used = place.in_use()
+        used = place.count_files_in_use()
         if used:
             why = f"nothing was removed: {plural(used, 'file')} may still be in use"
             raise RunDirectoryError(place.path, why)

@@ -15,7 +15,7 @@ from mpmetrics.directory import OLD_VARIABLE, VARIABLE, is_alive, unusable_reaso
 from mpmetrics.doctor.checks import CHECKS, Examination
 from mpmetrics.doctor.remedies import Finding, Level
 from mpmetrics.scrape import collect
-from mpmetrics.system import boot_time, mount_of, space_of
+from mpmetrics.system import boot_time, find_mount, measure_space
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -114,8 +114,8 @@ def examine(path: str) -> Examination:
         old=_changed_before(boot_time(), collection.files),
         owners={file.path: is_alive(file.path) for file in _of_workers(collection.files)},
         quarantined=collection.quarantined,
-        mount=mount_of(path),
-        space=space_of(path),
+        mount=find_mount(path),
+        space=measure_space(path),
     )
 
 

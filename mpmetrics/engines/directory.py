@@ -85,7 +85,7 @@ class MultiprocDirectory(AbstractContextManager["MultiprocDirectory"]):
         if os.environ.get(VARIABLE) == self.path:
             del os.environ[VARIABLE]
         try:
-            return not workplace.leave(keep=False, besides=str(self._pid))
+            return not workplace.release(keep=False, besides=str(self._pid))
         except OSError as error:
             _log.warning("%s is left behind: %s", self.path, error)
             return False

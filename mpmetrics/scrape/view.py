@@ -9,12 +9,12 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mpmetrics.directory import (
-    compaction_lock,
-    inodes,
+    find_manifest,
     list_directory,
-    look_for_manifest,
+    list_inodes,
+    make_compaction_lock,
     require_directory,
-    select,
+    select_files,
 )
 from mpmetrics.errors import DirectoryError, Problem
 from mpmetrics.exposition import Format, render_families
@@ -105,7 +105,7 @@ class DirectoryView:
 
     def _read(self) -> _Reading:
         """Read once, and find out whether that was good enough."""
-        before = select(self.path, list_directory(self.path))
+        before = select_files(self.path, list_directory(self.path))
         scrape = self._scraper.scrape(before.listing)
         change = _change_since(before, self.path)
         if change is None and scrape.missed:
@@ -137,9 +137,9 @@ def _change_since(before: Selection, path: str) -> _Change | None:
     """Return what has happened to the directory *path* since its files were selected."""
     known = before.listing.inodes
     now = before.listing.files
-    if not inodes(path) <= known:
-        now = select(path, list_directory(path)).listing.files
-    if look_for_manifest(path) != before.found:
+    if not list_inodes(path) <= known:
+        now = select_files(path, list_directory(path)).listing.files
+    if find_manifest(path) != before.found:
         return _Change.COMPACTION
     # Archives are told by the MANIFEST, and have no inode here.
     came = any(file.inode and file.inode not in known for file in now)
@@ -150,7 +150,7 @@ def _change_since(before: Selection, path: str) -> _Change | None:
 def _locked(path: str) -> Iterator[None]:
     """Keep compactors away, if this user may; they take milliseconds."""
     try:
-        lock = compaction_lock(path)
+        lock = make_compaction_lock(path)
         lock.acquire(timeout=_LOCK_PATIENCE)
     except TimeoutError as error:
         raise DirectoryError(path, f"it has been compacted for {_LOCK_PATIENCE} s") from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from mpmetrics.system import PROC, Process, boot_time, descendants
+from mpmetrics.system import PROC, Process, boot_time, list_descendants
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -64,7 +64,7 @@ class ProcessMetrics:
 
     def collect(self) -> Iterator[Metric]:
         """Look at all processes; yield one family after the other."""
-        processes = [each for each in descendants(os.getpid()) if each.is_running]
+        processes = [each for each in list_descendants(os.getpid()) if each.is_running]
         values = {process.pid: _values(process) for process in processes}
         cpu = CounterMetricFamily(_CPU, _CPU_HELP, labels=["pid"] if self._per_worker else [])
         if self._per_worker:

@@ -37,7 +37,7 @@ from mpmetrics.supervisor.machine import (
     Ticked,
 )
 from mpmetrics.supervisor.watcher import BRISK, TICK, WorkerWatch
-from mpmetrics.system import children, descendants
+from mpmetrics.system import list_children, list_descendants
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -206,11 +206,11 @@ class Runner:
 
 def _running() -> list[Process]:
     """Return the processes that descend from this one and have not ended."""
-    return [process for process in descendants(os.getpid()) if process.is_running]
+    return [process for process in list_descendants(os.getpid()) if process.is_running]
 
 
 def _heirs() -> list[int]:
     """Return our children that have children, the oldest first: main processes, all of them."""
-    found = [child for child in children(os.getpid()) if child.is_running]
-    found = [child for child in found if any(each.is_running for each in children(child.pid))]
+    found = [child for child in list_children(os.getpid()) if child.is_running]
+    found = [child for child in found if any(each.is_running for each in list_children(child.pid))]
     return [child.pid for child in sorted(found, key=lambda child: (child.began, child.pid))]

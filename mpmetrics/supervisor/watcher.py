@@ -13,7 +13,7 @@ from mpmetrics.supervisor.machine import (
     WorkerBegan,
     WorkerEnded,
 )
-from mpmetrics.system import descendants, read_process, workers
+from mpmetrics.system import list_descendants, read_process, select_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,8 +77,8 @@ class WorkerWatch:
 
     def _look(self) -> None:
         """Compare who is there now with who was there before."""
-        processes = descendants(os.getpid())
-        now = {process.pid: process for process in workers(processes)}
+        processes = list_descendants(os.getpid())
+        now = {process.pid: process for process in select_workers(processes)}
         there = {process.pid: process.began for process in processes if process.is_running}
         for pid, known in list(self._known.items()):
             if there.get(pid) != known.began:

@@ -11,9 +11,9 @@ from mpmetrics.directory import (
     OLD_VARIABLE,
     VARIABLE,
     RunDirectory,
-    can_tell,
+    has_proven_leases,
     make_private_directory,
-    sweep,
+    sweep_run_directories,
     take_run_directory,
 )
 from mpmetrics.errors import CommandError
@@ -73,7 +73,7 @@ def run_command(command: Sequence[str], make_page: MakePage, wrap: RunOptions, t
         place = _workplace(wrap)
         stack.callback(_leave, place, wrap, tell)
         # It starts a process to find out: that has to be over before we wait for any child.
-        can_tell(place.path)
+        has_proven_leases(place.path)
         compactor = Compactor(place.path, wrap.keep_dead_gauges, dead_gauges=wrap.dead_gauges)
         housekeeper = BackgroundCompactor(compactor, wrap.compact_interval)
         own = _Joined([ProcessMetrics(per_worker=wrap.per_worker), housekeeper])
@@ -109,7 +109,7 @@ class _Joined:
 
 def _workplace(wrap: RunOptions) -> RunDirectory:
     """Return the directory to write to: the one that was asked for, or a new one."""
-    sweep()
+    sweep_run_directories()
     if wrap.directory:
         return take_run_directory(wrap.directory, fresh=wrap.fresh)
     return make_private_directory(keep=wrap.keep)
@@ -117,7 +117,7 @@ def _workplace(wrap: RunOptions) -> RunDirectory:
 
 def _leave(place: RunDirectory, wrap: RunOptions, tell: Tell) -> None:
     """Remove the directory, or say where it is if that is not known."""
-    stays = place.leave(keep=wrap.keep)
+    stays = place.release(keep=wrap.keep)
     if stays and place.is_ours:
         why = "as you wish" if wrap.keep else "because somebody still has files in it open"
         tell(f"the directory stays, {why}: {place.path}")

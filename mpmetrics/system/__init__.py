@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from mpmetrics.system.mounts import Mount, Space, mount_of, space_of
+from mpmetrics.system.mounts import Mount, Space, find_mount, measure_space
 from mpmetrics.system.processes import (
     PROC,
     Process,
     boot_time,
-    children,
-    descendants,
+    list_children,
+    list_descendants,
     read_process,
-    workers,
+    select_workers,
 )
 
 __all__ = [
@@ -19,10 +19,10 @@ __all__ = [
     "Process",
     "Space",
     "boot_time",
-    "children",
-    "descendants",
-    "mount_of",
+    "find_mount",
+    "list_children",
+    "list_descendants",
+    "measure_space",
     "read_process",
-    "space_of",
-    "workers",
+    "select_workers",
 ]

@@ -48,17 +48,17 @@ class Space(NamedTuple):
     free: int
 
 
-def mount_of(path: str) -> Mount | None:
+def find_mount(path: str) -> Mount | None:
     """Return the mount that *path* lies on, None where the system does not tell."""
     try:
         with open(_MOUNTINFO, "rb") as file:
             text = os.fsdecode(file.read())
     except OSError:
         return None
-    return find_mount(parse_mountinfo(text), os.path.realpath(path))
+    return resolve_mount(parse_mountinfo(text), os.path.realpath(path))
 
 
-def space_of(path: str) -> Space | None:
+def measure_space(path: str) -> Space | None:
     """Return the space of the file system that *path* lies on, None if it is not known."""
     try:
         status = os.statvfs(path)
@@ -80,7 +80,7 @@ def parse_mountinfo(text: str) -> list[Mount]:
     return mounts
 
 
-def find_mount(mounts: Sequence[Mount], path: str) -> Mount | None:
+def resolve_mount(mounts: Sequence[Mount], path: str) -> Mount | None:
     """Return which of the *mounts* the absolute, real *path* lies on.
 
     Follows the path down the tree of mounts, as the kernel does: neither the order of the lines

@@ -87,7 +87,7 @@ def _is_told_all(pid: int) -> bool:
     return True
 
 
-def children(pid: int) -> list[Process]:
+def list_children(pid: int) -> list[Process]:
     """Return the processes whose parent is *pid*, ended ones that it has not waited for, too."""
     pids = _listed_children(pid) if _lists_children() else _all_pids()
     found = map(read_process, pids)
@@ -115,15 +115,15 @@ def _all_pids() -> list[int]:
     return [int(name) for name in os.listdir(PROC) if name.isdecimal()]
 
 
-def descendants(pid: int) -> list[Process]:
+def list_descendants(pid: int) -> list[Process]:
     """Return the children of *pid*, theirs, and so on; parents before their children."""
-    found = children(pid)
+    found = list_children(pid)
     for process in found:  # which grows on the way
-        found += children(process.pid)
+        found += list_children(process.pid)
     return found
 
 
-def workers(processes: Iterable[Process]) -> Iterator[Process]:
+def select_workers(processes: Iterable[Process]) -> Iterator[Process]:
     """Yield those of *processes* that run the same program as their parent.
 
     So does each worker of a server, whether it was forked or spawned; a shell around the server

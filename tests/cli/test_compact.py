@@ -9,7 +9,7 @@ import pytest
 
 import mpmetrics
 from mpmetrics.directory import liveness
-from mpmetrics.directory.locks import compaction_lock
+from mpmetrics.directory.locks import make_compaction_lock
 from tests.cli.directories import fill
 from tests.cli.processes import Ending, invoke
 from tests.database import counter, encode, gauge
@@ -85,7 +85,7 @@ def test_json_has_everything(directory: Path) -> None:
 
 def test_somebody_else_is_at_it(directory: Path) -> None:
     """That is no failure: the work is being done."""
-    with compaction_lock(str(directory)):
+    with make_compaction_lock(str(directory)):
         ending = invoke("compact", directory)
     text = "somebody else is compacting this directory; nothing was done\n"
     assert ending == Ending(0, text)

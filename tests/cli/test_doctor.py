@@ -30,8 +30,8 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a directory that this process could have written to, on a machine of its own."""
     monkeypatch.setattr(diagnosis, "boot_time", lambda: None)
     monkeypatch.setattr(diagnosis, "is_alive", _is_alive)
-    monkeypatch.setattr(diagnosis, "mount_of", lambda _: None)
-    monkeypatch.setattr(diagnosis, "space_of", lambda _: None)
+    monkeypatch.setattr(diagnosis, "find_mount", lambda _: None)
+    monkeypatch.setattr(diagnosis, "measure_space", lambda _: None)
     return fill(tmp_path, {f"counter_{os.getpid()}.db": counter("requests", 1)})
 
 
@@ -48,7 +48,7 @@ def test_a_healthy_directory_is_one_line(directory: Path) -> None:
 
 def test_a_finding_has_two_lines(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it is, and below it what to do: the worst first."""
-    monkeypatch.setattr(diagnosis, "space_of", lambda _: Space(64 << 20, 0))
+    monkeypatch.setattr(diagnosis, "measure_space", lambda _: Space(64 << 20, 0))
     (directory / "odd\n\x1b[2J").touch()
     assert invoke("doctor", directory) == Ending(
         1,

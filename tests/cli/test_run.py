@@ -16,7 +16,7 @@ import pytest
 
 from mpmetrics.directory import run_directory
 from mpmetrics.supervisor import launch
-from mpmetrics.system.mounts import mount_of
+from mpmetrics.system.mounts import find_mount
 from mpmetrics.system.processes import read_process
 from tests.cli.directories import fill
 from tests.cli.processes import Ending, command, invoke, run
@@ -330,7 +330,7 @@ def test_a_directory_of_its_own_is_private_and_goes() -> None:
         path = wrapped.directory
         assert path.name.startswith(run_directory.PREFIX)
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
-        mount = mount_of("/dev/shm")  # noqa: S108 - a mount point
+        mount = find_mount("/dev/shm")  # noqa: S108 - a mount point
         if mount is not None and mount.kind == "tmpfs" and os.access("/dev/shm", os.W_OK):  # noqa: S108
             assert path.parent == Path("/dev/shm")  # noqa: S108
         assert wrapped.process.stdin is not None
@@ -410,7 +410,7 @@ def test_what_somebody_uses_is_not_swept(remains: Path) -> None:
     place = run_directory.take_run_directory(str(remains))
     shown()
     assert (remains / "counter_7.db").exists()
-    place.leave(keep=True)
+    place.release(keep=True)
     shown()
     assert not remains.exists()
 

@@ -17,6 +17,6 @@ def directory(tmp_path: Path) -> Path:
     """Return an empty directory in which the dead are told from the living."""
     path = tmp_path / "metrics"
     path.mkdir()
-    if not liveness.can_tell(str(path)):
+    if not liveness.has_proven_leases(str(path)):
         pytest.skip("the file system of the temporary directory does not tell open from closed")
     return path

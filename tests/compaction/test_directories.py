@@ -22,7 +22,7 @@ from mpmetrics.compaction import compactor, policy
 from mpmetrics.compaction.compactor import Compactor
 from mpmetrics.directory import liveness
 from mpmetrics.directory.files import MANIFEST
-from mpmetrics.directory.locks import compaction_lock
+from mpmetrics.directory.locks import make_compaction_lock
 from tests.database import Entry, counter, gauge, histogram, write
 from tests.generations import by_process, kept, ours, theirs, write_workers
 from tests.workers import environment, run_python
@@ -41,7 +41,7 @@ def test_of_two_one_leaves(directory: Path) -> None:
     """Who finds somebody else at it says so, and changes nothing."""
     write_workers(directory, [1])
     before = names(directory)
-    with compaction_lock(str(directory)):
+    with make_compaction_lock(str(directory)):
         assert compact(directory).outcome == "busy"
     assert names(directory) == before
     assert compact(directory).outcome == "folded"
@@ -279,7 +279,7 @@ def test_another_pid_namespace_is_seen(directory: Path) -> None:
 def test_a_lease_ends_although_a_child_has_a_copy_of_it(directory: Path) -> None:
     """Somebody forks, in another thread, while a file is asked about."""
     path = write(directory / "counter_1.db", [counter("c", 1)])
-    descriptor = liveness.open_to_lease(str(path))
+    descriptor = liveness.open_for_lease(str(path))
     liveness.take_lease(descriptor)
     told, tell = os.pipe()
     with warnings.catch_warnings():
@@ -290,7 +290,7 @@ def test_a_lease_ends_although_a_child_has_a_copy_of_it(directory: Path) -> None
         select.select([told], [], [])
         os._exit(0)
     try:
-        liveness.give_lease_back(descriptor)
+        liveness.release_lease(descriptor)
         os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
     finally:
         os.kill(child, signal.SIGKILL)

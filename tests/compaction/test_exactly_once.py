@@ -37,7 +37,7 @@ def directory(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Seq
     path.mkdir()
     workers = [1, 2]
     write_workers(path, workers)
-    if not liveness.can_tell(str(path)):
+    if not liveness.has_proven_leases(str(path)):
         pytest.skip("the file system of the temporary directory does not tell open from closed")
     if request.param == 2:
         assert compact(path, keep_dead_gauges=True).generation == 1

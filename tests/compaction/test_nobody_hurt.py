@@ -102,7 +102,7 @@ def fill(path: Path, *, again: bool) -> float:
     for number in (1, 2, 3):
         write(path / f"counter_{number}.db", [counter("c", number)], size=4096)
         write(path / f"summary_{number}.db", summary("s", 1, number), size=4096)
-    if not liveness.can_tell(str(path)):
+    if not liveness.has_proven_leases(str(path)):
         pytest.skip("the file system of the temporary directory does not tell open from closed")
     if not again:
         return 6.0

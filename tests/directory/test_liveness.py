@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(
 def file(tmp_path: Path) -> Path:
     """Return a file that nobody has open, in a directory that has proved itself."""
     path = write(tmp_path / "counter_1.db", [counter("c", 1)])
-    if not liveness.can_tell(str(tmp_path)):
+    if not liveness.has_proven_leases(str(tmp_path)):
         pytest.skip("the file system of the temporary directory does not tell open from closed")
     return path
 
@@ -135,11 +135,11 @@ def test_somebody_elses_file_is_unknown() -> None:
     """The kernel grants leases to the owner of a file only."""
     program = """
 import os, sys
-from mpmetrics.directory.liveness import can_tell, is_alive
+from mpmetrics.directory.liveness import has_proven_leases, is_alive
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)
-print(can_tell(os.path.dirname(sys.argv[1])), is_alive(sys.argv[1]).value)
+print(has_proven_leases(os.path.dirname(sys.argv[1])), is_alive(sys.argv[1]).value)
 """
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o777)

@@ -29,8 +29,8 @@ def _machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Examine on a machine with nothing wrong about it, in an empty environment."""
     monkeypatch.setattr(diagnosis, "boot_time", lambda: BOOTED)
     monkeypatch.setattr(diagnosis, "is_alive", lambda _: Liveness.ALIVE)
-    monkeypatch.setattr(diagnosis, "mount_of", lambda path: Mount("2", "1", path, "tmpfs"))
-    monkeypatch.setattr(diagnosis, "space_of", lambda _: Space(1 << 30, 1 << 29))
+    monkeypatch.setattr(diagnosis, "find_mount", lambda path: Mount("2", "1", path, "tmpfs"))
+    monkeypatch.setattr(diagnosis, "measure_space", lambda _: Space(1 << 30, 1 << 29))
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.delenv(OLD_VARIABLE, raising=False)
 
@@ -166,7 +166,7 @@ def test_files_of_an_earlier_run_are_found(directory: Path) -> None:
 def test_a_machine_that_tells_nothing(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On other systems less can be found, and that is all."""
     monkeypatch.setattr(diagnosis, "boot_time", lambda: None)
-    for name in "mount_of", "space_of":
+    for name in "find_mount", "measure_space":
         monkeypatch.setattr(diagnosis, name, lambda _: None)
     assert diagnose(directory) == [healthy(directory)]
 

@@ -18,7 +18,7 @@ from examples.simulated_requests import BLOCK, CHUNK, make_trace
 from examples.simulated_scheduler import outputs, take_snapshot
 from mpmetrics.engines.families.tables import KV_CONSUMER, LMCACHE_FAMILIES, VLLM_FAMILIES
 from mpmetrics.supervisor import launch
-from mpmetrics.system.processes import descendants
+from mpmetrics.system.processes import list_descendants
 from tests.cli.processes import Ending, invoke, run
 from tests.examples.programs import EXAMPLES
 from tests.examples.vllm_answers import (
@@ -343,7 +343,9 @@ def test_it_ends_with_any_of_its_processes(directory: Path) -> None:
     with Simulation(directory) as simulation:
         writers = pids(directory)
         victim, *_ = [
-            each.pid for each in descendants(simulation.process.pid) if str(each.pid) in writers
+            each.pid
+            for each in list_descendants(simulation.process.pid)
+            if str(each.pid) in writers
         ]
         os.kill(victim, signal.SIGKILL)
         message = "vllm_simulation: one of the processes has ended\n"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from mpmetrics.supervisor import launch
-from mpmetrics.system.processes import descendants, workers
+from mpmetrics.system.processes import list_descendants, select_workers
 from tests.servers import fetch, free_port
 from tests.workers import PATIENCE, environment
 from tests.wrapped import Wrapped
@@ -333,7 +333,7 @@ def test_a_worker_of_celery_is_killed(tasks: Path) -> None:
     with celery(tasks) as wrapped:
         submit(tasks, 10)
         page = wrapped.until(lambda page: page["mpmetrics_workers"] == 2)
-        (victim, *_) = [each.pid for each in workers(descendants(wrapped.process.pid))]
+        (victim, *_) = [each.pid for each in select_workers(list_descendants(wrapped.process.pid))]
         os.kill(victim, signal.SIGKILL)
         restarts = page["mpmetrics_worker_restarts_total"]
         wrapped.until(lambda page: page["mpmetrics_worker_restarts_total"] > restarts)

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mpmetrics.system import mounts
-from mpmetrics.system.mounts import Mount, Space, find_mount, mount_of, parse_mountinfo, space_of
+from mpmetrics.system.mounts import (
+    Mount,
+    Space,
+    find_mount,
+    measure_space,
+    parse_mountinfo,
+    resolve_mount,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +90,7 @@ def test_the_way_down_the_tree_finds_the_mount(
     mounted: Sequence[Mount], path: str, kind: str | None
 ) -> None:
     """A path lies on the mount at which the kernel arrives, wherever that stands in the list."""
-    found = find_mount(mounted, path)
+    found = resolve_mount(mounted, path)
     assert (found.kind if found else None) == kind
 
 
@@ -95,16 +102,16 @@ def test_a_path_lies_where_its_links_lead(tmp_path: Path, monkeypatch: pytest.Mo
     listed = tmp_path / "mountinfo"
     listed.write_text(f"1 0 0:1 / / rw - ext4 a rw\n2 1 0:2 / {real} rw - tmpfs b rw\n")
     monkeypatch.setattr(mounts, "_MOUNTINFO", str(listed))
-    assert mount_of(str(tmp_path / "link")) == Mount("2", "1", real, "tmpfs")
-    assert mount_of(str(tmp_path)) == Mount("1", "0", "/", "ext4")
+    assert find_mount(str(tmp_path / "link")) == Mount("2", "1", real, "tmpfs")
+    assert find_mount(str(tmp_path)) == Mount("1", "0", "/", "ext4")
     listed.unlink()
-    assert mount_of(str(tmp_path)) is None
+    assert find_mount(str(tmp_path)) is None
 
 
 @pytest.mark.skipif(not Path("/proc/self/mountinfo").exists(), reason="needs Linux")
 def test_this_machine_has_mounts() -> None:
     """What the kernel writes is understood."""
-    mount = mount_of("/proc/self")
+    mount = find_mount("/proc/self")
     assert mount is not None
     assert (mount.point, mount.kind) == ("/proc", "proc")
 
@@ -112,14 +119,14 @@ def test_this_machine_has_mounts() -> None:
 @pytest.mark.skipif(not hasattr(os, "statvfs"), reason="needs statvfs")
 def test_space_is_counted_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks times their size; what is kept back for root does not count as free."""
-    assert space_of(str(tmp_path / "missing")) is None
-    space = space_of(str(tmp_path))
+    assert measure_space(str(tmp_path / "missing")) is None
+    space = measure_space(str(tmp_path))
     assert space is not None
     assert 0 <= space.free <= space.size
     told = [512, 4096, 100, 60, 50, *[0] * 5]
     monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(told))
-    assert space_of(str(tmp_path)) == Space(100 * 4096, 50 * 4096)
+    assert measure_space(str(tmp_path)) == Space(100 * 4096, 50 * 4096)
     told[2] = 0
-    assert space_of(str(tmp_path)) is None
+    assert measure_space(str(tmp_path)) is None
     monkeypatch.delattr(os, "statvfs")
-    assert space_of(str(tmp_path)) is None
+    assert measure_space(str(tmp_path)) is None

@@ -66,9 +66,9 @@ def test_a_status_that_is_kept_secret_is_not_taken_for_success(tmp_path: Path) -
 def test_a_kernel_without_lists_of_children(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then all processes are looked through, and the same ones are found."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        listed = {process.pid for process in processes.descendants(os.getpid())}
+        listed = {process.pid for process in processes.list_descendants(os.getpid())}
         monkeypatch.setattr(processes, "_lists_children", lambda: False)
-        searched = {process.pid for process in processes.descendants(os.getpid())}
+        searched = {process.pid for process in processes.list_descendants(os.getpid())}
         assert child.pid in listed
         assert searched == listed
         child.kill()
@@ -78,4 +78,4 @@ def test_who_has_ended_has_no_children() -> None:
     """Nobody is looked for in vain."""
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         child.wait(PATIENCE)
-    assert processes.children(child.pid) == []
+    assert processes.list_children(child.pid) == []

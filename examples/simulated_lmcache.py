@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from examples.simulated_requests import CHUNK, MODEL, SERVED_AS
-from mpmetrics.engines.families.register import metrics_of
-from mpmetrics.engines.families.tables import LMCACHE_FAMILIES
+from mpmetrics.engines.families import LMCACHE_FAMILIES, register_families
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -90,7 +89,7 @@ class Lmcache:
     def __init__(self, role: str, rank: int, owned: Callable[[str], bool]) -> None:
         """Make all families; there is no series before it is needed, but for callbacks."""
         self._labels = (MODEL, str(rank), role, SERVED_AS)
-        self._metrics = metrics_of(LMCACHE_FAMILIES)
+        self._metrics = register_families(LMCACHE_FAMILIES)
         for family in LMCACHE_FAMILIES:
             if not family.in_files and owned(family.name):
                 self.of(family.name).set_function(float)

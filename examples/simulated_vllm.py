@@ -6,17 +6,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from examples.simulated_requests import BLOCK, SERVED_AS
 from examples.simulated_scheduler import NUM_BLOCKS
-from mpmetrics.engines.families.register import metrics_of
-from mpmetrics.engines.families.tables import KV_CONSUMER, VLLM_FAMILIES
-from mpmetrics.engines.vllm.token_ledger import IterationTokens, PrefillStats, PromptTokenStats
-from mpmetrics.engines.vllm.token_metrics import TokenMetrics
+from mpmetrics.engines.families import KV_CONSUMER, VLLM_FAMILIES, register_families
+from mpmetrics.engines.vllm import IterationTokens, PrefillStats, PromptTokenStats, TokenMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from examples.simulated_requests import Request, Trace
     from examples.simulated_scheduler import Snapshot, Step
-    from mpmetrics.engines.families.tables import Family
+    from mpmetrics.engines.families import Family
 
 CACHE_CONFIG = {"block_size": str(BLOCK), "num_gpu_blocks": str(NUM_BLOCKS)}
 
@@ -184,7 +182,7 @@ def _make_children() -> dict[tuple[str, str], Any]:
     families = {family.name: family for family in simulated_vllm_families()}
     return {
         (name, value): metric.labels(*(KNOWN.get(label, value) for label in families[name].labels))
-        for name, metric in metrics_of(families.values()).items()
+        for name, metric in register_families(families.values()).items()
         for value in VALUES.get(name, [""])
     }
 

@@ -2,8 +2,8 @@
 
 `{merge-rules}` stands for `mpmetrics.merging.rules.RULES`, `{problem-reasons}` for
 `mpmetrics.errors.REASONS`, `{dead-gauges}` for `mpmetrics.compaction.policy.DEAD_GAUGES`,
-`{engine-families}`, with vllm, lmcache or dynamo, for the table of
-`mpmetrics.engines.families.tables`,
+`{engine-families}`, with vllm, lmcache or dynamo, for the table of the module of that name in
+`mpmetrics.engines.families`,
 `{connector-families}`, with a class of KV connectors, for what it declares, and
 `{event-families}` for `mpmetrics.engines.events.metrics.EVENT_FAMILIES`.
 """
@@ -18,7 +18,7 @@ from mpmetrics import errors
 from mpmetrics.compaction import policy
 from mpmetrics.engines.connectors import known_families
 from mpmetrics.engines.events import metrics
-from mpmetrics.engines.families import tables
+from mpmetrics.engines.families import dynamo, lmcache, vllm
 from mpmetrics.merging import rules
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sphinx.util.typing import ExtensionMetadata
 
     from mpmetrics.engines.connectors.families import ConnectorFamily
-    from mpmetrics.engines.families.tables import Family
+    from mpmetrics.engines.families import Family
     from mpmetrics.merging.rules import Rule
 
 
@@ -77,9 +77,9 @@ EVENT_COLUMNS: Final[Mapping[str, Callable[[Family], str]]] = {
 }
 
 ENGINES: Final = {
-    "vllm": (tables.VLLM_FAMILIES, VLLM_COLUMNS),
-    "lmcache": (tables.LMCACHE_FAMILIES, LMCACHE_COLUMNS),
-    "dynamo": (tables.DYNAMO_FAMILIES, FAMILY_COLUMNS),
+    "vllm": (vllm.__file__, vllm.VLLM_FAMILIES, VLLM_COLUMNS),
+    "lmcache": (lmcache.__file__, lmcache.LMCACHE_FAMILIES, LMCACHE_COLUMNS),
+    "dynamo": (dynamo.__file__, dynamo.DYNAMO_FAMILIES, FAMILY_COLUMNS),
 }
 
 
@@ -141,8 +141,9 @@ class EngineFamilies(SphinxDirective):
         if engine not in ENGINES:
             message = f"no engine {engine!r}: it is one of {', '.join(ENGINES)}"
             raise self.error(message)
-        self.env.note_dependency(tables.__file__)
-        return self.parse_text_to_nodes("\n".join(family_lines(*ENGINES[engine])))
+        file, families, columns = ENGINES[engine]
+        self.env.note_dependency(file)
+        return self.parse_text_to_nodes("\n".join(family_lines(families, columns)))
 
 
 class ConnectorFamilies(SphinxDirective):

@@ -15,7 +15,7 @@ import pytest
 
 from mpmetrics.engines import CONNECTOR_FAMILIES
 from mpmetrics.engines.events.metrics import EVENT_FAMILIES
-from mpmetrics.engines.families.tables import DYNAMO_FAMILIES, LMCACHE_FAMILIES, VLLM_FAMILIES
+from mpmetrics.engines.families import DYNAMO_FAMILIES, LMCACHE_FAMILIES, VLLM_FAMILIES
 from tests.conftest import FAIL_ON_SKIP
 from tests.workers import PATIENCE
 

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from examples.simulated_requests import BLOCK, CHUNK, make_trace
 from examples.simulated_scheduler import outputs, take_snapshot
-from mpmetrics.engines.families.tables import KV_CONSUMER, LMCACHE_FAMILIES, VLLM_FAMILIES
+from mpmetrics.engines.families import KV_CONSUMER, LMCACHE_FAMILIES, VLLM_FAMILIES
 from mpmetrics.supervisor import launch
 from mpmetrics.system.processes import list_descendants
 from tests.cli.processes import Ending, invoke, run
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from mpmetrics.engines.families.tables import Family
+    from mpmetrics.engines.families import Family
     from tests.examples.vllm_answers import Samples
 
 SIMULATION: Final = (sys.executable, os.fspath(EXAMPLES / "vllm_simulation.py"))

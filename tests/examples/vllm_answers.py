@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mpmetrics.engines.families.tables import LMCACHE_FAMILIES, VLLM_FAMILIES
+from mpmetrics.engines.families import LMCACHE_FAMILIES, VLLM_FAMILIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mpmetrics.engines.families import DYNAMO_FAMILIES, metrics_of
+from mpmetrics.engines.families import DYNAMO_FAMILIES, register_families
 
 
 class ComponentGauges:
@@ -24,7 +24,7 @@ class ComponentGauges:
         component_name: str = "",
     ) -> None:
         """Make the gauges in *registry* (None: the global one), unless they are there."""
-        self._gauges = metrics_of(DYNAMO_FAMILIES, registry)
+        self._gauges = register_families(DYNAMO_FAMILIES, registry)
         self._who = {"model": model_name, "dynamo_component": component_name}
 
     def set_total_blocks(self, dp_rank: int | str, value: float | None) -> None:

@@ -1,4 +1,8 @@
-"""The catalogue of what engines expose, and its registration with prometheus_client."""
+"""The families that engines emit, one table for each engine, and their registration.
+
+The tables are data: reading them imports neither an engine nor prometheus_client.
+`register_families` makes prometheus_client's metrics from rows of them.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,27 @@ from typing import TYPE_CHECKING
 from mpmetrics._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from mpmetrics.engines.families.register import metrics_of
-    from mpmetrics.engines.families.tables import DYNAMO_FAMILIES, VLLM_FAMILIES, Family
+    from mpmetrics.engines.families.dynamo import DYNAMO_FAMILIES
+    from mpmetrics.engines.families.family import Family
+    from mpmetrics.engines.families.lmcache import LMCACHE_FAMILIES
+    from mpmetrics.engines.families.register import register_families
+    from mpmetrics.engines.families.vllm import KV_CONSUMER, VLLM_FAMILIES
 
 _MODULES = {
-    "register": ["metrics_of"],
-    "tables": ["DYNAMO_FAMILIES", "Family", "VLLM_FAMILIES"],
+    "dynamo": ["DYNAMO_FAMILIES"],
+    "family": ["Family"],
+    "lmcache": ["LMCACHE_FAMILIES"],
+    "register": ["register_families"],
+    "vllm": ["KV_CONSUMER", "VLLM_FAMILIES"],
 }
 
 __all__ = [
     "DYNAMO_FAMILIES",
+    "KV_CONSUMER",
+    "LMCACHE_FAMILIES",
     "VLLM_FAMILIES",
     "Family",
-    "metrics_of",
+    "register_families",
 ]
 
 if not TYPE_CHECKING:  # or every name would pass for one of this module's

@@ -1,4 +1,4 @@
-"""Making prometheus_client's metrics from families of the catalogue, once for each registry."""
+"""Registration of the tables' families with prometheus_client, once for each registry."""
 
 from __future__ import annotations
 
@@ -9,32 +9,50 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mpmetrics.engines.families.tables import Family
+    from mpmetrics.engines.families.family import Family
 
 _CLASSES: Final = {"counter": "Counter", "gauge": "Gauge", "histogram": "Histogram"}
 
-_made: weakref.WeakKeyDictionary[Any, dict[Family, Any]] = weakref.WeakKeyDictionary()
-_lock = threading.Lock()
+
+class _Registrations:
+    """The metrics that `register_families` has made, by registry and family."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._metrics: weakref.WeakKeyDictionary[Any, dict[Family, Any]] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def get_or_make(self, families: Iterable[Family], registry: Any) -> dict[str, Any]:
+        """Return the metrics of *families* in *registry* by name; make those that are missing."""
+        with self._lock:
+            metrics = self._metrics.setdefault(registry, {})
+            for family in families:
+                if family not in metrics:
+                    metrics[family] = _make_metric(family, registry)
+            return {family.name: metrics[family] for family in families}
 
 
-def metrics_of(families: Iterable[Family], registry: Any = None) -> dict[str, Any]:
-    """Return a metric for each of the *families*, by name, in *registry* (None: the global one).
+_registrations: Final = _Registrations()
+"""The one instance of the process: a registry is shared by all of it, and refuses a second metric
+of one name. An entry lives as long as its registry."""
 
-    They are made when they are first asked for, and are the same from then on. Raises
-    `ValueError`, as prometheus_client does, when something else in the registry has the name.
+
+def register_families(families: Iterable[Family], registry: Any = None) -> dict[str, Any]:
+    """Return the metrics of *families*, by name, in *registry* (None: the global one).
+
+    The first call for a family makes its metric; later calls return the same one, since
+    `_registrations` keeps it for the whole process. Raises `ValueError`, as prometheus_client
+    does, when another metric in the registry has the name.
     """
     import prometheus_client  # see the package
 
-    given = prometheus_client.REGISTRY if registry is None else registry
-    with _lock:
-        made = _made.setdefault(given, {})
-        for family in families:
-            if family not in made:
-                made[family] = _metric(family, given)
-        return {family.name: made[family] for family in families}
+    return _registrations.get_or_make(
+        families, prometheus_client.REGISTRY if registry is None else registry
+    )
 
 
-def _metric(family: Family, registry: Any) -> Any:
+def _make_metric(family: Family, registry: Any) -> Any:
     import prometheus_client  # see the package
 
     options: dict[str, Any] = {}

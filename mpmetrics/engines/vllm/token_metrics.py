@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from mpmetrics.engines.families import VLLM_FAMILIES, metrics_of
+from mpmetrics.engines.families import VLLM_FAMILIES, register_families
 from mpmetrics.engines.vllm.token_ledger import PromptTokenStats
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class TokenMetrics:
 
         Raises `ValueError`, as prometheus_client does, when vLLM itself has made them there.
         """
-        metrics = metrics_of(_FAMILIES, registry)
+        metrics = register_families(_FAMILIES, registry)
         who = {"model_name": model_name, "engine": str(engine)}
         self._prompt = metrics["vllm:prompt_tokens"].labels(**who)
         self._cached = metrics["vllm:prompt_tokens_cached"].labels(**who)

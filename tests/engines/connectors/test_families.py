@@ -19,7 +19,7 @@ from mpmetrics.engines import (
 )
 from mpmetrics.engines.connectors.families import FIGURES, united
 from mpmetrics.engines.connectors.lookup import declarations, declared
-from mpmetrics.engines.families.tables import VLLM_FAMILIES
+from mpmetrics.engines.families import VLLM_FAMILIES
 from tests.engines.connectors.fakes import FakeConnector, NixlPullConnector, OtherConnector
 
 KNOWN = {family.name: family for each in CONNECTOR_FAMILIES.values() for family in each}

@@ -1,8 +1,11 @@
 """What can go wrong, as values and as exceptions.
 
-A thing that goes wrong while a page is made becomes a `Problem` beside the result; an exception
-never costs the page. Exceptions are for the caller's own mistakes and for the boundary between
-two stages, where the stage above turns them into problems.
+What goes wrong while a page is made becomes a `Problem` beside the result; an exception never
+costs the page. Exceptions are for the caller's own mistakes and for the boundary between two
+stages, where the stage above turns them into problems.
+
+Every exception here derives from `MpmetricsError` and from a standard exception, and keeps its
+type, message and attributes when it is pickled to go to another process.
 """
 
 from __future__ import annotations
@@ -14,10 +17,10 @@ from mpmetrics._text import one_line
 
 
 class Problem(NamedTuple):
-    """One thing that was wrong with the input of a page, and what was left out because of it.
+    """One thing wrong with the input of a page, and what was left out because of it.
 
-    *path* names the file, directory or source; *reason* is a key of `REASONS`, fit for a label
-    value; *detail* is a sentence with the names and numbers involved.
+    *path* names the file, directory or source. *reason* is a key of `REASONS` and short enough
+    for a label value. *detail* is a sentence with the names and numbers involved.
     """
 
     path: str
@@ -33,7 +36,7 @@ REASONS: Final = {
     "stranger": "not a file of prometheus_client's multiprocess mode; ignored",
     "unreadable": "the file could not be opened or read; left out",
     "vanished": "the file went away between the listing and the reading; left out",
-    "leased": "somebody else asks whether the file's worker is alive, for too long; left out",
+    "leased": "another process asks whether the file's worker is alive, for too long; left out",
     "lost_manifest": "an archive, but no MANIFEST that says whether it counts; the newest is taken",
     "damaged_manifest": "the MANIFEST cannot be read; the newest archives are taken",
     "damaged": "the bytes of the file do not follow the format; the whole file is left out",
@@ -43,10 +46,11 @@ REASONS: Final = {
     "duplicate_series": "two processes wrote the same `pid` label; the last in file order is kept",
     "name_clash": "two families would expose the same sample name; the first by name is kept",
     "odd_sample": "a sample that its family's type does not have; the series is left out",
-    "directory_lost": "the directory of an engine was gone and has been made anew, empty",
+    "directory_lost": "the directory of an engine was gone and has been made again, empty",
     "help_conflict": "one family with two help texts in a registry tree; the first is kept",
     "repeated_series": "one series twice in a registry tree; the first is kept",
     "callback_failed": "a callback of an engine's page failed; what it gives is left out",
+    "uncompacted": "a compaction in the background failed; dead workers' files count as before",
     "source_late": "a source of the page has not answered in time; what it gave last is served",
     "source_failed": "a source of the page raised an error; its families are left out",
 }
@@ -60,11 +64,11 @@ class MpmetricsError(Exception):
 class DamagedError(MpmetricsError, ValueError):
     """Bytes that do not follow the `.db` format.
 
-    *offset* is where the trouble starts, in bytes from the beginning of the file.
+    *offset* is the position of the first wrong byte, counted from the beginning of the file.
     """
 
     def __init__(self, offset: int, detail: str) -> None:
-        """Remember where (*offset*) and what (*detail*)."""
+        """Take the *offset*, and what is wrong there (*detail*)."""
         super().__init__(offset, detail)
         self.offset = offset
         self.detail = detail
@@ -78,17 +82,21 @@ class NotAMetricsFileError(MpmetricsError, OSError):
     """A *path* that cannot be read as a file: a directory, a socket, a pipe."""
 
     def __init__(self, path: str) -> None:
-        """Remember the *path*."""
+        """Take the *path*; the error number is `EINVAL`."""
         super().__init__(errno.EINVAL, "not a regular file", path)
+
+    def __reduce__(self) -> tuple[type[NotAMetricsFileError], tuple[str]]:
+        """Return how to make the error again: not from `args`, which are those of `OSError`."""
+        return type(self), (self.filename,)
 
 
 class _AboutError(MpmetricsError):
-    """An error about something with a name, and why it happened."""
+    """An error about a thing that has a *name*, with the reason (*why*)."""
 
     _sentence: ClassVar = "{}: {}"
 
     def __init__(self, name: str, why: str) -> None:
-        """Remember the *name* of what it is about, and *why* that is of no use."""
+        """Take the *name* of the thing, and *why* it cannot be used."""
         super().__init__(name, why)
         self.name = name
         self.why = why
@@ -99,10 +107,10 @@ class _AboutError(MpmetricsError):
 
 
 class _PathError(_AboutError):
-    """An error about a *path*."""
+    """An error about a *path*, with the reason (*why*)."""
 
     def __init__(self, path: str, why: str) -> None:
-        """Remember the *path* as it was given, and *why* it is of no use."""
+        """Take the *path* as the caller gave it, and *why* it cannot be used."""
         super().__init__(path, why)
         self.path = path
 
@@ -114,12 +122,15 @@ class DirectoryError(_PathError, ValueError):
     """
 
     def __str__(self) -> str:
-        """Return one line for a person; there may be no path at all."""
+        """Return one line for a person; without a path, that is the reason alone."""
         return super().__str__() if self.path else self.why
 
 
 class CompactionError(_PathError, RuntimeError):
-    """A directory that could not be compacted: *path* and *why*. It counts as before."""
+    """A directory that could not be compacted: *path* and *why*.
+
+    Every file of it still counts as it did before.
+    """
 
     _sentence = "{}: not compacted: {}"
 
@@ -131,20 +142,23 @@ class LabelError(_AboutError, ValueError):
 
 
 class FilterError(MpmetricsError, ValueError):
-    """A prefix filter that cannot be meant: empty, or not a string."""
+    """A prefix that a filter cannot use: it is empty, or not a string."""
 
 
 class SourceError(_AboutError, RuntimeError):
-    """A source of a page that gave no families: *source* and *why*."""
+    """A source of a page that failed to return families: *source* and *why*."""
 
     def __init__(self, source: str, why: str) -> None:
-        """Remember the name of the *source* and *why* it failed."""
+        """Take the name of the *source*, and *why* it failed."""
         super().__init__(source, why)
         self.source = source
 
 
 class ListenError(_AboutError, OSError):
-    """An address that cannot be listened on: its *name*, as it was given, and *why*."""
+    """An address that no socket can listen on: its *name* as the caller gave it, and *why*.
+
+    The address is in use, is not of this machine, or needs rights that this process lacks.
+    """
 
     _sentence = "cannot listen on {}: {}"
 
@@ -154,10 +168,10 @@ class WebConfigError(_PathError, ValueError):
 
 
 class MissingExtraError(MpmetricsError, ImportError):
-    """A package that an optional part needs is not installed: *package*, of the *extra*."""
+    """A missing *package*, which an optional part needs and the *extra* installs."""
 
     def __init__(self, package: str, extra: str) -> None:
-        """Remember which *package* is missing and which *extra* brings it."""
+        """Take the name of the missing *package*, and the *extra* that installs it."""
         super().__init__(package, extra)
         self.package = package
         self.extra = extra
@@ -170,13 +184,23 @@ class MissingExtraError(MpmetricsError, ImportError):
 
 
 class RunDirectoryError(_PathError, OSError):
-    """A directory that a server cannot be run with: *path* and *why*."""
+    """A directory that `mpmetrics run` cannot give to a server: *path* and *why*.
+
+    It is a run directory that cannot be made, or a directory that was named and cannot be used.
+    """
 
 
 class CommandError(_AboutError, OSError):
-    """A command that cannot be started: its *name*, *why*, and the exit *status* for that."""
+    """A command that cannot be started: its *name*, *why*, and the exit *status* to end with.
+
+    A shell ends with the same *status* for the same reason: 127 if it does not find the command.
+    """
 
     def __init__(self, name: str, why: str, status: int) -> None:
-        """Remember the *name* of the command, *why* it does not start, and the exit *status*."""
+        """Take the *name* of the command, *why* it does not start, and the exit *status*."""
         super().__init__(name, why)
         self.status = status
+
+    def __reduce__(self) -> tuple[type[CommandError], tuple[str, str, int]]:
+        """Return how to make the error again: `args` lack the *status*."""
+        return type(self), (self.name, self.why, self.status)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from mpmetrics.exposition import PrefixesArgument
+    from mpmetrics.exposition import Prefixes
     from mpmetrics.pages import Source
 
     Mode = Literal["shared", "isolated", "in_process"]
@@ -60,8 +60,8 @@ class Registration(NamedTuple):
 
     def page(
         self,
-        include: PrefixesArgument = (),
-        exclude: PrefixesArgument = (),
+        include: Prefixes = (),
+        exclude: Prefixes = (),
         labels: Mapping[str, str] | None = None,
     ) -> Page:
         """Return a page that has every family once: merged where there is a merged value.

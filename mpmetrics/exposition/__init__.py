@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mpmetrics.exposition.filters import PrefixesArgument, PrefixFilter, check_labels
+from mpmetrics.exposition.filters import Prefixes, PrefixFilter, check_labels
 from mpmetrics.exposition.negotiation import accepts_gzip, choose_format, time_limit
 from mpmetrics.exposition.text import (
     Format,
@@ -18,7 +18,7 @@ __all__ = [
     "Format",
     "LinePrefixes",
     "PrefixFilter",
-    "PrefixesArgument",
+    "Prefixes",
     "accepts_gzip",
     "check_labels",
     "choose_format",

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from mpmetrics.format import Labels
 
 
-PrefixesArgument = str | Iterable[str | Iterable[str]] | None
-"""One prefix of family names, or several; a group of prefixes may stand among them."""
+Prefixes = str | Iterable[str | Iterable[str]] | None
+"""What callers pass as prefixes: one prefix of family names, or several, which may be in groups."""
 
 _LABEL_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _RESERVED_LABELS: Final = {
@@ -36,7 +36,7 @@ class PrefixFilter(NamedTuple):
     exclude: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, include: PrefixesArgument = (), exclude: PrefixesArgument = ()) -> PrefixFilter:
+    def of(cls, include: Prefixes = (), exclude: Prefixes = ()) -> PrefixFilter:
         """Make a filter from bare strings or collections of strings.
 
         Raises `FilterError` for an empty prefix, which would match everything.
@@ -51,7 +51,7 @@ class PrefixFilter(NamedTuple):
         return not self.include or any(each.startswith(self.include) for each in names)
 
 
-def _prefixes(given: PrefixesArgument) -> tuple[str, ...]:
+def _prefixes(given: Prefixes) -> tuple[str, ...]:
     """Return the prefixes as a tuple; several may stand for one. Raises `FilterError`."""
     several: tuple[object, ...] = (given,)
     if given is None or (isinstance(given, Iterable) and not isinstance(given, str)):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from mpmetrics.exposition import PrefixesArgument
+    from mpmetrics.exposition import Prefixes
 
 
 class Page:
@@ -41,8 +41,8 @@ class Page:
     def __init__(
         self,
         sources: object,
-        include: PrefixesArgument = (),
-        exclude: PrefixesArgument = (),
+        include: Prefixes = (),
+        exclude: Prefixes = (),
         labels: Mapping[str, str] | None = None,
         *,
         timeout: float | None = None,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from mpmetrics.directory import WorkerFile
     from mpmetrics.errors import Problem
-    from mpmetrics.exposition import Format, PrefixesArgument
+    from mpmetrics.exposition import Format, Prefixes
     from mpmetrics.format import Labels
 
     ByProcess = Mapping[str, Metric]
@@ -73,8 +73,8 @@ class Snapshot(NamedTuple):
 
 def take_snapshot(
     path: str | os.PathLike[str] | None,
-    include: PrefixesArgument = (),
-    exclude: PrefixesArgument = (),
+    include: Prefixes = (),
+    exclude: Prefixes = (),
     labels: Mapping[str, str] | None = None,
     *,
     by_process: bool = False,

@@ -448,7 +448,7 @@ def test_every_network_file_system_is_one(kind: str) -> None:
 
 def test_every_reason_has_a_remedy() -> None:
     """Whatever can be wrong with a directory, the doctor can explain it."""
-    of_pages = {"source_failed", "source_late", "directory_lost", "callback_failed"}
+    of_pages = {"source_failed", "source_late", "uncompacted", "directory_lost", "callback_failed"}
     of_pages |= {"help_conflict", "repeated_series"}
     assert set(remedies.REMEDIES) == REASONS.keys() - of_pages
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mpmetrics.engines.dynamo.endpoint import Endpoint
-    from mpmetrics.exposition import PrefixesArgument
+    from mpmetrics.exposition import Prefixes
 
 
 _ABOUT: Final = "mpmetrics"
@@ -21,8 +21,8 @@ _ABOUT: Final = "mpmetrics"
 def register_engine_metrics_callback(  # noqa: PLR0917 - Dynamo's signature
     endpoint: Endpoint,
     registry: Any,
-    metric_prefix_filters: PrefixesArgument = None,
-    exclude_prefixes: PrefixesArgument = None,
+    metric_prefix_filters: Prefixes = None,
+    exclude_prefixes: Prefixes = None,
     inject_custom_labels: Mapping[str, str] | None = None,
     namespace_name: str | None = None,
     component_name: str | None = None,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mpmetrics.engines.dynamo.endpoint import Endpoint
     from mpmetrics.engines.dynamo.shared_page import Board, Brought, Part
-    from mpmetrics.exposition import PrefixesArgument
+    from mpmetrics.exposition import Prefixes
     from mpmetrics.format import Labels
     from mpmetrics.registration import Mode, Registration
 
@@ -88,8 +88,8 @@ class MetricsSetup(AbstractContextManager["MetricsSetup"]):
 def setup_metrics_collection(
     endpoint: Endpoint,
     *,
-    prefixes: PrefixesArgument = DEFAULT_PREFIXES,
-    exclude_prefixes: PrefixesArgument = None,
+    prefixes: Prefixes = DEFAULT_PREFIXES,
+    exclude_prefixes: Prefixes = None,
     component_registry: Any = None,
     registry: Any = None,
     path: str | os.PathLike[str] | None = None,

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from mpmetrics._forks import reset_in_children
+from mpmetrics._forks import ForkSafeLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,14 +27,9 @@ class ProblemLog:
 
     def __init__(self) -> None:
         """Start with nothing wrong."""
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._seen: set[Problem] = set()  # without what varies
         self._counts: Counter[str] = Counter()
-        reset_in_children(self)
-
-    def reset_after_fork(self) -> None:
-        """Go on in a forked child with a lock that nobody holds."""
-        self._lock = threading.Lock()
 
     def report(self, problems: Iterable[Problem]) -> None:
         """Take note of all problems that there are now; log and count those that are new."""

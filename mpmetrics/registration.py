@@ -6,14 +6,14 @@ process's share.
 
 from __future__ import annotations
 
-import inspect
 import os
 import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from prometheus_client import REGISTRY, CollectorRegistry, values
+from prometheus_client import REGISTRY
 
+from mpmetrics._client import new_registry, values_in_memory
 from mpmetrics.collector import MultiProcessCollector
 from mpmetrics.directory import VARIABLE, directory_from_environment, unusable_reason
 from mpmetrics.pages import DirectorySource, Page, RegistrySource
@@ -112,7 +112,7 @@ def register(
         _shared_with(given).add(os.path.realpath(directory))
         reason = f"the registry accepted the merged view of {directory}{remark}"
         return Registration("shared", reason, given, directory, given, collector)
-    isolated = _new_registry()
+    isolated = new_registry()
     MultiProcessCollector(isolated, directory)
     reason = f"the registry already has timeseries that {directory} has, too: {duplicates}{remark}"
     return Registration("isolated", reason, isolated, directory, given)
@@ -158,16 +158,3 @@ def _duplicates(registry: Any, families: Sequence[Metric]) -> str | None:
         return str(error)
     registry.unregister(claim)
     return None
-
-
-def values_in_memory() -> bool:
-    """Tell whether prometheus_client decided, when it was imported, against files."""
-    return not getattr(values.ValueClass, "_multiprocess", False)
-
-
-def _new_registry() -> CollectorRegistry:
-    """Return a registry that knows `?name[]=`, where prometheus_client has that."""
-    option = "support_collectors_without_names"
-    known = inspect.signature(CollectorRegistry).parameters
-    options: dict[str, Any] = {option: True} if option in known else {}
-    return CollectorRegistry(**options)

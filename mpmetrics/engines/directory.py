@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import tempfile
 from contextlib import AbstractContextManager, suppress
 from multiprocessing.util import Finalize
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mpmetrics._client import names_of_metrics, values_in_memory
 from mpmetrics.directory import (
     VARIABLE,
     directory_from_environment,
@@ -57,7 +57,7 @@ class MultiprocDirectory(AbstractContextManager["MultiprocDirectory"]):
         self.path = path
         self.recreated = recreated
         self.latched = values_in_memory()
-        self.lost = metrics_in_memory() if self.latched else ()
+        self.lost = _metrics_in_memory() if self.latched else ()
         self.unusable_reason = unusable_reason(path)
         self._workplace = workplace
         self._pid = os.getpid()
@@ -163,18 +163,10 @@ def _made(prefix: str) -> MultiprocDirectory:
     return MultiprocDirectory(workplace.path, workplace=workplace)
 
 
-def values_in_memory() -> bool:
-    """Tell whether prometheus_client has decided to keep the values of this process in memory."""
-    values: Any = sys.modules.get("prometheus_client.values")
-    return values is not None and not getattr(values.ValueClass, "_multiprocess", False)
+def _metrics_in_memory() -> tuple[str, ...]:
+    """Return the names of the metrics in the global registry; none while it is being imported."""
+    with suppress(ImportError):
+        from prometheus_client import REGISTRY
 
-
-def metrics_in_memory() -> tuple[str, ...]:
-    """Return the names of the metrics in the global registry that are prometheus_client's own."""
-    client: Any = sys.modules.get("prometheus_client")
-    names = []
-    with suppress(AttributeError):  # prometheus_client does not list its collectors in public
-        for collector, claimed in list(client.REGISTRY._collector_to_names.items()):  # noqa: SLF001
-            if isinstance(collector, client.metrics.MetricWrapperBase) and claimed:
-                names.append(str(min(claimed, key=len)))
-    return tuple(sorted(names))
+        return tuple(names_of_metrics(REGISTRY))
+    return ()

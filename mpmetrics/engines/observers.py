@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from mpmetrics._forks import reset_in_children
+from mpmetrics._forks import ForkSafeLock, reset_in_children
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,12 +43,7 @@ class ObserverErrors:
     def __init__(self) -> None:
         """Begin without errors."""
         self._counts: Counter[tuple[str, str]] = Counter()
-        self.reset_after_fork()
-        reset_in_children(self)
-
-    def reset_after_fork(self) -> None:
-        """Go on in a forked child with a lock that nobody holds."""
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def count(self, source: str, reason: str, error: BaseException | None = None) -> None:
         """Count one failure of *source*; log it if it is the first for this *reason*."""

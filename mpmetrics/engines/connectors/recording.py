@@ -6,6 +6,7 @@ from collections import Counter
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
+from mpmetrics._client import add_observations
 from mpmetrics.engines.observers import ERRORS
 
 if TYPE_CHECKING:
@@ -90,11 +91,7 @@ def _fill(histogram: Any, cell: Cell) -> list[str]:
     fault = next(filter(None, map(_fault, counts)), "" if isfinite(total) else NOT_FINITE)
     if fault:
         return [fault]
-    # There is no public way to add more than one observation at a time.
-    for bucket, count in zip(histogram._buckets, counts, strict=True):  # noqa: SLF001
-        if count:
-            bucket.inc(count)
-    histogram._sum.inc(total)  # noqa: SLF001
+    add_observations(histogram, counts, total)
     return []
 
 

@@ -8,11 +8,11 @@ of one name would overwrite each other's values.
 
 from __future__ import annotations
 
-import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from mpmetrics._forks import reset_in_children
+from mpmetrics._client import collectors_by_name, definition_of, values_in_memory
+from mpmetrics._forks import ForkSafeLock
 from mpmetrics.engines.connectors.errors import (
     ConnectorConflictError,
     ConnectorDeclarationError,
@@ -55,20 +55,8 @@ _owners: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 _written: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 
 
-class _Turn:
-    """One registers at a time."""
-
-    def __init__(self) -> None:
-        """Let anybody begin."""
-        self.reset_after_fork()
-        reset_in_children(self)
-
-    def reset_after_fork(self) -> None:
-        """Go on in a forked child with a lock that nobody holds."""
-        self.lock = threading.Lock()
-
-
-_turn = _Turn()
+_registering = ForkSafeLock()
+"""Held by the thread that registers families."""
 
 
 def registered(
@@ -85,7 +73,7 @@ def registered(
     import prometheus_client  # see the package of the engines
 
     given = prometheus_client.REGISTRY if registry is None else registry
-    with _turn.lock:
+    with _registering:
         claims: dict[str, Owned] = {}
         new: dict[str, tuple[str, ConnectorFamily, Shape]] = {}
         metrics: dict[str, Any] = {}
@@ -124,13 +112,7 @@ def _claim(
 
 def _there(name: str, registry: Any) -> Any:
     """Return the metric that has a *name*, None if there is none."""
-    return _names(registry).get(name, _written.get(name))
-
-
-def _names(registry: Any) -> Mapping[str, Any]:
-    """Return the metrics in a *registry* by their names, of which each may have several."""
-    found: Mapping[str, Any] = getattr(registry, "_names_to_collectors", {})
-    return found
+    return collectors_by_name(registry).get(name, _written.get(name))
 
 
 def _join(
@@ -142,7 +124,7 @@ def _join(
     joined = []
     try:
         for name, metric in metrics.items():
-            if name not in _names(registry):
+            if name not in collectors_by_name(registry):
                 registry.register(metric)
                 joined.append(metric)
         for name, (owner, family, shape) in new.items():
@@ -153,16 +135,9 @@ def _join(
         for metric in joined:
             registry.unregister(metric)
         raise
-    if _writes():
+    if not values_in_memory():
         for name, (*_, shape) in new.items():
             _written.update((name + end, metrics[name]) for end in _CLAIMED[shape.type])
-
-
-def _writes() -> bool:
-    """Tell whether prometheus_client writes the values of this process to files."""
-    from prometheus_client import values  # see the package of the engines
-
-    return bool(getattr(values.ValueClass, "_multiprocess", False))
 
 
 def _make(family: ConnectorFamily, shape: Shape, registry: Any) -> Any:
@@ -202,8 +177,4 @@ def _owner(metric: Any) -> str:
 
 def _shape_of(metric: Any) -> Shape:
     """Return the shape of a *metric*, whoever has made it."""
-    kind = str(getattr(metric, "_type", type(metric).__qualname__))
-    *edges, _last = getattr(metric, "_upper_bounds", (0,))
-    mode = str(getattr(metric, "_multiprocess_mode", ""))
-    labels = tuple(getattr(metric, "_labelnames", ()))
-    return Shape(str(getattr(metric, "_name", "")), kind, labels, tuple(edges), mode)
+    return Shape(*definition_of(metric))

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from mpmetrics._forks import reset_in_children
+from mpmetrics._forks import ForkSafeLock
 from mpmetrics.engines.dynamo.labelled_metrics import MetricShelf, definition
 from mpmetrics.engines.errors import KvbmError, MetricConflictError
 from mpmetrics.errors import ListenError
@@ -240,12 +239,7 @@ class _HitRate:
         self._window = window
         self._requests: deque[tuple[int, int]] = deque()
         self._hits = self._blocks = 0
-        self.reset_after_fork()
-        reset_in_children(self)
-
-    def reset_after_fork(self) -> None:
-        """Go on in a forked child with a lock that nobody holds."""
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def add(self, hits: int, blocks: int) -> None:
         with self._lock:

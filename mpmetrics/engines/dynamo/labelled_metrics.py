@@ -6,10 +6,9 @@ files of the multiprocess mode, too, and a metric is bound to them when it is ma
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from mpmetrics._forks import reset_in_children
+from mpmetrics._forks import ForkSafeLock
 from mpmetrics.engines.dynamo.sanitize import sanitized_label, sanitized_name
 from mpmetrics.engines.errors import MetricConflictError
 from mpmetrics.errors import LabelError
@@ -73,12 +72,7 @@ class MetricShelf:
         self._prefix = prefix
         self._automatic = automatic
         self._made: dict[str, tuple[Definition, Any]] = {}
-        self.reset_after_fork()
-        reset_in_children(self)
-
-    def reset_after_fork(self) -> None:
-        """Go on in a forked child with a lock that nobody holds."""
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def make(self, name: str, definition: Definition) -> Any:
         """Return a metric, bound as far as its labels are known; the same one if it is there.

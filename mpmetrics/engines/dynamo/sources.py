@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client import REGISTRY, multiprocess
+from prometheus_client import REGISTRY
 
+from mpmetrics._client import merged_directories
 from mpmetrics.directory import VARIABLE, directory_from_environment
 from mpmetrics.engines.directory import recreate_if_missing
 from mpmetrics.errors import Problem
@@ -28,7 +29,7 @@ def sources_of(registry: Any) -> list[Source]:
     if not isinstance(source, RegistrySource):
         return [source]
     # In a registry, what another collector has merged looks like this process's share.
-    return [*(DirectorySource(path) for path in _directories_of(registry)), source]
+    return [*(DirectorySource(path) for path in merged_directories(registry)), source]
 
 
 class PageSource:
@@ -44,22 +45,6 @@ class PageSource:
     def gather(self) -> Gathered:
         """Scrape the page, which raises nothing for what its sources do."""
         return Gathered(self._page.families())
-
-
-def _directories_of(registry: Any) -> list[str]:
-    """Return the directories that prometheus_client's own collectors in a *registry* merge.
-
-    Neither they nor the registry tell of it in public.
-    """
-    collectors = list(getattr(registry, "_collector_to_names", None) or ())
-    if isinstance(registry, multiprocess.MultiProcessCollector):
-        collectors = [registry]
-    paths = [
-        getattr(collector, "_path", None)
-        for collector in collectors
-        if isinstance(collector, multiprocess.MultiProcessCollector)
-    ]
-    return [path for path in paths if isinstance(path, str)]
 
 
 class EngineDirectorySource:

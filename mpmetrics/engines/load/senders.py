@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from mpmetrics._forks import reset_in_children
+from mpmetrics._forks import ForkSafeLock
 from mpmetrics.engines.events import Address, Author, NatsLink, ZmqLink, channel_record
 from mpmetrics.engines.load.publisher import TOPIC, ActiveLoad
 
@@ -42,12 +41,7 @@ class PlaneSender:
         self._link = link
         self._author = Author(TOPIC, publisher_id, extra=extra)
         self._subject = address.subject(TOPIC)
-        self.reset_after_fork()
-        reset_in_children(self)
-
-    def reset_after_fork(self) -> None:
-        """Wait for no thread of the parent in a forked child."""
-        self._using = threading.Lock()
+        self._using = ForkSafeLock()
 
     def __call__(self, load: ActiveLoad) -> None:
         """Send a *load*, within seconds. Raises `LinkError` when nobody has taken it."""

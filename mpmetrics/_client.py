@@ -1,0 +1,119 @@
+"""Access to the private parts of prometheus_client, all of it in one place.
+
+Each function here relies on a name or a behaviour that prometheus_client does not document and
+may change in any release. `tests/conformance/test_client.py` runs every function under the oldest
+supported version and the installed one, and names the function that a release has broken.
+
+Importing this module does not import prometheus_client, which decides between memory and files at
+that moment.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from prometheus_client import CollectorRegistry
+
+
+class MetricDefinition(NamedTuple):
+    """What a metric was made with: *name*, *type*, *labels*, and what its type adds.
+
+    *name* has no `_total`. *buckets* are the finite bounds of a histogram, *mode* the
+    multiprocess mode of a gauge.
+    """
+
+    name: str
+    type: str
+    labels: tuple[str, ...]
+    buckets: tuple[float, ...] = ()
+    mode: str = ""
+
+
+def values_in_memory() -> bool:
+    """Return whether prometheus_client has decided to keep this process's values in memory.
+
+    It decides between memory and files when it is imported; before that the answer is False.
+    """
+    values: Any = sys.modules.get("prometheus_client.values")
+    return values is not None and not getattr(values.ValueClass, "_multiprocess", False)
+
+
+def new_registry() -> CollectorRegistry:
+    """Return a registry whose page can be restricted by `?name[]=` to families it does not claim.
+
+    Versions that lack the option restrict nothing, and get a plain registry.
+    """
+    from prometheus_client import CollectorRegistry
+
+    option = "support_collectors_without_names"
+    known = inspect.signature(CollectorRegistry).parameters
+    options: dict[str, Any] = {option: True} if option in known else {}
+    return CollectorRegistry(**options)
+
+
+def collectors_by_name(registry: Any) -> Mapping[str, Any]:
+    """Return the collectors of *registry* by each of the names that they claim."""
+    collectors: Mapping[str, Any] = getattr(registry, "_names_to_collectors", {})
+    return collectors
+
+
+def names_by_collector(registry: Any) -> Mapping[Any, list[str]]:
+    """Return the names that each collector of *registry* claims, which may be none."""
+    return dict(getattr(registry, "_collector_to_names", None) or {})
+
+
+def names_of_metrics(registry: Any) -> list[str]:
+    """Return the sorted names of the metrics in *registry* that are prometheus_client's own.
+
+    Custom collectors, among them those of the process and the platform, are left out.
+    """
+    from prometheus_client.metrics import MetricWrapperBase
+
+    return sorted(
+        min(names, key=len)
+        for collector, names in names_by_collector(registry).items()
+        if isinstance(collector, MetricWrapperBase) and names
+    )
+
+
+def merged_directories(registry: Any) -> list[str]:
+    """Return the directories that prometheus_client's own collectors in *registry* merge.
+
+    *registry* may also be such a collector itself.
+    """
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    is_collector = isinstance(registry, MultiProcessCollector)
+    collectors = [registry] if is_collector else names_by_collector(registry)
+    paths = [
+        getattr(collector, "_path", None)
+        for collector in collectors
+        if isinstance(collector, MultiProcessCollector)
+    ]
+    return [path for path in paths if isinstance(path, str)]
+
+
+def definition_of(metric: Any) -> MetricDefinition:
+    """Return the definition of any *metric*; what it lacks is empty."""
+    kind = str(getattr(metric, "_type", type(metric).__qualname__))
+    *bounds, _infinity = getattr(metric, "_upper_bounds", (0,))
+    mode = str(getattr(metric, "_multiprocess_mode", ""))
+    labels = tuple(getattr(metric, "_labelnames", ()))
+    return MetricDefinition(str(getattr(metric, "_name", "")), kind, labels, tuple(bounds), mode)
+
+
+def add_observations(histogram: Any, counts: Iterable[float], total: float) -> None:
+    """Add *counts* to the buckets of *histogram*, not cumulated, and *total* to its sum.
+
+    The public `observe` adds one observation at a time. Raises `ValueError` when there is not
+    one count for each bucket.
+    """
+    for bucket, count in zip(histogram._buckets, counts, strict=True):
+        if count:
+            bucket.inc(count)
+    histogram._sum.inc(total)

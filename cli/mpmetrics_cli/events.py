@@ -109,7 +109,7 @@ def events(
     """
     # Not at the top: `--help` need not wait for the library.
     from mpmetrics.pages import Page
-    from mpmetrics.web import Serving
+    from mpmetrics.web import PageServer
 
     log_to_stderr()
     config = web_config(web_config_file)
@@ -119,7 +119,7 @@ def events(
         stack.callback(bridge.stop)
         if not prints or context.get_parameter_source("listen") != ParameterSource.DEFAULT:
             page = Page([bridge.metrics], include, exclude, dict(labels))
-            serving = Serving(page, listen, web_config=config)
+            serving = PageServer(page, listen, web_config=config)
             stack.callback(serving.stop)
             serving.start()
             complain(f"listening on {serving.address}")

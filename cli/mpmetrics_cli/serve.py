@@ -36,7 +36,7 @@ def serve(
     # Not at the top: `--help` need not wait for the library.
     from mpmetrics.directory import require_directory
     from mpmetrics.pages import DirectorySource
-    from mpmetrics.web import Serving
+    from mpmetrics.web import PageServer
 
     log_to_stderr()
     config = web_config(web_config_file)
@@ -44,7 +44,7 @@ def serve(
     page = make_page(
         [source], urls=urls, timeout=timeout, include=include, exclude=exclude, labels=labels
     )
-    serving = Serving(page, listen, web_config=config)
+    serving = PageServer(page, listen, web_config=config)
     complain(f"listening on {serving.address}")
     serving.run()
     return OK

@@ -21,7 +21,7 @@ from mpmetrics.pages import DirectorySource, RegistrySource
 from mpmetrics.supervisor.launch import IS_SUPPORTED, held_signals
 from mpmetrics.supervisor.process_metrics import ProcessMetrics
 from mpmetrics.supervisor.runner import Runner
-from mpmetrics.web import DEFAULT_LISTEN, Serving
+from mpmetrics.web import DEFAULT_LISTEN, PageServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -79,7 +79,7 @@ def run_command(command: Sequence[str], make_page: MakePage, wrap: RunOptions, t
         own = _Joined([ProcessMetrics(per_worker=wrap.per_worker), housekeeper])
         directory = DirectorySource(place.path, liveness=True)
         page = make_page([directory, RegistrySource(own, name="run")])
-        serving = Serving(page, wrap.listen, web_config=wrap.web_config)
+        serving = PageServer(page, wrap.listen, web_config=wrap.web_config)
         stack.callback(serving.stop)
         environment = _environment(place.path)
         supervision = Runner(

@@ -11,20 +11,20 @@ from mpmetrics._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from mpmetrics.web.apps import make_asgi_app, make_wsgi_app
-    from mpmetrics.web.server import Serving
+    from mpmetrics.web.server import PageServer
     from mpmetrics.web.sockets import DEFAULT_LISTEN
     from mpmetrics.web.web_config import WebConfig, read_web_config
 
 _MODULES = {
     "apps": ["make_asgi_app", "make_wsgi_app"],
-    "server": ["Serving"],
+    "server": ["PageServer"],
     "sockets": ["DEFAULT_LISTEN"],
     "web_config": ["WebConfig", "read_web_config"],
 }
 
 __all__ = [
     "DEFAULT_LISTEN",
-    "Serving",
+    "PageServer",
     "WebConfig",
     "make_asgi_app",
     "make_wsgi_app",

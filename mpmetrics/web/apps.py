@@ -1,8 +1,9 @@
 """A page over HTTP: WSGI and ASGI applications to mount in a server.
 
 Both answer every path they are mounted at, so that the server's own routing decides: GET and
-HEAD with the page, OPTIONS with what is allowed, anything else with 405. The format follows the
-`Accept` header, `?name[]=` restricts the page, and it is compressed for those who can read that.
+HEAD with the page, OPTIONS with the allowed methods, any other method with 405. The format follows
+the `Accept` header, `?name[]=` restricts the page, and gzip compresses it for clients that accept
+that.
 
 A site is such an application with the paths of an exporter, for a server that has nothing else.
 """
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
     Receive = Callable[[], Awaitable[dict[str, Any]]]
     Send = Callable[[dict[str, Any]], Awaitable[None]]
     AsgiApp = Callable[[dict[str, Any], Receive, Send], Coroutine[Any, Any, None]]
-    Answer = Callable[[str, "Request"], "Response"]
+    Respond = Callable[[str, "Request"], "Response"]
     WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
+_PAGE_METHODS: Final = frozenset({"GET", "HEAD"})
 _ALLOW: Final = "GET, HEAD, OPTIONS"
 
 # Level 1 is nearly as small as 9 for such repetitive text, and several times as quick.
@@ -36,7 +38,7 @@ _GZIP_LEVEL: Final = 1
 
 
 class Request(NamedTuple):
-    """What matters of a request for a page: method, query string and three headers.
+    """The parts of a request that a page depends on: method, query string and three headers.
 
     The last one is `X-Prometheus-Scrape-Timeout-Seconds`.
     """
@@ -49,7 +51,7 @@ class Request(NamedTuple):
 
 
 class Response(NamedTuple):
-    """What the applications send."""
+    """The status, headers and body that an application sends."""
 
     status: HTTPStatus
     headers: list[tuple[str, str]]
@@ -58,9 +60,8 @@ class Response(NamedTuple):
 
 def respond(page: Page, request: Request) -> Response:
     """Answer a *request* with the *page*."""
-    refusal = _refusal(request.method)
-    if refusal is not None:
-        return refusal
+    if request.method not in _PAGE_METHODS:
+        return _respond_to_method(request.method)
     form = choose_format(request.accept)
     names = parse_qs(request.query).get("name[]", ())
     body = page.write(form, names, within=time_limit(request.scrape_timeout))
@@ -72,53 +73,53 @@ def respond(page: Page, request: Request) -> Response:
     return Response(HTTPStatus.OK, headers, b"" if request.method == "HEAD" else body)
 
 
-def _refusal(method: str) -> Response | None:
-    """Return the answer to a *method* that no page is sent for, None for GET and HEAD."""
-    if method in {"GET", "HEAD"}:
-        return None
+def _respond_to_method(method: str) -> Response:
+    """Answer a *method* that is not among `_PAGE_METHODS`."""
     if method == "OPTIONS":
         return Response(HTTPStatus.NO_CONTENT, [("Allow", _ALLOW)], b"")
     text = f"{method} is not allowed here; use {_ALLOW}"
-    status, headers, body = _short(HTTPStatus.METHOD_NOT_ALLOWED, text)
+    status, headers, body = _make_response(HTTPStatus.METHOD_NOT_ALLOWED, text)
     return Response(status, [("Allow", _ALLOW), *headers], body)
 
 
-def _short(status: HTTPStatus, text: str, kind: str = "text/plain") -> Response:
-    """Return a *text* as a whole response."""
+def _make_response(status: HTTPStatus, text: str, media_type: str = "text/plain") -> Response:
+    """Return a response with a *text*."""
     body = f"{text}\n".encode()
-    headers = [("Content-Type", f"{kind}; charset=utf-8"), ("Content-Length", str(len(body)))]
+    headers = [("Content-Type", f"{media_type}; charset=utf-8"), ("Content-Length", str(len(body)))]
     return Response(status, headers, body)
 
 
 class Site:
-    """The paths of an exporter: the page, whether it is well and ready, and an index."""
+    """The paths of an exporter: the page, health, readiness, and an index."""
 
     def __init__(self, page: Page) -> None:
         """Serve *page* as /metrics."""
         self._page = page
         self._paths: Mapping[str, Callable[[], Response]] = {
-            "/": lambda: _short(HTTPStatus.OK, _INDEX, "text/html"),
-            "/-/healthy": lambda: _short(HTTPStatus.OK, "mpmetrics is healthy"),
-            "/-/ready": self._ready,
+            "/": lambda: _make_response(HTTPStatus.OK, _INDEX, "text/html"),
+            "/-/healthy": lambda: _make_response(HTTPStatus.OK, "mpmetrics is healthy"),
+            "/-/ready": self._respond_readiness,
         }
 
     def respond(self, path: str, request: Request) -> Response:
         """Answer a *request* for *path*."""
         if path in {"/metrics", "/metrics/"}:
             return respond(self._page, request)
-        answer = self._paths.get(path)
-        if answer is None:
-            response = _short(HTTPStatus.NOT_FOUND, "there is nothing here; see /metrics")
+        make_response = self._paths.get(path)
+        if make_response is None:
+            response = _make_response(HTTPStatus.NOT_FOUND, "there is nothing here; see /metrics")
+        elif request.method in _PAGE_METHODS:
+            response = make_response()
         else:
-            response = _refusal(request.method) or answer()
+            response = _respond_to_method(request.method)
         return response._replace(body=b"") if request.method == "HEAD" else response
 
-    def _ready(self) -> Response:
-        """Say whether every directory of the page can be read."""
-        why = self._page.readiness_errors()
-        if why:
-            return _short(HTTPStatus.SERVICE_UNAVAILABLE, "\n".join(map(one_line, why)))
-        return _short(HTTPStatus.OK, "mpmetrics is ready")
+    def _respond_readiness(self) -> Response:
+        """Answer whether every directory of the page can be read."""
+        errors = self._page.readiness_errors()
+        if errors:
+            return _make_response(HTTPStatus.SERVICE_UNAVAILABLE, "\n".join(map(one_line, errors)))
+        return _make_response(HTTPStatus.OK, "mpmetrics is ready")
 
 
 _INDEX: Final = """\
@@ -156,26 +157,26 @@ def make_wsgi_app(page: Page) -> WsgiApp:
 
 def make_asgi_app(page: Page) -> AsgiApp:
     """Return an ASGI application that serves *page*; it collects in a thread, off the loop."""
-    return _asgi(lambda _, request: respond(page, request))
+    return _make_application(lambda _, request: respond(page, request))
 
 
 def make_asgi_site(page: Page) -> AsgiApp:
     """Return an ASGI application with the paths of an exporter, of which one is *page*."""
-    return _asgi(Site(page).respond)
+    return _make_application(Site(page).respond)
 
 
-def _asgi(answer: Answer) -> AsgiApp:
-    """Return an ASGI application that has *answer* called in a thread."""
-    flights = _Flights(answer)
+def _make_application(respond: Respond) -> AsgiApp:
+    """Return an ASGI application that calls *respond* in a thread."""
+    responses = _SharedResponses(respond)
 
     async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await _live(receive, send)
+            await _complete_lifespan(receive, send)
             return
         if scope["type"] == "websocket":
             await send({"type": "websocket.close"})
             return
-        headers = _joined_headers(scope["headers"])
+        headers = _join_headers(scope["headers"])
         request = Request(
             scope["method"],
             scope.get("query_string", b"").decode("latin-1"),
@@ -183,7 +184,7 @@ def _asgi(answer: Answer) -> AsgiApp:
             headers.get(b"accept-encoding", ""),
             headers.get(b"x-prometheus-scrape-timeout-seconds", ""),
         )
-        status, response_headers, body = await flights.response(scope.get("path", ""), request)
+        status, response_headers, body = await responses.get(scope.get("path", ""), request)
         raw = [(name.lower().encode(), value.encode()) for name, value in response_headers]
         await send({"type": "http.response.start", "status": status.value, "headers": raw})
         await send({"type": "http.response.body", "body": body})
@@ -191,28 +192,28 @@ def _asgi(answer: Answer) -> AsgiApp:
     return application
 
 
-class _Flights:
-    """Equal requests that overlap get one and the same response: formatted and packed once."""
+class _SharedResponses:
+    """Responses that overlapping equal requests share: each is formatted and compressed once."""
 
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
+    def __init__(self, respond: Respond) -> None:
+        self._respond = respond
         self._tasks: dict[tuple[object, ...], asyncio.Task[Response]] = {}
 
-    async def response(self, path: str, request: Request) -> Response:
-        """Return the answer, or wait for the one that is being made."""
+    async def get(self, path: str, request: Request) -> Response:
+        """Wait for the response to an equal request that is in progress, or make one."""
         loop = asyncio.get_running_loop()
         key = loop, path, request
         task = self._tasks.get(key)
         if task is None:
-            task = loop.create_task(asyncio.to_thread(self._answer, path, request))
+            task = loop.create_task(asyncio.to_thread(self._respond, path, request))
             self._tasks[key] = task
             task.add_done_callback(lambda _: self._tasks.pop(key))
-        # A client that goes away must not take the answer from the others.
+        # A client that goes away must not cancel the response of the others.
         return await asyncio.shield(task)
 
 
-def _joined_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, str]:
-    """Return headers by lower-case name; one that is sent twice is one list (RFC 9110, 5.3)."""
+def _join_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, str]:
+    """Return headers by lower-case name; a repeated one is one list (RFC 9110, 5.3)."""
     joined: dict[bytes, str] = {}
     for name, value in headers:
         text = value.decode("latin-1")
@@ -221,8 +222,8 @@ def _joined_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, str]:
     return joined
 
 
-async def _live(receive: Receive, send: Send) -> None:
-    """Take part in the lifespan protocol; there is nothing to start or stop."""
+async def _complete_lifespan(receive: Receive, send: Send) -> None:
+    """Acknowledge start and stop in the lifespan protocol; the application needs neither."""
     while True:
         message = await receive()
         await send({"type": f"{message['type']}.complete"})

@@ -1,9 +1,9 @@
-"""Who may see a site: basic authentication (RFC 7617) around an ASGI application.
+"""Basic authentication (RFC 7617) around an ASGI application.
 
-Passwords are compared with bcrypt hashes, which is slow on purpose. So a pair that was right once
-is remembered, as a keyed hash, and a scrape is not delayed each time. A user that does not exist
-costs as much time as a wrong password. Whoever guesses keeps one thread busy, which pages do not
-need.
+Passwords are compared with bcrypt hashes, which is slow on purpose. A pair of user and password
+that was right once is remembered, as a keyed hash, so that scrapes are not delayed each time. An
+unknown user costs as much time as a wrong password. Guesses keep one thread busy, which pages do
+not need.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mpmetrics.web.apps import AsgiApp, Receive, Send
+
+    CheckPassword = Callable[[bytes, bytes], bool]
+    """Returns whether a password (first) has a hash (second)."""
 
 _REMEMBERED: Final = 100
 """Right pairs of user and password that are remembered."""
@@ -32,40 +35,48 @@ _LONGEST_PASSWORD: Final = 72
 _COST: Final = slice(4, 6)
 
 
+def check_bcrypt(password: bytes, hashed: bytes) -> bool:
+    """Return whether *hashed* is bcrypt's hash of *password*, after a tenth of a second or more."""
+    import bcrypt  # only servers with users need it
+
+    return bcrypt.checkpw(password[:_LONGEST_PASSWORD], hashed)
+
+
 class Users:
-    """Who may come in: bcrypt hashes by user name."""
+    """The users of a server, with the bcrypt hashes of their passwords by name."""
 
-    def __init__(self, users: Mapping[str, bytes]) -> None:
-        """Let in the *users* with their passwords."""
+    def __init__(
+        self, users: Mapping[str, bytes], check_password: CheckPassword = check_bcrypt
+    ) -> None:
+        """Admit these *users*; *check_password* is called in a thread, once at a time."""
         self._users = users
+        self._check_password = check_password
         self._key = secrets.token_bytes(32)
-        self._right: OrderedDict[bytes, None] = OrderedDict()
+        self._verified: OrderedDict[bytes, None] = OrderedDict()
         self._costliest = max(users.values(), key=lambda hashed: hashed[_COST], default=b"")
-        # One hash at a time: whoever guesses may use one processor, not all. And not in the pool
-        # of the event loop, where pages would have to wait until all the guesses are judged.
-        self._hasher = ThreadPoolExecutor(1, thread_name_prefix="mpmetrics-password")
+        # One hash at a time: guesses may use one processor, not all. And not in the pool of the
+        # event loop, where pages would have to wait until all the guesses are judged.
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="mpmetrics-password")
 
-    def knows(self, user: str, password: bytes) -> bool:
-        """Tell whether this has been found right before."""
-        return self._digest(user, password) in self._right
+    def is_remembered(self, user: str, password: bytes) -> bool:
+        """Return whether `verify` has found this pair right before."""
+        return self._digest(user, password) in self._verified
 
-    async def check(self, user: str, password: bytes) -> bool:
-        """Tell whether *password* is that of *user*. Takes a tenth of a second, or more."""
+    async def verify(self, user: str, password: bytes) -> bool:
+        """Return whether *password* is that of *user*; compute a hash unless it is remembered."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._hasher, self._check, user, password)
+        return await loop.run_in_executor(self._executor, self._verify, user, password)
 
-    def _check(self, user: str, password: bytes) -> bool:
-        import bcrypt  # only who has users needs it
-
-        if self.knows(user, password):
+    def _verify(self, user: str, password: bytes) -> bool:
+        if self.is_remembered(user, password):
             return True
         hashed = self._users.get(user)
-        is_right = bcrypt.checkpw(password[:_LONGEST_PASSWORD], hashed or self._costliest)
+        is_right = self._check_password(password, hashed or self._costliest)
         if not (is_right and hashed):
             return False
-        self._right[self._digest(user, password)] = None
-        if len(self._right) > _REMEMBERED:
-            self._right.popitem(last=False)
+        self._verified[self._digest(user, password)] = None
+        if len(self._verified) > _REMEMBERED:
+            self._verified.popitem(last=False)
         return True
 
     def _digest(self, user: str, password: bytes) -> bytes:
@@ -74,7 +85,7 @@ class Users:
 
 
 def parse_authorization(header: str) -> tuple[str, bytes] | None:
-    """Return user and password of an `Authorization` header, None if it has none."""
+    """Return user and password of an `Authorization` header; None if it has none."""
     scheme, _, encoded = header.strip().partition(" ")
     if scheme.lower() != "basic":
         return None
@@ -88,37 +99,42 @@ def parse_authorization(header: str) -> tuple[str, bytes] | None:
 
 
 def require_basic_auth(
-    application: AsgiApp, users: Mapping[str, bytes], headers: Sequence[tuple[str, str]] = ()
+    application: AsgiApp,
+    users: Mapping[str, bytes],
+    headers: Sequence[tuple[str, str]] = (),
+    check_password: CheckPassword = check_bcrypt,
 ) -> AsgiApp:
     """Return *application* for *users* only, if there are any, with *headers* in each response."""
-    known = Users(users)
+    known = Users(users, check_password)
     added = [(name.lower().encode(), value.encode()) for name, value in headers]
 
-    async def guard(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def authenticating_application(
+        scope: dict[str, Any], receive: Receive, send: Send
+    ) -> None:
         async def send_with_headers(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message["headers"], *added]}
             await send(message)
 
-        if scope["type"] != "http" or not users or await _is_let_in(known, scope):
+        if scope["type"] != "http" or not users or await _is_authorized(known, scope):
             await application(scope, receive, send_with_headers)
         else:
-            await _turn_away(send_with_headers)
+            await _send_challenge(send_with_headers)
 
-    return guard
+    return authenticating_application
 
 
-async def _is_let_in(users: Users, scope: dict[str, Any]) -> bool:
-    """Tell whether the request of *scope* comes from one of the *users*."""
+async def _is_authorized(users: Users, scope: dict[str, Any]) -> bool:
+    """Return whether the request of *scope* has the name and password of one of the *users*."""
     given = [value for name, value in scope["headers"] if name.lower() == b"authorization"]
     credentials = parse_authorization(given[0].decode("latin-1")) if len(given) == 1 else None
     if credentials is None:
         return False
-    return users.knows(*credentials) or await users.check(*credentials)
+    return users.is_remembered(*credentials) or await users.verify(*credentials)
 
 
-async def _turn_away(send: Send) -> None:
-    """Ask for a password."""
+async def _send_challenge(send: Send) -> None:
+    """Send a response that asks for user and password."""
     body = b"user and password are needed\n"
     headers = [
         (b"content-type", b"text/plain; charset=utf-8"),

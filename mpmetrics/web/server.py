@@ -6,56 +6,64 @@ import asyncio
 import logging
 import signal
 import threading
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from mpmetrics.errors import MissingExtraError
 from mpmetrics.web.apps import make_asgi_site
-from mpmetrics.web.auth import require_basic_auth
+from mpmetrics.web.auth import check_bcrypt, require_basic_auth
+from mpmetrics.web.extra import require_module
+from mpmetrics.web.limits import DEFAULT_LIMITS, BoundedSocket, HandshakeTimeoutLoop
 from mpmetrics.web.sockets import DEFAULT_LISTEN, Listener
 from mpmetrics.web.web_config import WebConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import uvicorn
-
     from mpmetrics.pages import Page
     from mpmetrics.web.apps import AsgiApp, Receive, Send
+    from mpmetrics.web.auth import CheckPassword
+    from mpmetrics.web.limits import Limits
+    from mpmetrics.web.uvicorn_server import BoundedServer
 
 _log = logging.getLogger("mpmetrics")
 
-_GRACE: Final = 2
-"""Seconds that open requests have at the end; after half of them late sources are given up."""
+_SOURCE_SECONDS: Final = 1
+"""Time that late sources have when a server stops; open requests have a second more."""
+
+_JOIN_SECONDS: Final = 4
+"""Time that the thread then has to end."""
 
 
-class Serving:
-    """A *page* that is served at the address *listen*, from the paths of an exporter.
+class PageServer:
+    """A server for *page* at the address *listen*, with the paths of an exporter.
 
-    The socket is open from the beginning, so that a port that is taken is known before anything
-    else is done, and is not inherited by children. Raises `ListenError`, or `MissingExtraError`
-    when uvicorn is not installed.
+    The constructor opens the socket, so that a port in use is known before anything else is done;
+    child processes do not inherit it. Raises `ListenError`, or `MissingExtraError` when uvicorn is
+    not installed.
     """
 
     def __init__(
-        self, page: Page, listen: str = DEFAULT_LISTEN, *, web_config: WebConfig | None = None
+        self,
+        page: Page,
+        listen: str = DEFAULT_LISTEN,
+        *,
+        web_config: WebConfig | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        check_password: CheckPassword = check_bcrypt,
     ) -> None:
         """Open the socket; nothing is answered before `start`."""
         config = web_config or WebConfig()
-        application = _reported(
-            require_basic_auth(make_asgi_site(page), config.users, config.headers)
+        application = _log_failures(
+            require_basic_auth(make_asgi_site(page), config.users, config.headers, check_password)
         )
+        self._limits = limits
         self._started = threading.Event()
-        self._server = _make_server(application, config, self._started.set)
+        self._server = _make_server(application, limits, config, self._started.set)
         self._page = page
         self._listener = Listener(listen)
         self._scheme = "https" if config.tls else "http"
         self._thread = threading.Thread(target=self._serve, name="mpmetrics-http", daemon=True)
-        if not (self._listener.address.is_local or config.is_guarded):
-            _log.warning(
-                "%s: other machines can read this page, and nobody is asked for a password",
-                self.address,
-            )
+        if not (self._listener.address.is_local or config.requires_credentials):
+            _log.warning("%s: other machines can read this page without a password", self.address)
 
     @property
     def address(self) -> str:
@@ -68,12 +76,12 @@ class Serving:
         self._started.wait()
 
     def stop(self) -> None:
-        """Finish what is being answered, within seconds, and close the socket."""
+        """Finish open requests, within seconds, and close the socket."""
         self._server.should_exit = True
         if self._thread.ident is not None:
-            self._thread.join(_GRACE / 2)
+            self._thread.join(_SOURCE_SECONDS)
             self._page.give_up_waiting()
-            self._thread.join(2 * _GRACE)
+            self._thread.join(_JOIN_SECONDS)
         self._listener.close()
 
     def run(self) -> None:
@@ -83,43 +91,40 @@ class Serving:
             signal.signal(number, lambda *_: ended.set())
         self.start()
         try:
-            # Not without a limit: on Windows nothing could interrupt that.
+            # With a limit: on Windows no signal interrupts a wait without one.
             while not ended.wait(1.0) and self._thread.is_alive():
                 pass
         finally:
             self.stop()
 
     def _serve(self) -> None:
-        """Run the server, in its own event loop."""
-        from mpmetrics.web import limits  # it imports uvicorn
-
-        loop = limits.HandshakeTimeoutLoop()
+        """Run uvicorn in an event loop of its own."""
+        loop = HandshakeTimeoutLoop(self._limits.request_seconds)
         try:
-            listener = limits.BoundedSocket.of(self._listener.socket)
+            listener = BoundedSocket.bound(self._listener.socket, self._limits.connections)
             loop.run_until_complete(self._server.serve(sockets=[listener]))
-            for connection in list(self._server.server_state.connections):
-                connection.transport.abort()
-            loop.run_until_complete(_finish())
+            self._server.abort_connections()
+            loop.run_until_complete(_cancel_tasks())
         finally:
             loop.close()
             self._started.set()
 
 
-def _reported(application: AsgiApp) -> AsgiApp:
-    """Return *application* with a line in the log for a request that it fails to answer."""
+def _log_failures(application: AsgiApp) -> AsgiApp:
+    """Return *application* with a line in the log for each request that it fails to answer."""
 
-    async def reported(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def logging_application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         try:
             await application(scope, receive, send)
         except Exception as error:
             _log.error("%s: %s: %s", scope.get("path", ""), type(error).__name__, error)
             raise
 
-    return reported
+    return logging_application
 
 
-async def _finish() -> None:
-    """End what is still being done for nobody, as `asyncio.run` does, which makes its own loop."""
+async def _cancel_tasks() -> None:
+    """Cancel all tasks and end the threads of the loop, as `asyncio.run` does for its own loop."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
@@ -128,30 +133,16 @@ async def _finish() -> None:
 
 
 def _make_server(
-    application: AsgiApp, config: WebConfig, tell: Callable[[], None]
-) -> uvicorn.Server:
-    """Return a server for *application* that says nothing by itself, but *tell*s of its start."""
-    try:
-        import uvicorn
-    except ImportError as error:
-        raise MissingExtraError(package="uvicorn", extra="serve") from error
-    from mpmetrics.web import limits  # it imports uvicorn
+    application: AsgiApp, limits: Limits, config: WebConfig, on_start: Callable[[], None]
+) -> BoundedServer:
+    """Return uvicorn's server for *application*. Raises `MissingExtraError`."""
+    require_module("uvicorn")
+    from mpmetrics.web.uvicorn_server import BoundedServer
 
-    protocol: Any = partial(limits.BoundedConnection, allowed_sans=config.allowed_sans)
-    settings = uvicorn.Config(
+    return BoundedServer(
         application,
-        http=protocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        log_level="critical",  # its errors are tracebacks, of clients cut off at the end, too
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=limits.IDLE_SECONDS,
-        timeout_graceful_shutdown=_GRACE,
-        h11_max_incomplete_event_size=limits.LARGEST_REQUEST,
+        limits,
+        tls=config.tls,
+        allowed_sans=config.allowed_sans,
+        on_start=on_start,
     )
-    settings.load()
-    settings.ssl = config.tls
-    return limits.NotifyingServer(settings, tell)

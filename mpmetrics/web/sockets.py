@@ -49,7 +49,7 @@ class Address(NamedTuple):
 
     @property
     def is_local(self) -> bool:
-        """Whether nobody on another machine can connect."""
+        """Whether only this machine can connect."""
         if self.path or self.host == "localhost":
             return True
         try:
@@ -59,39 +59,39 @@ class Address(NamedTuple):
 
 
 class Listener:
-    """An open socket that listens, and what it leaves behind when it is closed."""
+    """An open socket that listens; a unix socket has a file, which goes with it."""
 
     def __init__(self, listen: str) -> None:
         """Listen on the address that *listen* spells. Raises `ListenError`."""
         self.address = Address.parse(listen)
         try:
-            self.socket = _unix(self.address.path) if self.address.path else _tcp(self.address)
+            self.socket = (
+                _listen_unix(self.address.path) if self.address.path else _listen_tcp(self.address)
+            )
         except (OSError, UnicodeError) as error:
-            raise ListenError(listen, _why(error)) from error
-        self._made = os.stat(self.address.path) if self.address.path else None
+            raise ListenError(listen, _reason(error)) from error
+        self._file = os.stat(self.address.path) if self.address.path else None
 
     def url(self, scheme: str = "http") -> str:
         """Return the address to connect to, with the port that was taken for port 0."""
         if self.address.path:
             return f"{_UNIX}{self.address.path}"
         host, port = self.socket.getsockname()[:2]
-        return (
-            f"{scheme}://[{quote(host, safe=':')}]:{port}"
-            if ":" in host
-            else (f"{scheme}://{host}:{port}")
-        )
+        if ":" in host:
+            return f"{scheme}://[{quote(host, safe=':')}]:{port}"
+        return f"{scheme}://{host}:{port}"
 
     def close(self) -> None:
-        """Stop to listen, and remove the file of a unix socket, if it is still ours."""
+        """Stop listening; remove the file of a unix socket, if it is still the one made here."""
         self.socket.close()
-        if self._made is not None:
+        if self._file is not None:
             with suppress(OSError):
-                if os.path.samestat(os.stat(self.address.path), self._made):
+                if os.path.samestat(os.stat(self.address.path), self._file):
                     os.unlink(self.address.path)
 
 
-def _tcp(address: Address) -> socket.socket:
-    """Listen on the first of the addresses that the name stands for; "" is every interface."""
+def _listen_tcp(address: Address) -> socket.socket:
+    """Listen on the first address of a host name; "" is every interface."""
     if not address.host:
         dual = socket.has_dualstack_ipv6()
         return socket.create_server(
@@ -103,13 +103,13 @@ def _tcp(address: Address) -> socket.socket:
     found = socket.getaddrinfo(
         address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
-    # Who says "localhost" means 127.0.0.1 to most clients.
+    # "localhost" is 127.0.0.1 for most clients, so IPv4 goes first.
     family, _, _, _, name = min(found, key=lambda each: each[0] != socket.AF_INET)
     return socket.create_server(name[:2], family=family, backlog=_BACKLOG)
 
 
-def _unix(path: str) -> socket.socket:
-    """Listen on a socket in the file system; one that nobody listens on is replaced."""
+def _listen_unix(path: str) -> socket.socket:
+    """Listen on a socket in the file system; a stale one, without a listener, is replaced."""
     if not hasattr(socket, "AF_UNIX"):
         raise OSError(errno.EAFNOSUPPORT, "this system has no unix sockets")
     _remove_stale(path)
@@ -124,7 +124,7 @@ def _unix(path: str) -> socket.socket:
 
 
 def _remove_stale(path: str) -> None:
-    """Remove the socket that a killed server has left at *path*. Raises `OSError` for others."""
+    """Remove the socket of a killed server at *path*. Raises `OSError` for anything else."""
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
@@ -132,7 +132,7 @@ def _remove_stale(path: str) -> None:
     if not stat.S_ISSOCK(mode):
         raise OSError(errno.EEXIST, "there is a file that is not a socket")
     with socket.socket(socket.AF_UNIX) as probe, suppress(BlockingIOError):
-        # A server that hangs has a queue of clients: do not wait in it, it is in use.
+        # A server that hangs has a queue of clients: a socket with a queue is in use.
         probe.settimeout(0)
         try:
             probe.connect(path)
@@ -142,5 +142,5 @@ def _remove_stale(path: str) -> None:
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Enum, Info
 from prometheus_client.core import GaugeHistogramMetricFamily, UntypedMetricFamily
 
 import mpmetrics
-from mpmetrics.web.server import Serving
+from mpmetrics.web.server import PageServer
 from mpmetrics.web.web_config import read_web_config
 from tests.servers import LOOPBACK, eventually, fetch, free_port, running, serving_wsgi
 from tests.workers import PATIENCE, Worker
@@ -281,7 +281,7 @@ def test_a_real_prometheus_with_tls_and_a_password(
         "tls_server_config: {cert_file: both.pem, key_file: both.pem}\n"
         f"basic_auth_users: {{prometheus: {hashed}}}\n"
     )
-    serving = Serving(page, f"{LOOPBACK}:0", web_config=read_web_config(tmp_path / "web.yml"))
+    serving = PageServer(page, f"{LOOPBACK}:0", web_config=read_web_config(tmp_path / "web.yml"))
     serving.start()
     try:
         configuration = SECURED.format(target=host_of(serving.address))

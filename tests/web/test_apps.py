@@ -1,4 +1,4 @@
-"""The WSGI and ASGI applications behind real servers: what Prometheus and others ask of them."""
+"""The WSGI and ASGI applications behind real servers, asked as Prometheus and others ask."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ ACCEPT = {
 
 @pytest.mark.parametrize("client", ACCEPT)
 def test_the_client_chooses_the_format(url: str, page: mpmetrics.Page, client: str) -> None:
-    """Each client gets the format it likes best, named in the header and whole in the body."""
+    """Each client gets the format that it prefers, named in the header and whole in the body."""
     accept, expected = ACCEPT[client]
     response = fetch(url, headers={"Accept": accept})
     assert (response.status, response.headers["content-type"]) == (200, expected)
@@ -133,27 +133,27 @@ def test_the_client_chooses_the_format(url: str, page: mpmetrics.Page, client: s
 
 
 def test_without_a_header_the_oldest_format_is_sent(url: str, page: mpmetrics.Page) -> None:
-    """A client that does not say what it accepts gets plain text."""
+    """A client without an `Accept` header gets the oldest text format."""
     response = fetch(url)
     assert (response.headers["content-type"], response.body) == (TEXT, page.render())
 
 
 @pytest.mark.parametrize("path", ["", "/", "/deep/er", "/%C3%A4%20", "?x=y"])
 def test_any_path_is_answered(url: str, page: mpmetrics.Page, path: str) -> None:
-    """Where the application is mounted is the business of the server."""
+    """The application answers every path that the server passes to it."""
     response = fetch(url.removesuffix("/metrics") + path)
     assert (response.status, response.body) == (200, page.render())
 
 
 def test_head_has_all_but_the_body(url: str) -> None:
-    """HEAD gets the headers that GET gets."""
+    """HEAD gets the headers that GET gets, and no body."""
     get, head = fetch(url), fetch(url, "HEAD")
     assert (head.status, head.body) == (200, b"")
     kept = ("content-type", "content-length", "vary")
     assert [head.headers[name] for name in kept] == [get.headers[name] for name in kept]
 
 
-def test_options_are_told(url: str) -> None:
+def test_options_has_the_allowed_methods(url: str) -> None:
     """OPTIONS gets the methods that are allowed, and no body."""
     response = fetch(url, "OPTIONS")
     assert (response.status, response.body) == (204, b"")
@@ -162,7 +162,7 @@ def test_options_are_told(url: str) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
 def test_other_methods_are_not_allowed(url: str, method: str) -> None:
-    """Nothing can be sent here; the answer says what can be done."""
+    """Other methods get 405 and the methods that are allowed."""
     response = fetch(url, method)
     assert (response.status, response.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
     assert b"not allowed" in response.body
@@ -180,10 +180,10 @@ def test_other_methods_are_not_allowed(url: str, method: str) -> None:
         ("", False),
     ],
 )
-def test_pages_are_compressed_for_those_who_can_read_it(
+def test_pages_are_compressed_for_clients_that_accept_gzip(
     url: str, page: mpmetrics.Page, accepted: str, *, packed: bool
 ) -> None:
-    """Prometheus asks for gzip; the length is that of what is sent."""
+    """A page is compressed for clients that accept gzip; the length is that of the body sent."""
     response = fetch(url, headers={"Accept-Encoding": accepted})
     assert response.headers.get("content-encoding") == ("gzip" if packed else None)
     assert int(response.headers["content-length"]) == len(response.body)
@@ -209,7 +209,7 @@ def test_pages_are_compressed_for_those_who_can_read_it(
 def test_the_page_can_be_restricted_by_name(
     url: str, query: str, expected: list[str], accept: str
 ) -> None:
-    """`?name[]=` keeps what is named: a family, or single samples of one."""
+    """`?name[]=` keeps the named families, or the named samples of one."""
     response = fetch(f"{url}?{query}", headers={"Accept": accept})
     lines = [line for line in response.body.decode().splitlines() if not line.startswith("#")]
     assert response.status == 200
@@ -218,7 +218,7 @@ def test_the_page_can_be_restricted_by_name(
 
 
 def test_a_page_without_a_working_source_is_still_a_page(tmp_path: Path) -> None:
-    """What goes wrong with the sources is no reason for an error of the server."""
+    """A page whose sources fail is served with status 200."""
     page = mpmetrics.Page(tmp_path / "missing")
     with serving_wsgi(validator(mpmetrics.make_wsgi_app(page))) as url:
         response = fetch(url)
@@ -246,8 +246,8 @@ class Client:
         self.sent.append(message)
 
 
-def test_the_lifespan_is_taken_part_in(page: mpmetrics.Page) -> None:
-    """Start and shut-down are answered, so that a server that insists on it starts."""
+def test_the_lifespan_is_acknowledged(page: mpmetrics.Page) -> None:
+    """Start and shut-down of the lifespan protocol are acknowledged."""
     client = Client("lifespan.startup", "lifespan.shutdown")
     application = mpmetrics.make_asgi_app(page)
     asyncio.run(application({"type": "lifespan"}, client.receive, client.send))
@@ -258,7 +258,7 @@ def test_the_lifespan_is_taken_part_in(page: mpmetrics.Page) -> None:
 
 
 def test_a_websocket_is_refused(page: mpmetrics.Page) -> None:
-    """There is nothing to talk about."""
+    """A WebSocket is closed before it is accepted."""
     client = Client("websocket.connect")
     application = mpmetrics.make_asgi_app(page)
     asyncio.run(application({"type": "websocket"}, client.receive, client.send))
@@ -266,7 +266,7 @@ def test_a_websocket_is_refused(page: mpmetrics.Page) -> None:
 
 
 def test_a_header_that_is_sent_twice_is_one_list(page: mpmetrics.Page) -> None:
-    """ASGI passes headers on as they come; those of one name belong together."""
+    """Headers of one name, which ASGI passes on separately, are one list."""
     client = Client()
     scope = {
         "type": "http",
@@ -280,7 +280,7 @@ def test_a_header_that_is_sent_twice_is_one_list(page: mpmetrics.Page) -> None:
 
 
 def test_the_event_loop_goes_on_while_a_page_is_made() -> None:
-    """Collecting happens in a thread: a source may even wait for what the loop does meanwhile."""
+    """A page is made in a thread: its source can wait for something that the event loop does."""
     loop_went_on = threading.Event()
 
     def text() -> str:

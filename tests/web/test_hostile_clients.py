@@ -1,7 +1,8 @@
-"""Clients that are slow, huge, malformed or gone: the server answers the next one."""
+"""Clients that are slow, huge, malformed or gone: the server answers the next client."""
 
 from __future__ import annotations
 
+import http.client
 import re
 import socket
 import threading
@@ -13,36 +14,47 @@ import pytest
 import trustme
 
 from mpmetrics import Page
-from mpmetrics.web import limits
-from mpmetrics.web.server import Serving
+from mpmetrics.web.limits import DEFAULT_LIMITS, Limits
+from mpmetrics.web.server import PageServer
 from mpmetrics.web.web_config import WebConfig, read_web_config
-from tests.servers import fetch
+from tests.servers import eventually, fetch
 from tests.workers import PATIENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 LINES = 40_000
 
-# More than the buffers of a connection hold, in few lines, so that it is soon made.
+# More than the buffers of a connection hold, in few lines, so that the page is soon made.
 LARGE = "".join(f'big{{n="{number}{"x" * 16_000}"}} 1\n' for number in range(2_000))
 
 
 @contextmanager
-def serving(lines: int = 1) -> Iterator[Serving]:
-    """Serve a page of so many lines; at the end the server has to answer still."""
+def serving(
+    lines: int = 1, limits: Limits = DEFAULT_LIMITS, web_config: WebConfig | None = None
+) -> Iterator[PageServer]:
+    """Serve a page of so many lines; check at the end that the server still answers."""
     text = "".join(f'big{{n="{number}"}} 1\n' for number in range(lines))
-    server = Serving(Page([lambda: text]), "127.0.0.1:0")
+    server = PageServer(Page([lambda: text]), "127.0.0.1:0", limits=limits, web_config=web_config)
     server.start()
     try:
         yield server
-        assert fetch(server.address + "/metrics").status == 200
+        if web_config is None:
+            eventually(lambda: answers(server), "the server answers")
     finally:
         server.stop()
 
 
-def connect(server: Serving) -> socket.socket:
+def answers(server: PageServer) -> bool:
+    """Return whether the server answers a request within its limits."""
+    try:
+        return fetch(server.address + "/-/healthy").status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def connect(server: PageServer) -> socket.socket:
     """Return a connection that has sent nothing yet."""
     parts = urlsplit(server.address)
     return socket.create_connection((parts.hostname or "", parts.port or 0), timeout=PATIENCE)
@@ -65,49 +77,45 @@ GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n"
 @pytest.mark.parametrize(
     "sent", [b"", b"G", GET, GET + b"\r\n" + GET], ids=["nothing", "a-byte", "half", "second-half"]
 )
-def test_a_request_that_never_ends(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a while the connection is closed, whether it is the first request or a later one."""
-    monkeypatch.setattr(limits, "REQUEST_SECONDS", 0.2)
-    with serving() as server, connect(server) as connection:
+def test_a_request_that_never_ends(sent: bytes) -> None:
+    """A connection whose first or later request stays incomplete is closed."""
+    with serving(limits=Limits(request_seconds=1.0)) as server, connect(server) as connection:
         connection.sendall(sent)
         assert read_to_end(connection).count(b"200 OK") == sent.count(b"\r\n\r\n")
 
 
-def test_a_body_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is refused at once, and not waited for."""
-    monkeypatch.setattr(limits, "REQUEST_SECONDS", 0.2)
-    with serving() as server, connect(server) as connection:
+def test_a_body_that_never_comes() -> None:
+    """A request with a body is refused before the body arrives."""
+    with serving(limits=Limits(request_seconds=1.0)) as server, connect(server) as connection:
         connection.sendall(b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nab")
         assert b"405 Method Not Allowed" in connection.recv(1 << 16)
         connection.sendall(b"c")
         read_to_end(connection)
 
 
-def test_a_client_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its response is not kept for ever."""
+def test_a_client_that_does_not_read() -> None:
+    """A connection whose client does not read its response is closed."""
     with (
-        serving(LINES) as server,
-        monkeypatch.context() as patch,
+        serving(LINES, Limits(response_seconds=1.0)) as server,
         connect(server) as connection,
     ):
-        patch.setattr(limits, "RESPONSE_SECONDS", 0.3)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.sendall((GET + b"\r\n") * 3)
-        (protocol,) = wait_for_connection(server)
-        while protocol in server._server.server_state.connections:
-            threading.Event().wait(0.02)
+        (own,) = wait_for_connection(server)
+        eventually(lambda: own not in server._server.connections, "the connection is closed")
         assert len(read_to_end(connection)) < 3 * LINES * len('big{n="1"} 1')
 
 
-def wait_for_connection(server: Serving) -> set[object]:
-    """Return the connections that the server has, once there is one."""
-    while not server._server.server_state.connections:
-        threading.Event().wait(0.005)
-    return set(server._server.server_state.connections)
+def wait_for_connection(server: PageServer) -> Sequence[object]:
+    """Return the connections of the server, once it has one."""
+    connections: Sequence[object] = eventually(
+        lambda: server._server.connections, "a connection is accepted"
+    )
+    return connections
 
 
 def test_a_huge_head() -> None:
-    """It is refused before it fills the memory."""
+    """A request with a huge head is refused before it fills the memory."""
     with serving() as server, connect(server) as connection:
         connection.sendall(GET)
         try:
@@ -133,8 +141,8 @@ def test_a_huge_head() -> None:
     ],
     ids=range(9),
 )
-def test_no_request_at_all(sent: bytes) -> None:
-    """It is answered by 400, or not at all, and the connection is closed."""
+def test_bytes_that_are_no_request(sent: bytes) -> None:
+    """Bytes that are no request are answered with 400, or not at all; the connection is closed."""
     with serving() as server, connect(server) as connection:
         connection.sendall(sent)
         connection.shutdown(socket.SHUT_WR)
@@ -143,7 +151,7 @@ def test_no_request_at_all(sent: bytes) -> None:
 
 
 def test_pipelining() -> None:
-    """Requests that come at once are answered in their order."""
+    """Pipelined requests are answered in their order."""
     paths = [b"/-/healthy", b"/metrics", b"/nowhere", b"/-/ready"] * 5
     with serving() as server, connect(server) as connection:
         requests = [b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % path for path in paths]
@@ -166,7 +174,7 @@ def test_pipelining() -> None:
     ids=range(6),
 )
 def test_odd_headers(headers: dict[str, str]) -> None:
-    """A scrape that asks for nonsense gets the oldest format."""
+    """A scrape with malformed headers gets the oldest format."""
     with serving() as server:
         answer = fetch(server.address + "/metrics", headers=headers)
         assert answer.status == 200
@@ -178,13 +186,13 @@ def test_odd_headers(headers: dict[str, str]) -> None:
     ["/metrics?name[]=%ff%fe", "/metrics?%00", "/%ff", "/metrics%00", "/metrics?" + "a=b&" * 3000],
 )
 def test_odd_targets(target: str) -> None:
-    """Neither paths nor queries have to be text."""
+    """Paths and queries that are not text are answered."""
     with serving() as server:
         assert fetch(server.address + target).status in {200, 404}
 
 
 def test_a_client_that_goes_away_while_it_is_answered() -> None:
-    """Nobody waits for it, and others get the answer that it has asked for."""
+    """A client that disconnects costs no other client its answer."""
     begun, go_on = threading.Event(), threading.Event()
 
     def slow() -> str:
@@ -192,7 +200,7 @@ def test_a_client_that_goes_away_while_it_is_answered() -> None:
         assert go_on.wait(PATIENCE)
         return "slow 1\n"
 
-    server = Serving(Page([slow]), "127.0.0.1:0")
+    server = PageServer(Page([slow]), "127.0.0.1:0")
     server.start()
     try:
         with connect(server) as connection:
@@ -206,7 +214,7 @@ def test_a_client_that_goes_away_while_it_is_answered() -> None:
 
 
 def test_half_a_connection() -> None:
-    """A client may close its side before it reads."""
+    """A client may close its side of the connection before it reads the response."""
     with serving() as server, connect(server) as connection:
         connection.sendall(GET + b"Connection: close\r\n\r\n")
         connection.shutdown(socket.SHUT_WR)
@@ -214,8 +222,8 @@ def test_half_a_connection() -> None:
 
 
 def test_a_client_that_does_not_read_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
-    """It is cut off, and not a word is lost about it."""
-    server = Serving(Page([lambda: LARGE]), "127.0.0.1:0")
+    """A server that stops cuts off a client that does not read, and logs nothing."""
+    server = PageServer(Page([lambda: LARGE]), "127.0.0.1:0")
     server.start()
     try:
         with connect(server) as connection:
@@ -240,39 +248,27 @@ def tls(tmp_path: Path) -> WebConfig:
     return read_web_config(path)
 
 
-def test_too_many_connections_without_a_handshake(
-    monkeypatch: pytest.MonkeyPatch, tls: WebConfig
-) -> None:
-    """Who only connects takes up room, too; where there is none, it is closed at once."""
-    monkeypatch.setattr(limits, "CONNECTIONS", 5)
-    server = Serving(Page([]), "127.0.0.1:0", web_config=tls)
-    server.start()
-    try:
-        with ExitStack() as stack:
-            for _ in range(5):
-                stack.enter_context(connect(server))
-            with connect(server) as refused:
-                assert read_to_end(refused) == b""
-    finally:
-        server.stop()
+def test_too_many_connections_without_a_handshake(tls: WebConfig) -> None:
+    """Connections without a handshake count towards the limit; one too many is closed at once."""
+    with serving(limits=Limits(connections=5), web_config=tls) as server, ExitStack() as stack:
+        for _ in range(5):
+            stack.enter_context(connect(server))
+        with connect(server) as refused:
+            assert read_to_end(refused) == b""
 
 
-def test_a_handshake_that_never_ends(monkeypatch: pytest.MonkeyPatch, tls: WebConfig) -> None:
-    """It has the time of a request."""
-    monkeypatch.setattr(limits, "REQUEST_SECONDS", 0.1)
-    server = Serving(Page([]), "127.0.0.1:0", web_config=tls)
-    server.start()
-    try:
-        with connect(server) as connection:
-            assert read_to_end(connection) == b""
-    finally:
-        server.stop()
+def test_a_handshake_that_never_ends(tls: WebConfig) -> None:
+    """A TLS handshake has the time limit of a request."""
+    with (
+        serving(limits=Limits(request_seconds=0.1), web_config=tls) as server,
+        connect(server) as connection,
+    ):
+        assert read_to_end(connection) == b""
 
 
-def test_too_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One too many is closed at once; when others go, there is room again."""
-    monkeypatch.setattr(limits, "CONNECTIONS", 5)
-    with serving() as server, ExitStack() as stack:
+def test_too_many_connections() -> None:
+    """One connection too many is closed at once; when others end, the server accepts again."""
+    with serving(limits=Limits(connections=5)) as server, ExitStack() as stack:
         for _ in range(5):
             connection = stack.enter_context(connect(server))
             connection.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -280,5 +276,4 @@ def test_too_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
         with connect(server) as refused:
             assert read_to_end(refused) == b""
         stack.close()
-        while server._server.server_state.connections:
-            threading.Event().wait(0.005)
+        eventually(lambda: not server._server.connections, "the connections are closed")

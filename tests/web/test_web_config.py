@@ -21,7 +21,7 @@ FILES = "cert_file: cert.pem, key_file: key.pem"
 
 @pytest.fixture(scope="session")
 def authority() -> trustme.CA:
-    """Return somebody who makes certificates."""
+    """Return an authority that issues certificates."""
     return trustme.CA()
 
 
@@ -37,19 +37,19 @@ def directory(tmp_path: Path, authority: trustme.CA) -> Path:
 
 
 def read(directory: Path, text: str) -> WebConfig:
-    """Return what a file with this text says."""
+    """Return the settings of a file with this text."""
     path = directory / "web.yml"
     path.write_text(text)
     return read_web_config(path)
 
 
 def read_tls(directory: Path, fields: str) -> WebConfig:
-    """Return what a file with these fields of `tls_server_config` says."""
+    """Return the settings of a file with these fields of `tls_server_config`."""
     return read(directory, f"tls_server_config: {{{FILES}, {fields}}}")
 
 
 def context(config: WebConfig) -> ssl.SSLContext:
-    """Return the TLS part, which has to be there."""
+    """Return the TLS context, which must be there."""
     assert config.tls is not None
     return config.tls
 
@@ -57,35 +57,35 @@ def context(config: WebConfig) -> ssl.SSLContext:
 @pytest.mark.parametrize(
     "text", ["", "{}", "tls_server_config:", "basic_auth_users: {}", "http_server_config: {}"]
 )
-def test_nothing_is_asked_for(directory: Path, text: str) -> None:
-    """Then it is as if there were no file."""
+def test_a_file_without_settings(directory: Path, text: str) -> None:
+    """A file without settings is the same as no file."""
     config = read(directory, text)
     assert config == WebConfig()
-    assert not config.is_guarded
+    assert not config.requires_credentials
 
 
 def test_users(directory: Path) -> None:
-    """Hashes by name, in each of the ways that bcrypt has to begin."""
+    """Users are hashes by name, with each of bcrypt's prefixes."""
     hashes = {name: f"$2{name}$04$" + "x" * 53 for name in "aby"}
     text = "".join(f"  {name}: {hashed}\n" for name, hashed in hashes.items())
     config = read(directory, f"basic_auth_users:\n{text}")
     assert config.users == {name: hashed.encode() for name, hashed in hashes.items()}
-    assert config.is_guarded
+    assert config.requires_credentials
 
 
 def test_tls_by_default(directory: Path) -> None:
-    """Files are found beside the configuration; TLS 1.2 is the oldest; clients need nothing."""
+    """By default files lie beside the configuration, TLS is 1.2 or newer, clients show nothing."""
     config = read(directory, f"tls_server_config: {{{FILES}}}")
     tls = context(config)
     assert tls.minimum_version is ssl.TLSVersion.TLSv1_2
     assert tls.maximum_version is ssl.TLSVersion.TLSv1_3
     assert tls.verify_mode is ssl.CERT_NONE
     assert tls.options & ssl.OP_CIPHER_SERVER_PREFERENCE
-    assert not config.is_guarded
+    assert not config.requires_credentials
 
 
 def test_certificates_may_be_in_the_file(directory: Path) -> None:
-    """As text instead of a path."""
+    """Certificates and keys may be text in the file instead of paths."""
     texts = {
         "cert": (directory / "cert.pem").read_text(),
         "key": (directory / "key.pem").read_text(),
@@ -96,7 +96,7 @@ def test_certificates_may_be_in_the_file(directory: Path) -> None:
         lines += [f"  {name}: |", *(f"    {line}" for line in text.splitlines())]
     config = read(directory, "\n".join(lines))
     assert context(config).verify_mode is ssl.CERT_REQUIRED
-    assert config.is_guarded
+    assert config.requires_credentials
 
 
 @pytest.mark.parametrize(
@@ -107,21 +107,21 @@ def test_certificates_may_be_in_the_file(directory: Path) -> None:
         ("RequireAndVerifyClientCert", ssl.CERT_REQUIRED),
     ],
 )
-def test_clients(directory: Path, kind: str, mode: ssl.VerifyMode) -> None:
-    """What OpenSSL can do of what Go can."""
+def test_authentication_of_clients(directory: Path, kind: str, mode: ssl.VerifyMode) -> None:
+    """Each of Go's ways to authenticate clients that OpenSSL can do is a verify mode."""
     config = read_tls(directory, f"client_ca_file: ca.pem, client_auth_type: {kind}")
     assert context(config).verify_mode is mode
 
 
 def test_names_of_clients(directory: Path) -> None:
-    """One of them has to be in the certificate."""
+    """The allowed names of clients are a set."""
     fields = "client_ca_file: ca.pem, client_auth_type: RequireAndVerifyClientCert"
     config = read_tls(directory, f"{fields}, client_allowed_sans: [a.example, b.example]")
     assert config.allowed_sans == {"a.example", "b.example"}
 
 
 def test_versions_ciphers_and_curves(directory: Path) -> None:
-    """By Go's names; those of TLS 1.3 are always allowed."""
+    """Versions, cipher suites and curves have Go's names; suites of TLS 1.3 are always allowed."""
     config = read_tls(
         directory,
         "min_version: TLS12, max_version: TLS12, prefer_server_cipher_suites: false, "
@@ -136,7 +136,7 @@ def test_versions_ciphers_and_curves(directory: Path) -> None:
 
 
 def test_headers(directory: Path) -> None:
-    """Empty ones are not sent; HTTP/2 may be allowed, it is not spoken."""
+    """Empty headers are not sent; the field `http2` is accepted."""
     text = (
         "http_server_config: {http2: true, headers: {X-Frame-Options: deny, X-XSS-Protection: ''}}"
     )
@@ -184,30 +184,30 @@ TLS_MISTAKES = {
 
 
 @pytest.mark.parametrize(
-    ("text", "why"),
+    ("text", "reason"),
     [
         *MISTAKES.items(),
         *((f"tls_server_config: {{{FILES}, {f}}}", w) for f, w in TLS_MISTAKES.items()),
     ],
 )
-def test_a_mistake_is_one_line(directory: Path, text: str, why: str) -> None:
-    """It names the file and the field; nothing that was asked for is passed over."""
+def test_a_mistake_is_one_line(directory: Path, text: str, reason: str) -> None:
+    """A mistake is one line that names the file and the field."""
     with pytest.raises(WebConfigError) as caught:
         read(directory, text)
     message = str(caught.value)
     assert message.startswith(f"{directory / 'web.yml'}: ")
-    assert why in message
+    assert reason in message
     assert "\n" not in message
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    """The path is named."""
+def test_a_missing_file(tmp_path: Path) -> None:
+    """A missing file is an error that names its path."""
     with pytest.raises(WebConfigError, match=r"no\.yml: .*No such file"):
         read_web_config(tmp_path / "no.yml")
 
 
 def test_a_key_with_a_passphrase_is_refused(directory: Path) -> None:
-    """OpenSSL would ask for it at the terminal, and wait."""
+    """A key with a passphrase is an error; OpenSSL does not ask for it at the terminal."""
     key = form.load_pem_private_key((directory / "key.pem").read_bytes(), None)
     locked = key.private_bytes(
         form.Encoding.PEM, form.PrivateFormat.PKCS8, form.BestAvailableEncryption(b"x")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from prometheus_client.samples import Sample
 
     from mpmetrics.engines.dynamo.labelled_metrics import Definition
-    from mpmetrics.web import Serving
+    from mpmetrics.web import PageServer
 
 _log = logging.getLogger("mpmetrics")
 
@@ -269,20 +269,22 @@ def kvbm_port(variables: Mapping[str, str] = os.environ) -> int | None:
     return int(text) if is_port else DEFAULT_PORT
 
 
-def serve_kvbm(metrics: KvbmMetrics, host: str = "127.0.0.1", port: int = DEFAULT_PORT) -> Serving:
+def serve_kvbm(
+    metrics: KvbmMetrics, host: str = "127.0.0.1", port: int = DEFAULT_PORT
+) -> PageServer:
     """Serve a page of *metrics*; if the *port* is taken, on another that is free.
 
     Upstream crashes there. Returns what serves it: its `address` says where, `stop` ends it.
     Raises `ListenError` when there is no port to be had, and `MissingExtraError`.
     """
     from mpmetrics.pages import Page  # see the package
-    from mpmetrics.web import Serving
+    from mpmetrics.web import PageServer
 
     page = Page(metrics)
     try:
-        serving = Serving(page, f"{host}:{port}")
+        serving = PageServer(page, f"{host}:{port}")
     except ListenError as error:
-        serving = Serving(page, f"{host}:0")
+        serving = PageServer(page, f"{host}:0")
         _log.warning("%s; KVBM's metrics are at %s instead", error, serving.address)
     serving.start()
     return serving

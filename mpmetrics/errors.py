@@ -46,7 +46,7 @@ REASONS: Final = {
     "duplicate_series": "two processes wrote the same `pid` label; the last in file order is kept",
     "name_clash": "two families would expose the same sample name; the first by name is kept",
     "odd_sample": "a sample that its family's type does not have; the series is left out",
-    "directory_lost": "the directory of an engine was gone and has been made again, empty",
+    "directory_lost": "the directory of an engine was missing and has been recreated, empty",
     "help_conflict": "one family with two help texts in a registry tree; the first is kept",
     "repeated_series": "one series twice in a registry tree; the first is kept",
     "callback_failed": "a callback of an engine's page failed; what it gives is left out",
@@ -142,7 +142,7 @@ class LabelError(_AboutError, ValueError):
 
 
 class FilterError(MpmetricsError, ValueError):
-    """A prefix that a filter cannot use: it is empty, or not a string."""
+    """A prefix filter that cannot be used: empty, not a string, or given under two names."""
 
 
 class SourceError(_AboutError, RuntimeError):

@@ -1,7 +1,8 @@
-"""The multiprocess directory of an engine: taken from the environment, or made and owned.
+"""The multiprocess directory of an engine: the environment's, or a private one.
 
-To be called before anything imports prometheus_client, which looks at the environment once, at
-that moment. So nothing here imports it, either.
+`ensure_multiproc_dir` is the one function beside `mpmetrics run` that sets the variable
+`PROMETHEUS_MULTIPROC_DIR`. Call it before anything imports prometheus_client, which reads the
+variable once, when it is imported. For the same reason this module does not import it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import tempfile
 from contextlib import AbstractContextManager, suppress
 from multiprocessing.util import Finalize
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mpmetrics._client import names_of_metrics, values_in_memory
 from mpmetrics.directory import (
@@ -30,62 +31,65 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("mpmetrics")
 
-_LAST = -100
-"""The priority at which multiprocessing lets us go: below 0, after it has waited for children."""
+_EXIT_PRIORITY: Final = -100
+"""Priority of our finalizer: multiprocessing runs those below 0 after it has joined children."""
 
 
 class MultiprocDirectory(AbstractContextManager["MultiprocDirectory"]):
-    """A multiprocess directory: its *path*, and what is to be known about it.
+    """A multiprocess directory: its *path*, and what is known about it.
 
-    `owned`: it was made here, and is removed by `close`, at the latest when the interpreter ends.
-    `recreated`: it was not there any more and has been made anew, empty. `unusable_reason`: a
-    sentence, "" if all is well. `latched`: prometheus_client was imported too early, and this
+    `owned`: this process made it, and `close` removes it, at the latest when the interpreter ends.
+    `recreated`: it was missing and has been created again, empty. `unusable_reason`: a sentence,
+    "" if the directory can be used. `latched`: prometheus_client was imported too early, so this
     process keeps its values in memory; `lost` are the names of the metrics that are not in the
     directory for that reason.
 
-    It can be used wherever a path can, and in a `with` statement.
+    You can use it wherever a path is accepted, and in a `with` statement.
     """
 
     def __init__(
         self,
         path: str,
         *,
-        workplace: RunDirectory | None = None,
+        run_directory: RunDirectory | None = None,
         recreated: bool = False,
     ) -> None:
-        """Take the directory *path*; with a *workplace* it is ours."""
+        """Describe the directory *path*; this process owns it if there is a *run_directory*."""
         self.path = path
         self.recreated = recreated
         self.latched = values_in_memory()
-        self.lost = _metrics_in_memory() if self.latched else ()
+        self.lost = _find_lost_metrics() if self.latched else ()
         self.unusable_reason = unusable_reason(path)
-        self._workplace = workplace
+        self._run_directory = run_directory
         self._pid = os.getpid()
-        # Not by atexit, which may come before multiprocessing ends the children that still use
-        # the directory, and which does not come at all in a child that has one of its own.
-        self._at_exit = Finalize(None, self.close, exitpriority=_LAST) if workplace else None
+        # Not with atexit, which may run before multiprocessing ends the children that still use
+        # the directory, and which does not run at all in a child that owns a directory.
+        self._finalizer = (
+            Finalize(None, self.close, exitpriority=_EXIT_PRIORITY) if run_directory else None
+        )
 
     @property
     def owned(self) -> bool:
         """Whether it is for this process to remove."""
-        return self._workplace is not None and self._pid == os.getpid()
+        return self._run_directory is not None and self._pid == os.getpid()
 
     def close(self) -> bool:
-        """Remove the directory if it is owned and no other process uses it; tell whether it went.
+        """Remove the directory if it is owned and unused by others; return whether it is removed.
 
-        One that stays is removed by the next start with the same prefix that finds it unused.
+        If another process uses it, the next start with the same prefix removes it, as soon as no
+        process uses it any more.
         """
-        workplace, is_owned = self._workplace, self.owned
-        self._workplace = None
-        if workplace is None or not is_owned:
+        run_directory, is_owned = self._run_directory, self.owned
+        self._run_directory = None
+        if run_directory is None or not is_owned:
             return False
-        if self._at_exit is not None:
-            self._at_exit.cancel()
-        # Whoever is started from here on must not look for it.
+        if self._finalizer is not None:
+            self._finalizer.cancel()
+        # Processes that start from here on must not look for the directory.
         if os.environ.get(VARIABLE) == self.path:
             del os.environ[VARIABLE]
         try:
-            return not workplace.release(keep=False, besides=str(self._pid))
+            return not run_directory.release(keep=False, besides=str(self._pid))
         except OSError as error:
             _log.warning("%s is left behind: %s", self.path, error)
             return False
@@ -105,17 +109,18 @@ class MultiprocDirectory(AbstractContextManager["MultiprocDirectory"]):
 
 
 def ensure_multiproc_dir(prefix: str = "mpmetrics-engine-") -> MultiprocDirectory:
-    """See to it that the environment names a multiprocess directory that is there.
+    """Make sure that the environment names an existing multiprocess directory; return it.
 
-    One that the environment names already is taken as it is, and made anew if it has vanished.
-    Otherwise a private one is made whose name begins with *prefix*, the variable is set, and the
-    caller owns it. What owners that were killed have left under the same prefix is removed.
+    If `PROMETHEUS_MULTIPROC_DIR` is set, its directory is used, and recreated if it is missing.
+    Otherwise a private directory is made, whose name begins with *prefix*; the variable is set in
+    the environment of this process and its children, and the caller owns the directory.
+    Directories under the same prefix that killed owners have left are removed.
 
-    Raises nothing: a directory that is of no use is logged as an error, and metrics that are in
-    no file, because prometheus_client was imported too early, are named in a warning.
+    Raises nothing: a directory that cannot be used is logged as an error. If prometheus_client was
+    imported too early, a warning names the metrics that are in no file for that reason.
     """
     path = directory_from_environment()
-    directory = _taken(path) if path else _made(prefix)
+    directory = _use_directory(path) if path else _make_directory(prefix)
     if directory.unusable_reason:
         _log.error("%s=%r is of no use: %s", VARIABLE, directory.path, directory.unusable_reason)
     if directory.latched:
@@ -131,39 +136,39 @@ def ensure_multiproc_dir(prefix: str = "mpmetrics-engine-") -> MultiprocDirector
 
 
 def recreate_if_missing(path: str) -> bool:
-    """Make the directory *path* anew if it is missing; tell whether that was so and is no more."""
+    """Recreate the directory *path* if it is missing; return whether it was and has been."""
     if os.path.lexists(path):
         return False
     try:
         os.makedirs(path, exist_ok=True)
     except (OSError, ValueError):
         return False
-    _log.warning("%s was missing and has been made anew; what was in it is lost", path)
+    _log.warning("%s was missing and has been recreated; what was in it is lost", path)
     return True
 
 
-def _taken(path: str) -> MultiprocDirectory:
-    """Return the directory that the environment names."""
-    os.environ.setdefault(VARIABLE, path)  # the lower-case one is deprecated
+def _use_directory(path: str) -> MultiprocDirectory:
+    """Return the directory *path*, which the environment names."""
+    os.environ.setdefault(VARIABLE, path)  # the lower-case variable is deprecated
     recreated = recreate_if_missing(path)
     return MultiprocDirectory(path, recreated=recreated)
 
 
-def _made(prefix: str) -> MultiprocDirectory:
-    """Make a directory, and have the environment name it."""
+def _make_directory(prefix: str) -> MultiprocDirectory:
+    """Make a private directory, and set the variable to its path."""
     try:
         base = tempfile.gettempdir()
         for path in sweep_below(base, prefix):
             _log.info("%s was left behind and has been removed", path)
-        workplace = make_run_directory(base, prefix)
-    except (RunDirectoryError, OSError) as error:  # there may be no room for a file anywhere
+        run_directory = make_run_directory(base, prefix)
+    except (RunDirectoryError, OSError) as error:  # no temporary directory may be writable
         _log.error("there is no multiprocess directory: %s", error)
         return MultiprocDirectory("")
-    os.environ[VARIABLE] = workplace.path
-    return MultiprocDirectory(workplace.path, workplace=workplace)
+    os.environ[VARIABLE] = run_directory.path
+    return MultiprocDirectory(run_directory.path, run_directory=run_directory)
 
 
-def _metrics_in_memory() -> tuple[str, ...]:
+def _find_lost_metrics() -> tuple[str, ...]:
     """Return the names of the metrics in the global registry; none while it is being imported."""
     with suppress(ImportError):
         from prometheus_client import REGISTRY

@@ -1,7 +1,7 @@
-"""Calls of observers that cannot hurt their caller: neither by raising nor by blocking.
+"""Calls of observers that cannot hurt the caller: they neither raise into it nor block it.
 
-An exception in a stat logger ends vLLM's output handler, and with it every request. Here it is
-counted by source and logged once, and the caller goes on.
+An exception in a stat logger ends vLLM's output handler, and with it every request. Here a
+worker thread makes the calls; an exception is counted by source, logged once, and goes no further.
 """
 
 from __future__ import annotations
@@ -21,23 +21,24 @@ from mpmetrics._forks import ForkSafeLock, reset_in_children
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-PATIENCE: Final = 0.05
-"""Seconds that a caller waits for an observer, now and then; one that takes longer is late."""
+TIMEOUT: Final = 0.05
+"""Seconds after which a call of an observer is late."""
 
-_SHARE: Final = 0.01
-"""The part of the time that may go into waiting for one observer."""
+_WAITING_SHARE: Final = 0.01
+"""The share of the caller's time that may be spent waiting for one observer."""
 
-_SHORTEST: Final = 0.0001
-"""Seconds below which it is not worth while to wait."""
+_SHORTEST_WAIT: Final = 0.0001
+"""Seconds; a shorter wait is not worth its cost."""
 
 _log = logging.getLogger("mpmetrics")
 
 
 class ObserverErrors:
-    """How often observers have failed, by source and reason.
+    """Counts of failed calls of observers, by source and reason.
 
-    The reasons: "raised" an exception; "late", it did not return in time; "busy", it was told
-    more when it had still not returned; "coroutine", it returned one that nobody awaits.
+    The reasons: "raised", an exception; "late", the call did not return in time; "busy", the next
+    call came while the late one was still running; "coroutine", the call returned a coroutine,
+    which is not awaited.
     """
 
     def __init__(self) -> None:
@@ -51,7 +52,7 @@ class ObserverErrors:
             self._counts[source, reason] += 1
             is_first = self._counts[source, reason] == 1
         if is_first:
-            with suppress(Exception):  # neither may a handler of the log hurt the engine
+            with suppress(Exception):  # a log handler that fails must not hurt the engine, either
                 _log.warning(
                     "observer %s: %s; from now on this is only counted",
                     source,
@@ -66,119 +67,127 @@ class ObserverErrors:
 
 
 ERRORS: Final = ObserverErrors()
-"""Those of this process."""
+"""The counts of this process, which the pages of endpoints show as `mpmetrics_observe_errors`.
+
+They are process-wide because the callers are created by the engine, one by one and by different
+ways, and know of no page. As counters they are never cleared. A forked child goes on with a
+copy, as it does with all values in memory.
+"""
 
 
 class Observer:
-    """Somebody who is told of things, in a thread of its own.
+    """Makes calls in a worker thread, and waits for each call as long as it is quick.
 
-    Its caller waits for it, so that what it does is done, only as long as it is quick: by and
-    large, no more than a hundredth of the time goes into waiting. What it is told while it is
-    still busy it does later, but only the last thing.
+    The caller waits so that an observer that is quick has done its work when `notify` returns. On
+    average, it waits no more than a hundredth of its time. While a call is running, the last of
+    the calls that come in waits for it; the others are dropped.
     """
 
     def __init__(
-        self, source: str, *, patience: float = PATIENCE, errors: ObserverErrors = ERRORS
+        self, source: str, *, timeout: float = TIMEOUT, errors: ObserverErrors = ERRORS
     ) -> None:
-        """Count what goes wrong under the name *source*; wait *patience* seconds at the most."""
+        """Count failures in *errors* under the name *source*; wait at most *timeout* seconds."""
         self.source = source
-        self._patience = patience
+        self._timeout = timeout
         self._errors = errors
         self.reset_after_fork()
         reset_in_children(self)
 
     def reset_after_fork(self) -> None:
-        """Start anew in a forked child, where the thread is not."""
-        self._mailbox: _Mailbox | None = None
-        self._credit = self._patience
-        self._credited_at = monotonic()
+        """Start from scratch in a forked child, which does not have the worker thread."""
+        self._queue: _CallQueue | None = None
+        self._budget = self._timeout
+        self._budget_at = monotonic()
 
-    def tell(self, function: Callable[..., object], *arguments: object, **named: object) -> None:
-        """Call *function*, or have it called later if that takes too long. Never raises."""
-        job = _Job(function, arguments, named)
+    def notify(self, function: Callable[..., object], *arguments: object, **named: object) -> None:
+        """Call *function* in the worker thread, now or after the running call. Never raises."""
+        call = _Call(function, arguments, named)
         try:
-            running = self._opened().put(job)
-        except RuntimeError as error:  # no thread to be had, or the interpreter ends
+            running = self._open_queue().put(call)
+        except RuntimeError as error:  # no thread can be started, or the interpreter is ending
             self._errors.count(self.source, "raised", error)
             return
         if running is None:
-            self._wait(job)
+            self._wait(call)
         elif running.is_late:
             self._errors.count(self.source, "busy")
-        elif monotonic() - running.started_at > self._patience:
-            self._is_late(running)
+        elif monotonic() - running.started_at > self._timeout:
+            self._mark_late(running)
 
-    def _wait(self, job: _Job) -> None:
-        """Wait for a *job*, but not for long, and not all the time."""
+    def _wait(self, call: _Call) -> None:
+        """Wait for *call* as long as the budget allows.
+
+        The budget is a token bucket of seconds: it grows by `_WAITING_SHARE` of the time that
+        passes, up to the timeout, and each wait is taken from it.
+        """
         before = monotonic()
-        credit = self._credit + (before - self._credited_at) * _SHARE
-        credit = min(credit, self._patience)
-        is_done = credit > _SHORTEST and job.done.wait(credit)
-        self._credited_at = monotonic()
-        # To go on may take far longer than was asked for: that is paid back, too.
-        self._credit = credit - (self._credited_at - before)
-        if not is_done and credit >= self._patience:
-            self._is_late(job)
+        budget = self._budget + (before - self._budget_at) * _WAITING_SHARE
+        budget = min(budget, self._timeout)
+        is_done = budget > _SHORTEST_WAIT and call.done.wait(budget)
+        self._budget_at = monotonic()
+        # Waking up may take far longer than the timeout of the wait: that is taken off, too.
+        self._budget = budget - (self._budget_at - before)
+        if not is_done and budget >= self._timeout:
+            self._mark_late(call)
 
-    def _is_late(self, job: _Job) -> None:
-        job.is_late = True
+    def _mark_late(self, call: _Call) -> None:
+        call.is_late = True
         self._errors.count(self.source, "late")
 
-    def _opened(self) -> _Mailbox:
-        """Return the mailbox of the thread, which is started when it is first needed."""
-        if self._mailbox is None:
-            mailbox = _Mailbox(self.source, self._errors)
-            threading.Thread(
-                target=mailbox.work, name=f"mpmetrics-{self.source}", daemon=True
-            ).start()
-            self._mailbox = mailbox
-            weakref.finalize(self, mailbox.close).atexit = False
-        return self._mailbox
+    def _open_queue(self) -> _CallQueue:
+        """Return the queue of the worker thread, which is started on first use."""
+        if self._queue is None:
+            queue = _CallQueue(self.source, self._errors)
+            threading.Thread(target=queue.run, name=f"mpmetrics-{self.source}", daemon=True).start()
+            self._queue = queue
+            weakref.finalize(self, queue.close).atexit = False
+        return self._queue
 
 
-class _Mailbox:
-    """What an observer is still to be told: the last thing only."""
+class _CallQueue:
+    """The queue of a worker thread. It has one place: a call replaces the one that waits."""
 
     def __init__(self, source: str, errors: ObserverErrors) -> None:
         self._source = source
         self._errors = errors
         self._lock = threading.Lock()
-        self._calls: SimpleQueue[int] = SimpleQueue()
-        self._waiting: _Job | None = None
-        self._running: _Job | None = None
+        self._wakeups: SimpleQueue[int] = SimpleQueue()
+        """1 for each waiting call, 0 for the end of the thread."""
+        self._waiting: _Call | None = None
+        self._running: _Call | None = None
 
-    def put(self, job: _Job) -> _Job | None:
-        """Have a *job* done, instead of one that still waits; return the one that is running."""
+    def put(self, call: _Call) -> _Call | None:
+        """Put *call* in the place of the waiting call; return the running call, if there is one."""
         with self._lock:
             if self._waiting is None:
-                self._calls.put(1)
-            self._waiting = job
+                self._wakeups.put(1)
+            self._waiting = call
             return self._running
 
     def close(self) -> None:
-        """Have the thread end when all is done."""
-        self._calls.put(0)  # without the lock: the garbage collector calls at any time
+        """End the thread after the waiting call."""
+        self._wakeups.put(0)  # without the lock: the garbage collector calls this at any time
 
-    def work(self) -> None:
-        """Do the jobs, until there will be no more."""
-        while self._calls.get():
+    def run(self) -> None:
+        """Make the calls until the queue is closed; the worker thread's function."""
+        while self._wakeups.get():
             with self._lock:
-                job, self._waiting = self._waiting, None
-                if job is not None:
-                    job.started_at = monotonic()
-                self._running = job
-            if job is not None:
-                failure = job.run()
+                call, self._waiting = self._waiting, None
+                if call is not None:
+                    call.started_at = monotonic()
+                self._running = call
+            if call is not None:
+                failure = call.run()
                 if failure is not None:
                     self._errors.count(self._source, *failure)
                 with self._lock:
                     self._running = None
-                job.done.set()
-                del job, failure  # what it was told of may be large
+                call.done.set()
+                del call, failure  # the arguments may be large
 
 
-class _Job:
-    """One call."""
+class _Call:
+    """One call of an observer."""
 
     def __init__(
         self,
@@ -192,7 +201,7 @@ class _Job:
         self._call = (function, arguments, named)
 
     def run(self) -> tuple[str, BaseException | None] | None:
-        """Call; return the failure, if it is one."""
+        """Make the call; return the reason and exception of its failure, None if it succeeded."""
         function, arguments, named = self._call
         try:
             result: Any = function(*arguments, **named)

@@ -1,6 +1,6 @@
-"""The prefixes of what engines emit, to filter families by.
+"""Prefixes of engines' family names, for prefix filters.
 
-Wherever several prefixes are taken, one of these may be among them.
+Wherever a prefix filter takes several prefixes, one of these constants may be among them.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ VLLM: Final = "vllm:"
 LMCACHE: Final = "lmcache:"
 
 DYNAMO_COMPONENT: Final = ("dynamo_component:", "dynamo_component_")
-"""The name that is asked for, and the one that Dynamo really emits."""
+"""The prefix that Dynamo's own code filters by, and the one that Dynamo really emits."""
 
 SGLANG: Final = "sglang:"
 TRTLLM: Final = "trtllm_"
 KVBM: Final = "kvbm_"
 
 LMCACHE_MP: Final = "lmcache_mp_"
-"""LMCache as a server of its own: it has a page of its own, and writes no files."""
+"""LMCache as a server of its own: it serves its own page, and writes no files."""
 
 RAY_VLLM: Final = "ray_vllm_"
 """vLLM under Ray, which rewrites the names."""

@@ -96,7 +96,7 @@ def test_a_vanished_directory_is_made_anew(tmp_path: Path) -> None:
     )
     seen = json.loads(done.stdout)
     assert (seen["owned"], seen["recreated"], seen["there"]) == (False, True, True)
-    assert "has been made anew" in done.stderr
+    assert "has been recreated" in done.stderr
     assert (tmp_path / "a" / "b").is_dir()
 
 

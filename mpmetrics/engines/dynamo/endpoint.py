@@ -1,4 +1,4 @@
-"""What is needed of a Dynamo endpoint. Dynamo itself is never imported."""
+"""What is needed of a Dynamo endpoint, as protocols: Dynamo itself is never imported."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     """Name, help, type, unit, and for each sample its name, labels, value and timestamp."""
 
 DEFAULT_TIMEOUT: Final = 1.0
-"""Seconds that a scrape waits for a source: a thread of the runtime is kept so long."""
+"""Seconds that a scrape waits for a source; meanwhile it blocks a thread of the runtime."""
 
 
 class EndpointMetrics(Protocol):
     """The `metrics` of an endpoint.
 
-    Newer ones have `register_prometheus_typed_callback` as well, for a callable that returns a
+    Newer runtimes have `register_prometheus_typed_callback`, too, for a callable that returns a
     list of `TypedFamily`.
     """
 
     def register_prometheus_expfmt_callback(self, callback: Callable[[], str]) -> None:
-        """Have *callback* called at every scrape; its text is appended to the page."""
+        """Call *callback* at every scrape, and append its text to the page."""
         ...  # pragma: no cover - a protocol has no body
 
 
@@ -32,7 +32,7 @@ class Endpoint(Protocol):
 
     @property
     def metrics(self) -> EndpointMetrics:
-        """Where callbacks are registered."""
+        """The object with which callbacks are registered."""
         ...  # pragma: no cover - a protocol has no body
 
     def connection_id(self) -> int:
@@ -43,7 +43,7 @@ class Endpoint(Protocol):
 def register_callbacks(
     endpoint: Endpoint, text: Callable[[], str], typed: Callable[[], list[TypedFamily]]
 ) -> None:
-    """Register *text*, and *typed* where the endpoint takes one: it feeds another export."""
+    """Register *text*, and also *typed*, which feeds OTLP, if the endpoint takes one."""
     metrics: Any = endpoint.metrics
     metrics.register_prometheus_expfmt_callback(text)
     register_typed = getattr(metrics, "register_prometheus_typed_callback", None)

@@ -1,4 +1,4 @@
-"""The labels that say which worker a series is of, by Dynamo's rules.
+"""The labels that identify the worker of a series, by Dynamo's rules.
 
 A label that the series has itself beats an automatic one, which beats a custom one.
 """
@@ -22,14 +22,14 @@ _log = logging.getLogger("mpmetrics")
 
 
 class Place(NamedTuple):
-    """Where in Dynamo an *endpoint* is, and the *model* that it serves."""
+    """The place of an *endpoint* in Dynamo's hierarchy, and the *model* that it serves."""
 
     namespace: str | None = None
     component: str | None = None
     endpoint: str | None = None
     model: str | None = None
 
-    def labels(self, endpoint: Endpoint) -> dict[str, str]:
+    def make_labels(self, endpoint: Endpoint) -> dict[str, str]:
         """Return the automatic labels: none unless both namespace and component are known."""
         if not (self.namespace and self.component):
             return {}
@@ -38,20 +38,20 @@ class Place(NamedTuple):
             "dynamo_namespace": self.namespace,
             "dynamo_component": self.component,
             "dynamo_endpoint": self.endpoint or DEFAULT_ENDPOINT,
-            **_worker(endpoint),
+            **_make_worker_label(endpoint),
             **model,
         }
 
 
-def identity_labels(
+def make_identity_labels(
     endpoint: Endpoint, place: Place, inject_custom_labels: Mapping[str, str] | None = None
 ) -> Labels:
-    """Return the labels to inject, sorted by name; values are taken as they are.
+    """Return the labels to inject, sorted by name; values are not changed.
 
-    A custom label of the same name as an automatic one is passed over with a warning. Raises
-    `LabelError` for one that may not be injected.
+    A custom label with the name of an automatic one is ignored with a warning. Raises `LabelError`
+    for a label that may not be injected.
     """
-    automatic = place.labels(endpoint)
+    automatic = place.make_labels(endpoint)
     custom = dict(check_labels(inject_custom_labels))
     for name in sorted(custom.keys() & automatic.keys()):
         _log.warning(
@@ -60,10 +60,10 @@ def identity_labels(
     return check_labels({**custom, **automatic})
 
 
-def _worker(endpoint: Endpoint) -> dict[str, str]:
-    """Return the label of the worker, none when the endpoint does not know its number."""
+def _make_worker_label(endpoint: Endpoint) -> dict[str, str]:
+    """Return the label `worker_id`, none if the endpoint does not know its number."""
     try:
         return {"worker_id": format(endpoint.connection_id(), "x")}
-    except Exception as error:  # whoever reads may be gone
+    except Exception as error:  # the runtime may be gone
         _log.debug("there is no label worker_id: %s: %s", type(error).__name__, error)
         return {}

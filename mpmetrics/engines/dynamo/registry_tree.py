@@ -1,7 +1,7 @@
-"""A tree of registries and callbacks, asked together and joined: each family and series once.
+"""A tree of registries and callbacks, gathered and joined: each family and each series once.
 
-What comes later loses: a family with another type or help than the first of its name, and a
-series that is there already. Each loss is a problem, and none costs the page.
+Where two conflict, the later one loses: a family whose type or help differs from the first of its
+name, and a series that an earlier source has. Each loss is a problem, and none costs the page.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from prometheus_client import Metric
 from prometheus_client.samples import Sample
 
 from mpmetrics._text import plural
+from mpmetrics.engines.dynamo.sources import ask_all
 from mpmetrics.errors import Problem
 from mpmetrics.pages import (
     Contribution,
@@ -31,42 +32,44 @@ if TYPE_CHECKING:
 
 
 class Node:
-    """A registry, the callbacks of its level, and the *children* below."""
+    """A registry, the callbacks of its level, and the *children* below it."""
 
     def __init__(self, name: str, registry: Collector, timeout: float) -> None:
-        """Begin with a *registry* alone; each source has *timeout* seconds."""
+        """Begin with a *registry* and no callbacks; each source has *timeout* seconds."""
         self.children: list[Node] = []
         self._name = name
         self._timeout = timeout
-        # A gathering for each source: one that hangs is not asked anew because another is added.
+        # One gathering per source: a source that hangs is not asked again because another is added.
         self.updates: list[Gathering] = []
-        self.registries = [self._asking(RegistrySource(registry, name))]
+        self.registries = [self._make_gathering(RegistrySource(registry, name))]
         self.typed: list[Gathering] = []
         self.texts: list[Gathering] = []
 
     def add_child(self, child: Node) -> None:
-        """Add a *child*, once."""
+        """Add a *child*, unless it has been added."""
         if child not in self.children:
             self.children.append(child)
 
     def add_update(self, callback: Callable[[], object]) -> None:
         """Call *callback* before anything is gathered."""
-        self.updates.append(self._asking(_Update(callback, f"{self._name} update callback")))
+        source = _UpdateSource(callback, f"{self._name} update callback")
+        self.updates.append(self._make_gathering(source))
 
     def add_typed(self, callback: Callable[[], Iterable[TypedFamily]]) -> None:
-        """Take families of *callback*."""
-        source = RegistrySource(_Typed(callback), f"{self._name} typed callback")
-        self.typed.append(self._asking(source))
+        """Gather the typed families that *callback* returns."""
+        source = RegistrySource(_TypedCollector(callback), f"{self._name} typed callback")
+        self.typed.append(self._make_gathering(source))
 
     def add_text(self, callback: Callable[[], str | bytes]) -> None:
-        """Take the families of the text of *callback*."""
-        self.texts.append(self._asking(TextSource(callback, f"{self._name} text callback")))
+        """Gather the families of the text that *callback* returns."""
+        source = TextSource(callback, f"{self._name} text callback")
+        self.texts.append(self._make_gathering(source))
 
-    def _asking(self, source: Source) -> Gathering:
+    def _make_gathering(self, source: Source) -> Gathering:
         return Gathering([source], self._timeout)
 
     def walk(self) -> list[Node]:
-        """Return this node and all below it, depth first, each once."""
+        """Return this node and all nodes below it, depth first, each once."""
         seen: dict[Node, None] = {}
         pending = [self]
         while pending:
@@ -77,69 +80,71 @@ class Node:
         return list(seen)
 
     def gather(self) -> tuple[list[Metric], list[Problem]]:
-        """Call the updates, then ask all others: registries, typed families, texts."""
-        joining = _Joining()
-        for _, answer in _asked([each for node in self.walk() for each in node.updates]):
-            joining.problems.extend(answer.problems)
+        """Call the updates, then gather registries, typed families and texts, and join them."""
+        joiner = _Joiner()
+        for _, answer in _gather_all([each for node in self.walk() for each in node.updates]):
+            joiner.problems.extend(answer.problems)
         nodes = self.walk()  # an update may add to the tree
-        sources = [each for node in nodes for each in node.registries]
-        sources += [each for node in nodes for each in node.typed]
-        sources += [each for node in nodes for each in node.texts]
-        for source, answer in _asked(sources):
-            joining.add(source.name, answer)
-        union = join_families(joining.contributions)
-        return union.families, joining.problems + union.problems
+        gatherings = [each for node in nodes for each in node.registries]
+        gatherings += [each for node in nodes for each in node.typed]
+        gatherings += [each for node in nodes for each in node.texts]
+        for source, answer in _gather_all(gatherings):
+            joiner.add(source.name, answer)
+        return joiner.join()
 
 
-def _asked(gatherings: Sequence[Gathering]) -> Iterator[tuple[Source, Gathered]]:
-    """Ask the sources of all *gatherings* at once; yield each with its answer."""
-    for gathering in gatherings:
-        gathering.ask()
-    for gathering in gatherings:
-        for source, answer in zip(gathering.sources, gathering.answers(), strict=True):
+def _gather_all(gatherings: Sequence[Gathering]) -> Iterator[tuple[Source, Gathered]]:
+    """Ask all sources at once; yield each with what it gathered."""
+    for answers in ask_all(gatherings):
+        for source, answer in answers:
             yield source, answer.gathered
 
 
-class _Joining:
-    """Families as they come, without those and those series that cannot be joined."""
+class _Joiner:
+    """Joins families in the order in which they are added, and leaves out what conflicts."""
 
     def __init__(self) -> None:
-        self.contributions: list[Contribution] = []
         self.problems: list[Problem] = []
+        self._contributions: list[Contribution] = []
         self._first: dict[str, Metric] = {}
         self._series: set[tuple[str, str, tuple[tuple[str, str], ...]]] = set()
 
     def add(self, source: str, answer: Gathered) -> None:
-        """Take what a *source* has answered."""
+        """Add the *answer* of a *source*."""
         self.problems.extend(answer.problems)
         families = [
-            self._without_repeated(source, family)
+            self._drop_repeated_series(source, family)
             for family in answer.families
-            if self._is_like_the_first(source, family)
+            if self._matches_first(source, family)
         ]
-        self.contributions.append(Contribution(source, in_process=True, families=families))
+        self._contributions.append(Contribution(source, in_process=True, families=families))
 
-    def _is_like_the_first(self, source: str, family: Metric) -> bool:
-        """Tell whether *family* can be joined with the first of its name."""
+    def join(self) -> tuple[list[Metric], list[Problem]]:
+        """Return the joined families and all problems."""
+        joined = join_families(self._contributions)
+        return joined.families, self.problems + joined.problems
+
+    def _matches_first(self, source: str, family: Metric) -> bool:
+        """Return whether *family* can be joined with the first of its name; report it if not."""
         first = self._first.setdefault(family.name, family)
         if family.type != first.type:
-            self._left_out(source, "type_conflict", family, f"is {family.type!r}", first.type)
+            self._report(source, "type_conflict", family, f"is {family.type!r}", first.type)
             return False
-        helps = {family.documentation, first.documentation} - {""}  # none is as good as any
+        helps = {family.documentation, first.documentation} - {""}  # no help matches any help
         if len(helps) > 1:
             detail = f"has the help {family.documentation!r}"
-            self._left_out(source, "help_conflict", family, detail, first.documentation)
+            self._report(source, "help_conflict", family, detail, first.documentation)
             return False
         if not first.documentation:
             self._first[family.name] = family
         return True
 
-    def _left_out(self, source: str, reason: str, family: Metric, is_: str, not_: str) -> None:
+    def _report(self, source: str, reason: str, family: Metric, is_: str, not_: str) -> None:
         detail = f"family {family.name!r} {is_}, not {not_!r} as elsewhere; left out here"
         self.problems.append(Problem(source, reason, detail))
 
-    def _without_repeated(self, source: str, family: Metric) -> Metric:
-        """Return *family* without the series that are there already."""
+    def _drop_repeated_series(self, source: str, family: Metric) -> Metric:
+        """Return *family* without the series that earlier sources have."""
         samples: list[Sample] = []
         repeated: list[Sample] = []
         for sample in family.samples:
@@ -153,8 +158,8 @@ class _Joining:
         return with_samples(family, samples)
 
 
-class _Update:
-    """Something to do before a scrape, as a source that gives nothing."""
+class _UpdateSource:
+    """A callback to run before a scrape, as a source without families."""
 
     in_process = True
 
@@ -167,21 +172,21 @@ class _Update:
         return Gathered(())
 
 
-class _Typed:
-    """A callback that returns families as Dynamo's typed callback has them, as a collector."""
+class _TypedCollector:
+    """A callback that returns typed families as Dynamo's do, as a collector."""
 
     def __init__(self, callback: Callable[[], Iterable[TypedFamily]]) -> None:
         self._callback = callback
 
     def collect(self) -> Iterator[Metric]:
         for each in self._callback():
-            yield _family(*each)
+            yield _make_family(*each)
 
 
-def _family(
+def _make_family(
     name: str, documentation: str, kind: str, unit: str, samples: Iterable[Sequence[Any]]
 ) -> Metric:
-    """Return a typed family as prometheus_client's."""
+    """Make a prometheus_client family of the fields of a typed family."""
     family = with_samples(Metric("unnamed", documentation, kind), [])
     # Not by Metric's constructor, which adds the unit to a name that does not end with it.
     family.name, family.unit = name, unit or ""

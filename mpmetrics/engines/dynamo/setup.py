@@ -1,48 +1,62 @@
-"""The whole flow for one endpoint: which sources there are, and which callbacks give them."""
+"""The whole set-up of one endpoint: find the sources, and register the callbacks."""
 
 from __future__ import annotations
 
 import logging
 import os
 from contextlib import AbstractContextManager
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from mpmetrics.directory import directory_from_environment
 from mpmetrics.engines.directory import recreate_if_missing
 from mpmetrics.engines.dynamo.endpoint import DEFAULT_TIMEOUT, register_callbacks
-from mpmetrics.engines.dynamo.labels import Place, identity_labels
+from mpmetrics.engines.dynamo.labels import Place, make_identity_labels
 from mpmetrics.engines.prefixes import DYNAMO_COMPONENT, LMCACHE, VLLM
+from mpmetrics.errors import FilterError
 from mpmetrics.exposition import PrefixFilter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
 
     from mpmetrics.engines.dynamo.endpoint import Endpoint
-    from mpmetrics.engines.dynamo.shared_page import Board, Brought, Part
+    from mpmetrics.engines.dynamo.shared_page import CallbackSpec, PagePart, SharedPage
     from mpmetrics.exposition import Prefixes
     from mpmetrics.format import Labels
     from mpmetrics.registration import Mode, Registration
 
 
-DEFAULT_PREFIXES: Final = (VLLM, LMCACHE)
+DEFAULT_INCLUDE: Final = (VLLM, LMCACHE)
 
 _log = logging.getLogger("mpmetrics")
+
+
+class _NotGiven(Enum):
+    """The default of an argument for which None has a meaning."""
+
+    NOT_GIVEN = "not given"
+
+    def __repr__(self) -> str:
+        return "<not given>"
+
+
+_NOT_GIVEN: Final = _NotGiven.NOT_GIVEN
 
 
 class MetricsSetup(AbstractContextManager["MetricsSetup"]):
     """What `setup_metrics_collection` has done, and the way to undo it.
 
-    `mode` and `reason` say which of three situations it found: "shared", the registry accepted
-    the merged view; "isolated", it had the same timeseries already, so the merged view has a
-    callback of its own; "in_process", there was no merged view to be had. `path` is the
-    directory, None if there was none; `labels` are those that are injected.
+    `mode` and `reason` describe which of three situations it found. "shared": the registry
+    accepted the merged view. "isolated": the registry had the same timeseries already, so the
+    merged view has a callback of its own. "in_process": there was no directory to merge. `path` is
+    the directory, None if there was none; `labels` are the injected labels.
     """
 
     def __init__(
-        self, registration: Registration, remark: str, board: Board, labels: Labels
+        self, registration: Registration, remark: str, page: SharedPage, labels: Labels
     ) -> None:
-        """Take what `register` said; parts are added to the *board* by `add`."""
+        """Take the outcome of `register`; `add` adds parts to the *page*."""
         self.mode: Mode = registration.mode
         self.reason = f"{remark}{registration.reason}"
         self.path = registration.path
@@ -50,21 +64,21 @@ class MetricsSetup(AbstractContextManager["MetricsSetup"]):
         self.labels: Mapping[str, str] = dict(labels)
         self.closed = False
         self._registration = registration
-        self._board = board
-        self._parts: list[Part] = []
+        self._page = page
+        self._parts: list[PagePart] = []
 
-    def add(self, endpoint: Endpoint, brought: Brought) -> None:
-        """Register one callback; the first tells of the scrape, too."""
-        part = self._board.add(brought._replace(tells=not self._parts))
+    def add(self, endpoint: Endpoint, spec: CallbackSpec) -> None:
+        """Register one callback with *endpoint*; the first one has the self-metrics, too."""
+        part = self._page.add(spec._replace(has_self_metrics=not self._parts))
         self._parts.append(part)
         register_callbacks(endpoint, part.text, part.typed)
 
     def problems(self) -> Mapping[str, int]:
-        """Return how often each reason of a problem has come up on this endpoint."""
-        return self._board.problems()
+        """Return how often each reason of a problem has come up on this endpoint's page."""
+        return self._page.problems()
 
     def close(self) -> None:
-        """Have the callbacks give nothing from now on, and leave the registry as it was."""
+        """Silence the callbacks, and leave the registry as it was before the set-up."""
         if not self.closed:
             self.closed = True
             for part in self._parts:
@@ -72,7 +86,7 @@ class MetricsSetup(AbstractContextManager["MetricsSetup"]):
             self._registration.withdraw()
 
     def __repr__(self) -> str:
-        """Return what was found, and why."""
+        """Return the mode and the reason."""
         return f"<MetricsSetup {self.mode}: {self.reason}>"
 
     def __exit__(
@@ -88,8 +102,8 @@ class MetricsSetup(AbstractContextManager["MetricsSetup"]):
 def setup_metrics_collection(
     endpoint: Endpoint,
     *,
-    prefixes: Prefixes = DEFAULT_PREFIXES,
-    exclude_prefixes: Prefixes = None,
+    include: Prefixes = DEFAULT_INCLUDE,
+    exclude: Prefixes = None,
     component_registry: Any = None,
     registry: Any = None,
     path: str | os.PathLike[str] | None = None,
@@ -99,46 +113,90 @@ def setup_metrics_collection(
     endpoint_name: str | None = None,
     model_name: str | None = None,
     timeout: float = DEFAULT_TIMEOUT,
+    prefixes: Prefixes | _NotGiven = _NOT_GIVEN,
+    exclude_prefixes: Prefixes | _NotGiven = _NOT_GIVEN,
 ) -> MetricsSetup:
-    """Have the *endpoint* show all families with one of *prefixes*, each once, and merged.
+    """Show all families that pass the prefix filter on the *endpoint*: each once, and merged.
 
     They come from the multiprocess directory *path* (None: that of the environment, even if it
     is set later) and from the *registry* (None: prometheus_client's global one); of a family that
-    both have, the merged one counts. A directory that is missing, now or later, is made anew if
-    that is possible. The *component_registry* is shown as it is, without added labels, and what it
-    has is shown from there alone.
+    both have, the merged one counts. A directory that is missing, now or later, is recreated if
+    possible. The families of the *component_registry* are shown without added labels, and from
+    there alone.
 
-    Labels and *timeout* are those of `register_engine_metrics_callback`. Raises `FilterError` or
-    `LabelError`, before anything is registered.
+    The prefix filter *include*, *exclude* is that of `Page`. Its former names, *prefixes* and
+    *exclude_prefixes*, still work. Labels and *timeout* are those of
+    `register_engine_metrics_callback`.
+
+    Raises `FilterError`, also for an argument that is given under both names, or `LabelError`,
+    before anything is registered.
     """
-    from mpmetrics.engines.dynamo.shared_page import Brought, board_of  # see the package
+    from mpmetrics.engines.dynamo.runtime_pages import PAGES
+    from mpmetrics.engines.dynamo.shared_page import CallbackSpec
     from mpmetrics.engines.dynamo.sources import EngineDirectorySource
-    from mpmetrics.pages import RegistrySource
     from mpmetrics.registration import register
 
-    chosen = PrefixFilter.of(prefixes, exclude_prefixes)
+    prefix_filter = PrefixFilter.of(
+        _choose(include, prefixes, DEFAULT_INCLUDE, "include", "prefixes"),
+        _choose(exclude, exclude_prefixes, None, "exclude", "exclude_prefixes"),
+    )
     place = Place(namespace_name, component_name, endpoint_name, model_name)
-    labels = identity_labels(endpoint, place, inject_custom_labels)
-    given = directory_from_environment() if path is None else os.fspath(path)
+    labels = make_identity_labels(endpoint, place, inject_custom_labels)
+    directory = directory_from_environment() if path is None else os.fspath(path)
     remark = (
-        f"{given} was missing and has been made anew; "
-        if given and recreate_if_missing(given)
+        f"{directory} was missing and has been recreated; "
+        if directory and recreate_if_missing(directory)
         else ""
     )
-    registration = register(registry, given or None)
-    setup = MetricsSetup(registration, remark, board_of(endpoint), labels)
-    merged = EngineDirectorySource(given if path is not None else None)
-    own = RegistrySource(registration.given)
-    component = PrefixFilter.of(DYNAMO_COMPONENT, exclude_prefixes)
-    if setup.mode == "isolated":
-        wider = chosen.include and component_registry is not registration.given
-        rest = PrefixFilter(chosen.include + component.include, chosen.exclude)
-        setup.add(endpoint, Brought([merged], chosen, labels, timeout))
-        setup.add(endpoint, Brought([own], rest if wider else chosen, labels, timeout))
-    else:
-        setup.add(endpoint, Brought([merged, own], chosen, labels, timeout))
-    if component_registry is not None:
-        source = RegistrySource(component_registry, "component_registry")
-        setup.add(endpoint, Brought([source], component, (), timeout, alone=True))
+    registration = register(registry, directory or None)
+    setup = MetricsSetup(registration, remark, PAGES.get(endpoint), labels)
+    merged = EngineDirectorySource(directory if path is not None else None)
+    spec = CallbackSpec([merged], prefix_filter, labels, timeout)
+    for each in _make_specs(spec, registration, component_registry):
+        setup.add(endpoint, each)
     _log.info("engine metrics: %s: %s", setup.mode, setup.reason)
     return setup
+
+
+def _make_specs(
+    merged: CallbackSpec, registration: Registration, component_registry: Any
+) -> Iterator[CallbackSpec]:
+    """Yield the specifications of all callbacks, of which *merged* has the merged view alone."""
+    from mpmetrics.pages import RegistrySource
+
+    own = RegistrySource(registration.given)
+    include, exclude = merged.prefix_filter
+    if registration.mode == "isolated":
+        yield merged
+        # No other callback has the component's families that are in the registry.
+        if include and component_registry is not registration.given:
+            include += DYNAMO_COMPONENT
+        yield merged._replace(sources=[own], prefix_filter=PrefixFilter(include, exclude))
+    else:
+        yield merged._replace(sources=[*merged.sources, own])
+    if component_registry is not None:
+        yield merged._replace(
+            sources=[RegistrySource(component_registry, "component_registry")],
+            prefix_filter=PrefixFilter(DYNAMO_COMPONENT, exclude),
+            labels=(),
+            exclusive=True,
+        )
+
+
+def _choose(
+    value: Prefixes,
+    former_value: Prefixes | _NotGiven,
+    default: Prefixes,
+    name: str,
+    former_name: str,
+) -> Prefixes:
+    """Return the argument that was given by its *name* or its *former_name*.
+
+    Raises `FilterError` if it was given by both.
+    """
+    if former_value is _NOT_GIVEN:
+        return value
+    if value is not default:
+        message = f"{former_name} is the former name of {name}: give {name} alone"
+        raise FilterError(message)
+    return former_value

@@ -1,4 +1,4 @@
-"""What stands for sources on an endpoint's page, and two kinds that only such a page has."""
+"""The sources of an endpoint's page: what an argument stands for, and two kinds of source."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from mpmetrics.pages import DirectorySource, Gathered, Page, RegistrySource, as_
 from mpmetrics.registration import Registration
 
 if TYPE_CHECKING:
-    from mpmetrics.pages import Source
+    from collections.abc import Iterable, Sequence
+
+    from mpmetrics.pages import Answer, Gathering, Source
 
 
-def sources_of(registry: Any) -> list[Source]:
-    """Return the sources that *registry* stands for. Raises `SourceError`."""
+def resolve_sources(registry: Any) -> list[Source]:
+    """Return the sources that the argument *registry* stands for. Raises `SourceError`."""
     if registry is None:
         registry = REGISTRY
     if isinstance(registry, Registration):
@@ -32,51 +34,62 @@ def sources_of(registry: Any) -> list[Source]:
     return [*(DirectorySource(path) for path in merged_directories(registry)), source]
 
 
+def ask_all(gatherings: Sequence[Gathering]) -> Iterable[list[tuple[Source, Answer]]]:
+    """Ask the sources of all *gatherings* at once; yield the answers of each gathering."""
+    for gathering in gatherings:
+        gathering.ask()
+    for gathering in gatherings:
+        yield list(zip(gathering.sources, gathering.answers(), strict=True))
+
+
 class PageSource:
-    """The families of a page, with its labels."""
+    """The families of a page, with the labels that the page adds."""
 
     in_process = False
 
     def __init__(self, page: Page, name: str = "page") -> None:
-        """Scrape *page* whenever asked."""
+        """Take families from *page*."""
         self.name = name
         self._page = page
 
     def gather(self) -> Gathered:
-        """Scrape the page, which raises nothing for what its sources do."""
+        """Scrape the page, which raises nothing when its sources fail."""
         return Gathered(self._page.families())
 
 
 class EngineDirectorySource:
-    """The merged view of the directory that an engine's processes write to, wherever that is.
+    """The merged view of the directory that an engine's processes write to.
 
-    The environment may come to name one later, and one that vanishes is made anew, so that
-    processes that are still to be started can write.
+    The environment may come to name another directory later. A directory that vanishes is
+    recreated, so that processes that start later can write.
     """
 
     in_process = False
 
     def __init__(self, path: str | None) -> None:
-        """Read *path*, or if that is None whatever directory the environment names."""
+        """Read the directory *path*, or if that is None the one that the environment names."""
         self.name = path or VARIABLE
         self._path = path
         self._source: DirectorySource | None = None
 
     @property
     def path(self) -> str | None:
-        """The directory as of now, None if there is none."""
+        """The current directory, None if there is none."""
         return self._path or directory_from_environment()
 
     def gather(self) -> Gathered:
-        """Merge the directory; without one there is nothing. Raises `DirectoryError`."""
+        """Merge the directory; without a directory there are no families.
+
+        Raises `DirectoryError`.
+        """
         path = self.path
         if not path:
             return Gathered(())
         if self._source is None or self._source.path != path:
             self._source = DirectorySource(path)
-        lost = recreate_if_missing(path)
+        is_lost = recreate_if_missing(path)
         gathered = self._source.gather()
-        if not lost:
+        if not is_lost:
             return gathered
-        problem = Problem(path, "directory_lost", "it was gone and has been made anew")
+        problem = Problem(path, "directory_lost", "it was missing and has been recreated")
         return gathered._replace(problems=[*gathered.problems, problem])

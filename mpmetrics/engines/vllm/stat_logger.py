@@ -101,11 +101,11 @@ class StatLogger:
 
     def _publish(self, active: int) -> None:
         if self.publisher is not None:
-            self._publishing.tell(_published, self.publisher, self.dp_rank, active)
+            self._publishing.notify(_published, self.publisher, self.dp_rank, active)
 
     def _show(self, usage: float | None, hit_rate: float | None) -> None:
         if self._gauges is not None:
-            self._showing.tell(
+            self._showing.notify(
                 _shown, self._gauges, self.dp_rank, self.num_gpu_blocks, usage, hit_rate
             )
 

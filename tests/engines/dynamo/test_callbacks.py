@@ -19,7 +19,7 @@ from mpmetrics.engines import (
     VLLM,
     register_engine_metrics_callback,
 )
-from mpmetrics.engines.dynamo import shared_page
+from mpmetrics.engines.dynamo.runtime_pages import PAGES
 from mpmetrics.errors import FilterError, LabelError, SourceError
 from tests.engines.endpoints import FakeEndpoint, series
 from tests.workers import Worker
@@ -204,12 +204,12 @@ def test_every_scrape_is_new(written: Path, registry: CollectorRegistry) -> None
 
 def test_endpoints_do_not_share(registry: CollectorRegistry) -> None:
     """Each has a page of its own, and leaves nothing behind."""
-    before = len(shared_page._boards)
+    before = len(PAGES)
     first, second = registered(registry, "vllm:own"), registered(registry, "vllm:own")
     assert first.series() == second.series() == {"vllm:own": 1}
     del first, second
     gc.collect()
-    assert len(shared_page._boards) == before
+    assert len(PAGES) == before
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mpmetrics
-from mpmetrics.engines.dynamo.kvbm import WAYS, KvbmMetrics, kvbm_port, serve_kvbm
+from mpmetrics.engines import KvbmMetrics, kvbm_port, serve_kvbm
+from mpmetrics.engines.dynamo.kvbm_families import TRANSFERS
 from mpmetrics.engines.errors import KvbmError, MetricConflictError
 from mpmetrics.errors import LabelError
 from tests.engines.endpoints import series
@@ -31,10 +32,10 @@ def shown(metrics: KvbmMetrics) -> dict[str, float]:
 
 def test_everything_is_there_from_the_beginning() -> None:
     """All names of upstream, at 0; but no hit rate of what nobody has asked for."""
-    names = [*WAYS, "matched_tokens", "object_read_failures", "object_write_failures"]
+    names = [*TRANSFERS, "matched_tokens", "object_read_failures", "object_write_failures"]
     expected = {f"kvbm_{name}{suffix}": 0 for name in names for suffix in ("", "_total")}
     expected["kvbm_requested_tokens_total"] = 0
-    for way in WAYS.values():
+    for way in TRANSFERS.values():
         labels = f"source={way.source},target={way.target}"
         expected[f"kvbm_{way.family}_total{{{labels}}}"] = 0
     assert shown(KvbmMetrics()) == expected
@@ -56,10 +57,10 @@ def test_the_same_letters_are_different_ways() -> None:
     }
 
 
-@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize("name", TRANSFERS)
 def test_every_way_is_counted(name: str) -> None:
     """Under its own name only."""
-    metrics, way = KvbmMetrics(), WAYS[name]
+    metrics, way = KvbmMetrics(), TRANSFERS[name]
     count = metrics.offloaded if way.family == "offload_blocks" else metrics.onboarded
     count(way.source, way.target)
     seen = {each for each, value in shown(metrics).items() if value}

@@ -374,14 +374,14 @@ def test_labels_that_may_not_be_given(labels: Any, constant: Any, wrong: str) ->
 )
 def test_sanitising(given: str, name: str, label: str) -> None:
     """Characters are replaced; a label does not begin with what Prometheus keeps for itself."""
-    assert sanitize.sanitized_name(given) == name
-    assert sanitize.sanitized_label(given) == label
+    assert sanitize.sanitize_name(given) == name
+    assert sanitize.sanitize_label(given) == label
 
 
 @pytest.mark.parametrize("nothing", ["", "_", "___", "-", "é.-"])
 def test_names_of_which_nothing_is_left(nothing: str) -> None:
     """They are errors."""
-    for function in (sanitize.sanitized_name, sanitize.sanitized_label):
+    for function in (sanitize.sanitize_name, sanitize.sanitize_label):
         with pytest.raises(NameSanitizingError, match="nothing is left"):
             function(nothing)
 

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mpmetrics.engines import VLLM, setup_metrics_collection
+from mpmetrics.errors import FilterError
+from tests.engines.endpoints import FakeEndpoint
 from tests.workers import Worker
 
 if TYPE_CHECKING:
@@ -174,7 +177,7 @@ def test_components_are_shown_from_their_registry_alone(tmp_path: Path) -> None:
             worker.do(
                 SETUP.replace(
                     "component_registry=components",
-                    "component_registry=components, prefixes=[VLLM, DYNAMO_COMPONENT]",
+                    "component_registry=components, include=[VLLM, DYNAMO_COMPONENT]",
                 )
             )
             merged, own, component = shown(worker)
@@ -190,7 +193,7 @@ def test_a_missing_directory_is_made_anew(tmp_path: Path) -> None:
     with engine(missing) as worker:
         shutil.rmtree(tmp_path / "a")
         worker.do(SETUP)
-        assert f"{missing} was missing and has been made anew" in situation(worker)[1]
+        assert f"{missing} was missing and has been recreated" in situation(worker)[1]
         write(missing)
         assert shown(worker) == [{**counted(4), **timed(1), **hit(8)}, COMPONENT]
 
@@ -276,9 +279,55 @@ def test_closing(tmp_path: Path) -> None:
         assert requests == [None, None, None, 3, None]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("", {**counted(3), **timed(1), **ONLY_HERE}),
+        ("include=LMCACHE", timed(1)),
+        ("prefixes=LMCACHE", timed(1)),
+        ("exclude=['vllm:req', LMCACHE]", ONLY_HERE),
+        ("exclude_prefixes=['vllm:req', LMCACHE]", ONLY_HERE),
+        ("include=[VLLM], exclude_prefixes='vllm:only'", counted(3)),
+        ("prefixes=[VLLM], exclude='vllm:only'", counted(3)),
+    ],
+)
+def test_the_prefix_filter(arguments: str, expected: dict[str, float]) -> None:
+    """The prefix filter is `include` and `exclude`; the former names mean the same."""
+    with engine(None) as worker:
+        worker.do(OWN)
+        worker.do(SETUP.replace("component_registry=components", arguments or "registry=None"))
+        assert shown(worker) == [expected]
+
+
+@pytest.mark.parametrize("name", ["include", "prefixes"])
+def test_a_prefix_filter_of_none_includes_all(name: str) -> None:
+    """None includes every family, under the former name as well."""
+    with engine(None) as worker:
+        worker.do(OWN)
+        worker.do(f"setup = setup_metrics_collection(endpoint, {name}=None)")
+        assert worker.ask("endpoint.series()")["dynamo_component_own"] == 2
+
+
+@pytest.mark.parametrize("name", ["include", "exclude"])
+def test_an_argument_under_both_names(name: str) -> None:
+    """The error for an argument that is given under both of its names says which name to use."""
+    former = {"include": "prefixes", "exclude": "exclude_prefixes"}[name]
+    endpoint = FakeEndpoint()
+    with pytest.raises(FilterError, match=f"^{former} is the former name of {name}: give {name}"):
+        setup_metrics_collection(endpoint, **{name: VLLM, former: VLLM})  # type: ignore[arg-type]
+    assert endpoint.metrics.text == []
+
+
 def test_mistakes_cost_nothing(tmp_path: Path) -> None:
     """Neither the registry nor the endpoint is touched."""
-    mistakes = ["prefixes=['']", "inject_custom_labels={'le': 'x'}"]
+    mistakes = [
+        "include=['']",
+        "exclude=[1]",
+        "prefixes=['']",
+        "include='a', prefixes='b'",
+        "exclude='a', exclude_prefixes='b'",
+        "inject_custom_labels={'le': 'x'}",
+    ]
     with engine(tmp_path) as worker:
         worker.do("before = list(REGISTRY._collector_to_names)")
         for mistake in mistakes:

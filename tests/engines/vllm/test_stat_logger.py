@@ -229,8 +229,8 @@ def test_an_observer_that_fails_is_counted(
     observer = Observer("publisher", errors=errors)
     seen: list[int] = []
     for number in range(3):
-        observer.tell(publish, number)
-        observer.tell(seen.append, number)
+        observer.notify(publish, number)
+        observer.notify(seen.append, number)
     assert errors.counts() == {("publisher", reason): 3}
     assert seen == [0, 1, 2]
     assert len([record for record in caplog.records if record.name == "mpmetrics"]) == 1
@@ -239,21 +239,21 @@ def test_an_observer_that_fails_is_counted(
 def test_an_observer_that_hangs_is_passed_over() -> None:
     """It costs its caller one short wait, however long it hangs, and is told again later."""
     errors = ObserverErrors()
-    observer = Observer("publisher", patience=0.01, errors=errors)
+    observer = Observer("publisher", timeout=0.01, errors=errors)
     let_go, seen = threading.Event(), threading.Event()
-    observer.tell(let_go.wait)
+    observer.notify(let_go.wait)
     assert errors.counts() == {("publisher", "late"): 1}
-    observer.tell(seen.set)
+    observer.notify(seen.set)
     assert errors.counts() == {("publisher", "late"): 1, ("publisher", "busy"): 1}
     let_go.set()
     while not seen.is_set():
-        observer.tell(seen.set)
+        observer.notify(seen.set)
 
 
 def test_what_an_observer_was_told_last_it_does_last() -> None:
     """An engine that goes idle says nothing more: its load must not stay what it was."""
     errors = ObserverErrors()
-    observer = Observer("publisher", patience=0.01, errors=errors)
+    observer = Observer("publisher", timeout=0.01, errors=errors)
     let_go, done = threading.Event(), threading.Event()
     seen: list[int] = []
 
@@ -261,9 +261,9 @@ def test_what_an_observer_was_told_last_it_does_last() -> None:
         seen.append(2)
         done.set()
 
-    observer.tell(let_go.wait)
-    observer.tell(seen.append, 1)
-    observer.tell(last)
+    observer.notify(let_go.wait)
+    observer.notify(seen.append, 1)
+    observer.notify(last)
     let_go.set()
     assert done.wait(PATIENCE)
     assert seen == [2]
@@ -272,10 +272,10 @@ def test_what_an_observer_was_told_last_it_does_last() -> None:
 def test_an_observer_that_is_slow_takes_little_of_the_engines_time() -> None:
     """Not as much again at every step, though it is never late."""
     errors = ObserverErrors()
-    observer = Observer("publisher", patience=0.2, errors=errors)
+    observer = Observer("publisher", timeout=0.2, errors=errors)
     begin = time.monotonic()
     for _ in range(100):
-        observer.tell(time.sleep, 0.05)
+        observer.notify(time.sleep, 0.05)
     assert time.monotonic() - begin < 2
     assert errors.counts() == {}
 
@@ -485,12 +485,12 @@ logger.init_publish(); logger.init_publish()
 
 def test_a_forked_child_has_observers_of_its_own() -> None:
     """The thread of the parent is not there, and nobody waits for it."""
-    observer = Observer("publisher", patience=30)
-    observer.tell(int)
+    observer = Observer("publisher", timeout=30)
+    observer.notify(int)
     child = os.fork()
     if child == 0:
         try:
-            observer.tell(os._exit, 7)
+            observer.notify(os._exit, 7)
         finally:
             os._exit(1)
     _, status = os.waitpid(child, 0)

@@ -1,22 +1,32 @@
-"""The text of a page: formats, their negotiation, and filters. No I/O."""
+"""From families to the bytes of a page: names, formats, negotiation and filters. No I/O."""
 
 from __future__ import annotations
 
 from mpmetrics.exposition.filters import Prefixes, PrefixFilter, check_labels
-from mpmetrics.exposition.negotiation import accepts_gzip, choose_format, time_limit
-from mpmetrics.exposition.text import (
-    Format,
-    LinePrefixes,
+from mpmetrics.exposition.formats import Format
+from mpmetrics.exposition.lines import LinePrefixes, is_native
+from mpmetrics.exposition.names import (
+    BUCKET,
+    COUNT,
+    METRIC_TYPES,
+    SUM,
+    TOTAL,
+    NameClaims,
     exposed_name,
-    is_native,
-    render_families,
-    render_family,
-    render_header,
+    registered_names,
 )
+from mpmetrics.exposition.negotiation import accepts_gzip, choose_format, time_limit
+from mpmetrics.exposition.text import render_families, render_family, render_header
 
 __all__ = [
+    "BUCKET",
+    "COUNT",
+    "METRIC_TYPES",
+    "SUM",
+    "TOTAL",
     "Format",
     "LinePrefixes",
+    "NameClaims",
     "PrefixFilter",
     "Prefixes",
     "accepts_gzip",
@@ -24,6 +34,7 @@ __all__ = [
     "choose_format",
     "exposed_name",
     "is_native",
+    "registered_names",
     "render_families",
     "render_family",
     "render_header",

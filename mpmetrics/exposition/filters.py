@@ -1,7 +1,7 @@
-"""Which families are on a page, and which labels it adds: checked when configured.
+"""Prefix filters, and labels to inject: what a caller configures of a page, checked at once.
 
-Filters go by the prefix of the *family* name, so that a histogram is never cut in two. The name
-of a counter may be given with or without its `_total`.
+A filter compares prefixes with the name of the *family*, so it never cuts a histogram in two. A
+prefix may name a counter with or without its `_total`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mpmetrics.errors import FilterError, LabelError
-from mpmetrics.exposition.text import exposed_name
+from mpmetrics.exposition.names import exposed_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,29 +30,32 @@ _RESERVED_LABELS: Final = {
 
 
 class PrefixFilter(NamedTuple):
-    """Family name prefixes to *include* (none: all) and to *exclude*; exclude beats include."""
+    """Prefixes of family names: to *include* (none of them: all families) and to *exclude*.
+
+    A family that both apply to is excluded.
+    """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, include: Prefixes = (), exclude: Prefixes = ()) -> PrefixFilter:
-        """Make a filter from bare strings or collections of strings.
+        """Make a filter from what a caller passes as prefixes.
 
-        Raises `FilterError` for an empty prefix, which would match everything.
+        Raises `FilterError` for what is not a string, and for "", which would match every name.
         """
-        return cls(_prefixes(include), _prefixes(exclude))
+        return cls(_flatten(include), _flatten(exclude))
 
     def accepts(self, name: str, kind: str) -> bool:
-        """Tell whether the family *name* of type *kind* passes."""
+        """Return whether the family *name* of type *kind* passes."""
         names = (name, exposed_name(name, kind))
         if any(each.startswith(self.exclude) for each in names):
             return False
         return not self.include or any(each.startswith(self.include) for each in names)
 
 
-def _prefixes(given: Prefixes) -> tuple[str, ...]:
-    """Return the prefixes as a tuple; several may stand for one. Raises `FilterError`."""
+def _flatten(given: Prefixes) -> tuple[str, ...]:
+    """Return all prefixes, also those in groups, as one tuple. Raises `FilterError`."""
     several: tuple[object, ...] = (given,)
     if given is None or (isinstance(given, Iterable) and not isinstance(given, str)):
         several = tuple(given or ())
@@ -69,7 +72,7 @@ def _prefixes(given: Prefixes) -> tuple[str, ...]:
 
 
 def check_labels(labels: Mapping[str, str] | None) -> Labels:
-    """Return *labels* to inject as sorted pairs. Raises `LabelError` for one that may not be."""
+    """Return *labels* to inject as sorted pairs. Raises `LabelError` for one not allowed."""
     for name, value in (labels or {}).items():
         if not isinstance(name, str) or not _LABEL_NAME.fullmatch(name):
             raise LabelError(name, "not a valid label name")

@@ -11,6 +11,7 @@ import math
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
+from mpmetrics.exposition import BUCKET, COUNT, SUM
 from mpmetrics.format import BUCKET_LABEL, format_value, with_bound
 from mpmetrics.merging.rules import counts_between, cumulative, shared_bounds
 
@@ -79,7 +80,7 @@ class HistogramShape:
         self.hidden: dict[float, Places] = {}
         self.unreadable: dict[str, Places] = {}
         self._sum, self._bucket, self._count = (
-            f"{family}{suffix}" for suffix in ("_sum", "_bucket", "_count")
+            f"{family}{suffix}" for suffix in (SUM, BUCKET, COUNT)
         )
         self._accumulate = accumulate
         self._children: list[_Child] = []
@@ -147,15 +148,15 @@ class HistogramShape:
         texts: list[str] = []
         written: dict[tuple[float, ...], list[str]] = {}
         for labels, bounds, has_sum, has_count, _ in self._children:
-            pairs = prefixes.around(labels, BUCKET_LABEL)
+            pairs = prefixes.split(labels, BUCKET_LABEL)
             if has_sum:
-                texts.append(prefixes.joined(self._sum, *pairs))
+                texts.append(prefixes.join(self._sum, *pairs))
             if bounds not in written:
                 written[bounds] = [f'{BUCKET_LABEL}="{format_value(bound)}"' for bound in bounds]
-            start, end = prefixes.joined(self._bucket, pairs[0], _HOLE, pairs[1]).split(_HOLE)
+            start, end = prefixes.join(self._bucket, pairs[0], _HOLE, pairs[1]).split(_HOLE)
             texts += [f"{start}{bound}{end}" for bound in written[bounds]]
             if has_count:
-                texts.append(prefixes.joined(self._count, *pairs))
+                texts.append(prefixes.join(self._count, *pairs))
         return texts
 
     def values(self, merged: Sequence[float], flat: Flat) -> list[float]:

@@ -18,11 +18,11 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpmetrics.errors import Problem
-from mpmetrics.exposition import exposed_name
+from mpmetrics.exposition import TOTAL, NameClaims
 from mpmetrics.format import clean_text, format_value, with_bound
 from mpmetrics.merging.families import MergedFamily, PlainNaming, Template
 from mpmetrics.merging.histograms import HistogramShape
-from mpmetrics.merging.rules import RULES, SAMPLES
+from mpmetrics.merging.rules import FILE_SAMPLES, RULES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -173,7 +173,7 @@ class PlanBuilder:
         self._starts: list[int] = []
         self._slots: list[tuple[int, ...]] = []
         self._kinds: list[tuple[Kind, int, int]] = []
-        self._claimed: dict[str, str] = {}
+        self._claims = NameClaims()
         self._helps: dict[tuple[str, Kind], str] = {}
         self._variants: dict[int, str] = {}
 
@@ -184,7 +184,10 @@ class PlanBuilder:
         plans = []
         for name, kinds in sorted(self._series_by_family().items()):
             kind = self._choose_kind(name, kinds)
-            if self._claim(name, kind.type):
+            clash = self._claims.claim(name, kind.type, name)
+            if clash is not None:
+                self.problems.append(clash)
+            else:
                 start = len(self._slots)
                 template, shape = self._family(name, kind, kinds[kind])
                 stop = len(self._slots)
@@ -203,7 +206,7 @@ class PlanBuilder:
             for raw, at in table.items():
                 name, series_name, help_text = keys[raw]
                 if strip_total:
-                    name = name.removesuffix("_total") or name
+                    name = name.removesuffix(TOTAL) or name
                 if process:
                     series_name = _with_process(series_name, process)
                 series = of_kind.get(name)
@@ -258,17 +261,6 @@ class PlanBuilder:
             self.problems.append(Problem(path, reason, f"{detail}; left out here"))
         return chosen
 
-    def _claim(self, name: str, kind: str) -> bool:
-        """Reserve every name that a family exposes; tell whether all of them were free."""
-        names = {exposed_name(name, kind), name}
-        names |= {name + suffix for suffix in SAMPLES[kind].values()}
-        for taken in sorted(names & self._claimed.keys()):
-            detail = f"families {name!r} and {self._claimed[taken]!r} both expose {taken!r}"
-            self.problems.append(Problem(name, "name_clash", f"{detail}; {name!r} is left out"))
-            return False
-        self._claimed.update(dict.fromkeys(names, name))
-        return True
-
     def _path(self, place: int) -> str:
         """Return the path of the file that the value at *place* comes from."""
         return self._segments[self.owner(place)].file.path
@@ -305,7 +297,7 @@ class PlanBuilder:
 
     def _with_exposed_names(self, name: str, kind: Kind, series: Series) -> Series:
         """Give the *series* of a family the sample names of its type; leave out those of none."""
-        known = SAMPLES[kind.type]
+        known = FILE_SAMPLES[kind.type]
         suffixes = {
             sample: known.get(sample.removeprefix(name))
             for sample in {sample for sample, _, _ in series}

@@ -18,6 +18,8 @@ import math
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from mpmetrics.exposition import METRIC_TYPES, TOTAL
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -180,13 +182,14 @@ RULES: Final[Mapping[tuple[str, str], Rule]] = {
 }
 """The rule for each metric type and gauge mode ("" for types without one)."""
 
-SAMPLES: Final[Mapping[str, Mapping[str, str]]] = {
-    "counter": {"_total": "_total", "": "_total"},
-    "gauge": {"": ""},
-    "summary": {"_count": "_count", "_sum": "_sum"},
-    "histogram": {"_bucket": "_bucket", "_sum": "_sum", "_count": "_count"},
-}
-"""The sample name suffixes that each type has in files, and how each is exposed."""
+FILE_SAMPLES: Final[Mapping[str, Mapping[str, str]]] = {
+    kind: {suffix: suffix for suffix in METRIC_TYPES[kind].samples}
+    for kind in dict.fromkeys(kind for kind, _ in RULES)
+} | {"counter": {TOTAL: TOTAL, "": TOTAL}}
+"""The sample name suffixes that each type has in files, and the suffix that each is exposed with.
+
+The sample of a counter may also have the name of the family itself.
+"""
 
 
 def cumulative(counts: Iterable[float]) -> list[float]:

@@ -9,29 +9,20 @@ first is the right one.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import Metric
 
 from mpmetrics.errors import Problem
-from mpmetrics.exposition import exposed_name
+from mpmetrics.exposition import NameClaims
 from mpmetrics.merging import MergedFamily
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from prometheus_client.samples import Sample
 
     from mpmetrics.format import Labels
-
-# The sample names that a family of each type occupies besides its own name.
-_SUFFIXES: Final[Mapping[str, tuple[str, ...]]] = {
-    "counter": ("_total",),
-    "summary": ("_sum", "_count"),
-    "histogram": ("_bucket", "_sum", "_count"),
-    "gaugehistogram": ("_bucket", "_gsum", "_gcount"),
-    "info": ("_info",),
-}
 
 
 class Contribution(NamedTuple):
@@ -69,11 +60,11 @@ def join_families(contributions: Iterable[Contribution]) -> JoinedFamilies:
         winners = _without_shadowed(candidates)
         shadowed += len(winners) < len(candidates)
         all_winners.append(_of_one_type(winners, problems))
-    claimed: dict[str, str] = {}
+    claims = NameClaims()
     joined = []
     # In the order of the sources, so that the first has the names that two families expose.
     for winners in sorted(all_winners, key=lambda winners: winners[0].number):
-        if _claim(winners[0], claimed, problems):
+        if _claim(winners[0], claims, problems):
             family = _joined([winner.family for winner in winners])
             joined.append((family, winners[0].number))
     joined.sort(key=lambda each: each[0].name)
@@ -113,23 +104,14 @@ def _of_one_type(candidates: list[_Candidate], problems: list[Problem]) -> list[
     return [each for each in candidates if each.family.type == kind]
 
 
-def _claim(winner: _Candidate, claimed: dict[str, str], problems: list[Problem]) -> bool:
-    """Reserve the names that a family exposes; tell whether they were all free."""
+def _claim(winner: _Candidate, claims: NameClaims, problems: list[Problem]) -> bool:
+    """Claim the names that a family exposes; tell whether they were all free."""
     family = winner.family
-    names = {family.name, exposed_name(family.name, family.type)}
-    names |= {family.name + suffix for suffix in _SUFFIXES.get(family.type, ())}
-    if not isinstance(family, MergedFamily):
-        names |= {sample.name for sample in family.samples}
-    taken = sorted(names & claimed.keys())
-    if taken:
-        detail = f"families {family.name!r} and {claimed[taken[0]]!r} both expose {taken[0]!r}"
-        problem = Problem(
-            winner.contribution.source, "name_clash", f"{detail}; {family.name!r} is left out"
-        )
-        problems.append(problem)
-        return False
-    claimed.update(dict.fromkeys(names, family.name))
-    return True
+    # A merged family has no names beside those of its type, and its samples cost time to build.
+    samples = () if isinstance(family, MergedFamily) else [each.name for each in family.samples]
+    clash = claims.claim(family.name, family.type, winner.contribution.source, samples)
+    problems += [clash] if clash else []
+    return clash is None
 
 
 def _joined(families: Sequence[Metric]) -> Metric:

@@ -23,7 +23,7 @@ from prometheus_client import (
 )
 
 import mpmetrics
-from mpmetrics.exposition.text import Format, render_families
+from mpmetrics.exposition import Format, render_families
 from tests import database
 from tests.database import Entry, counter, gauge, histogram
 

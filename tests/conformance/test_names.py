@@ -9,7 +9,8 @@ from prometheus_client import CollectorRegistry, generate_latest, multiprocess
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 import mpmetrics
-from mpmetrics.exposition.text import ESCAPING_SCHEMES, Format, render_families
+from mpmetrics.exposition import Format, render_families
+from mpmetrics.exposition.escaping import ESCAPING_SCHEMES
 from tests import database
 from tests.database import counter, gauge, histogram, summary
 

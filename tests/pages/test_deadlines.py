@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mpmetrics import Page
 from mpmetrics._shared_call import SharedCall
-from mpmetrics.exposition.text import Format
+from mpmetrics.exposition import Format
 from mpmetrics.pages.sources import TextSource
 from tests.workers import PATIENCE
 

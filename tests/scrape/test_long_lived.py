@@ -98,7 +98,7 @@ import threading
 import warnings
 
 import mpmetrics
-from mpmetrics.exposition.text import Format, render_families
+from mpmetrics.exposition import Format, render_families
 from mpmetrics.directory.files import list_directory
 
 # New versions of Python warn of what this is about.

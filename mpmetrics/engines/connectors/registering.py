@@ -17,6 +17,7 @@ from mpmetrics.engines.connectors.errors import (
     ConnectorConflictError,
     ConnectorDeclarationError,
 )
+from mpmetrics.exposition import registered_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -26,13 +27,6 @@ if TYPE_CHECKING:
     Owned = tuple[str, "Shape"]
 
 _CLASSES: Final = {"counter": "Counter", "gauge": "Gauge", "histogram": "Histogram"}
-
-_CLAIMED: Final = {
-    "counter": ("", "_total", "_created"),
-    "gauge": ("",),
-    "histogram": ("", "_bucket", "_sum", "_count", "_created"),
-}
-"""The ends of the names that a metric of a type has all for itself."""
 
 
 class Shape(NamedTuple):
@@ -98,8 +92,7 @@ def _claim(
 
     Raises `ConnectorConflictError` if one of them belongs to another metric.
     """
-    for end in _CLAIMED[shape.type]:
-        name = shape.name + end
+    for name in registered_names(shape.name, shape.type):
         metric = _there(name, registry)
         if metric is not None:
             first, there = _owner(metric), _shape_of(metric)
@@ -137,7 +130,7 @@ def _join(
         raise
     if not values_in_memory():
         for name, (*_, shape) in new.items():
-            _written.update((name + end, metrics[name]) for end in _CLAIMED[shape.type])
+            _written.update((each, metrics[name]) for each in registered_names(name, shape.type))
 
 
 def _make(family: ConnectorFamily, shape: Shape, registry: Any) -> Any:

@@ -34,16 +34,16 @@ from mpmetrics.directory import (
     MANIFEST,
     OWN_PREFIX,
     PROBE_PREFIX,
+    PROVER,
     QUARANTINED,
     FileName,
+    LeaseProver,
     Liveness,
     Manifest,
     ReadBuffer,
     WorkerFile,
     find_free_name,
-    has_proven_leases,
     has_waiting_writer,
-    is_alive,
     list_directory,
     make_compaction_lock,
     open_for_lease,
@@ -102,11 +102,13 @@ class Compactor:
         keep_dead_gauges: bool = False,  # noqa: FBT001, FBT002 - as in `compact`
         *,
         dead_gauges: Mapping[str, Fate] | None = None,
+        prover: LeaseProver = PROVER,
     ) -> None:
         """Configure what `compact` does. Raises `DirectoryError`."""
         self.path = require_directory(path)
         self._policy = Policy(keep_dead_gauges, {**DEAD_GAUGES, **(dead_gauges or {})})
         self._folder = Folder()
+        self._prover = prover
 
     def compact(self) -> Compaction:
         """Fold what there is to fold, unless somebody else is at it. Raises `CompactionError`."""
@@ -117,14 +119,14 @@ class Compactor:
             except TimeoutError:
                 return Compaction(self.path, "busy")
             try:
-                return _Work(self.path, self._policy, self._folder).do()
+                return _Work(self.path, self._policy, self._folder, self._prover).do()
             finally:
                 lock.release()
 
     def preview(self) -> Compaction:
         """Say what `compact` would do now, and change nothing. Raises `CompactionError`."""
         with _reported(self.path):
-            return _Work(self.path, self._policy, self._folder).preview()
+            return _Work(self.path, self._policy, self._folder, self._prover).preview()
 
 
 @contextmanager
@@ -140,10 +142,11 @@ def _reported(path: str) -> Iterator[None]:
 class _Work:
     """One compaction, and what there is to report of it."""
 
-    def __init__(self, path: str, policy: Policy, folder: Folder) -> None:
+    def __init__(self, path: str, policy: Policy, folder: Folder, prover: LeaseProver) -> None:
         self._path = path
         self._policy = policy
         self._folder = folder
+        self._prover = prover
         self._buffer = ReadBuffer()
         self._manifest = Manifest()
         self._folded: list[str] = []
@@ -157,7 +160,7 @@ class _Work:
     def do(self) -> Compaction:
         """Finish what others left, then fold batch after batch."""
         listing = self._look()
-        if has_proven_leases(self._path):
+        if self._prover.has_proof(self._path):
             self._recover(listing)
             listing = self._look()
         for files in _batches(self._candidates(listing)):
@@ -230,7 +233,7 @@ class _Work:
 
     def _is_old_probe(self, own: str) -> bool:
         """Tell whether *own* is a scratch file that nobody uses any more."""
-        return own.startswith(PROBE_PREFIX) and is_alive(self._in(own)) is Liveness.DEAD
+        return own.startswith(PROBE_PREFIX) and self._prover.examine(self._in(own)) is Liveness.DEAD
 
     def _is_superseded(self, archive: WorkerFile) -> bool:
         """Tell whether a newer archive has the values of this one."""
@@ -246,7 +249,7 @@ class _Work:
                 # Whatever becomes of it: the next commit, which may be one without it, is of
                 # the generation in its name, and would take it for done.
                 self._give_back(file.path, file.name)
-        elif is_alive(file.path) is Liveness.DEAD:
+        elif self._prover.examine(file.path) is Liveness.DEAD:
             os.unlink(file.path)  # its values are in an archive
         else:
             self._skip(file, "stranded", "its values are in an archive, but it is open again")
@@ -267,7 +270,7 @@ class _Work:
             is_done = file.folding and file.folding <= self._manifest.generation
             if file.name.is_archive or is_done:
                 continue
-            liveness = is_alive(file.path)
+            liveness = self._prover.examine(file.path)
             if liveness is not Liveness.DEAD:
                 self._skip(file, liveness.value, _WHY[liveness])
             elif self._policy.fate(file.name) == KEPT:

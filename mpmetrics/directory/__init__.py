@@ -33,6 +33,8 @@ from mpmetrics.directory.files import (
 )
 from mpmetrics.directory.liveness import (
     PROBE_PREFIX,
+    PROVER,
+    LeaseProver,
     Liveness,
     has_proven_leases,
     has_waiting_writer,
@@ -64,11 +66,13 @@ __all__ = [
     "OLD_VARIABLE",
     "OWN_PREFIX",
     "PROBE_PREFIX",
+    "PROVER",
     "QUARANTINED",
     "SUFFIX",
     "VARIABLE",
     "FileName",
     "Identity",
+    "LeaseProver",
     "Listing",
     "Liveness",
     "Manifest",

@@ -1,11 +1,11 @@
-"""Changing a directory so that whoever dies in the middle leaves nothing half done."""
+"""Changes of a directory that are complete or absent, wherever the process is killed."""
 
 from __future__ import annotations
 
 import os
 from typing import Final
 
-# Workers' files are as readable as the umask lets them be; so is what becomes of them.
+# The umask decides who may read a worker's file, and so it does for the files made of those.
 _MODE: Final = 0o666
 
 
@@ -29,7 +29,7 @@ def write_new_file(path: str, data: bytes) -> None:
 
 
 def sync_directory(path: str) -> None:
-    """Wait until the names in the directory *path* are on the disk."""
+    """Wait until the names in the directory *path* are on the disk. Raises `OSError`."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -38,7 +38,7 @@ def sync_directory(path: str) -> None:
 
 
 def rename_if_free(source: str, target: str) -> bool:
-    """Rename *source* to *target* unless there is such a file; tell whether it was done.
+    """Rename *source* to *target* unless *target* exists; return whether it was renamed.
 
     For a moment the file has both names. Raises `OSError`.
     """
@@ -51,20 +51,25 @@ def rename_if_free(source: str, target: str) -> bool:
 
 
 def find_free_name(path: str) -> str:
-    """Return *path*, or if there is such a file, *path* with the first number that is free.
+    """Return *path*, or if that exists, *path* with the first number behind it that is free.
 
     Raises `OSError` when no file can have that name, as when it is too long.
     """
     number = 0
     candidate = path
-    while _is_taken(candidate):
+    while _exists(candidate):
         number += 1
         candidate = f"{path}.{number}"
     return candidate
 
 
-def _is_taken(path: str) -> bool:
-    """Tell whether there is anything called *path*. Raises `OSError`."""
+def _exists(path: str) -> bool:
+    """Return whether anything is called *path*.
+
+    `os.path.lexists` would not do: it returns False also for a name that is too long.
+
+    Raises `OSError`.
+    """
     try:
         os.lstat(path)
     except FileNotFoundError:

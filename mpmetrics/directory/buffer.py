@@ -18,13 +18,13 @@ _FIRST_READ: Final = 1 << 14
 
 
 class Identity(NamedTuple):
-    """Which file this is, and since when: equal identities mean that no key was rewritten.
+    """The identity of a file and its last change: if it is equal, no key was rewritten.
 
-    Writers change values through a memory map. Whatever else changes a file (its creation, a
-    truncation, a `write` by somebody else) moves the change time, so a reader that remembers the
-    layout of a file need look at the keys again only when the identity is another one. On a disk
-    the kernel also moves it for the first change after it has written the page back: then keys
-    are looked at in vain. On a tmpfs it does not.
+    Writers change values through a memory map. Any other change of a file (its creation, a
+    truncation, a `write` by another process) moves the change time, so a reader that remembers the
+    layout of a file has to parse the keys again only when the identity differs. On a disk the
+    kernel also moves it for the first change after it has written the page back: then the keys are
+    parsed in vain. On a tmpfs it does not.
     """
 
     device: int
@@ -33,22 +33,22 @@ class Identity(NamedTuple):
 
 
 class ReadBuffer:
-    """One growing buffer that every file of a scrape is read into, in turn.
+    """A growing buffer that the files of a scrape are read into, one after the other.
 
-    Plain reads instead of a memory map: a file that is truncated meanwhile gives a short read
-    and not a SIGBUS, and pages that are already mapped cost nothing.
+    It uses plain reads instead of a memory map: a file that is truncated meanwhile gives a short
+    read and not a SIGBUS, and pages that are already mapped cost nothing.
     """
 
     def __init__(self) -> None:
-        """Start with room for a file of the size that writers preallocate."""
+        """Make room for the used bytes of a small file; larger ones make the buffer grow."""
         self.data = bytearray(_FIRST_READ)
 
     def load(self, path: str, expected: int = 0) -> tuple[int, Identity]:
-        """Read the used bytes of the file *path* into `data`; the descriptor is closed again.
+        """Open the file *path*, read its used bytes into `data`, and close it.
 
-        *expected* is the size in bytes at the last reading, to spare a second read. Returns how
-        many bytes are used and the file's identity, taken before the reading. Raises `OSError`,
-        or `DamagedError` when the file ends before its used bytes do.
+        *expected* is how many bytes were used at the last reading, which saves a second read.
+        Returns how many bytes are used and the file's identity, taken before the reading. Raises
+        `OSError`, or `DamagedError` when the file ends before its used bytes do.
         """
         descriptor = os.open(path, _OPEN_FLAGS)
         try:
@@ -57,7 +57,7 @@ class ReadBuffer:
             os.close(descriptor)
 
     def load_open(self, descriptor: int, path: str, expected: int = 0) -> tuple[int, Identity]:
-        """Do what `load` does with a file that is open already, and read from the start."""
+        """Read the used bytes of an open file into `data`, from its start, as `load` does."""
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise NotAMetricsFileError(path)
@@ -69,11 +69,14 @@ class ReadBuffer:
         return bytes(memoryview(self.data)[:used])
 
     def _fill(self, descriptor: int, expected: int, size: int) -> int:
-        """Read the header and what it counts as used, the rest of the *size* is preallocated."""
+        """Read the used bytes of a file of *size* bytes; return how many bytes are used.
+
+        The header counts the used bytes. The rest of the file is preallocated.
+        """
         end = self._read(descriptor, 0, min(expected, size))
         used = read_used(self.data[: min(end, HEADER_SIZE)])
         if used > end > 0:
-            # The file may have grown since its size was taken: ask again before blaming it.
+            # The file may have grown since its size was taken. Check before reporting damage.
             size = os.fstat(descriptor).st_size
             if used <= size:
                 end += self._read(descriptor, end, used)
@@ -82,7 +85,7 @@ class ReadBuffer:
         return used
 
     def _read(self, descriptor: int, start: int, stop: int) -> int:
-        """Read on from *start* to *stop*, as far as the file goes; return how many bytes."""
+        """Read the next bytes into `data` from *start* to *stop*; return how many there were."""
         if stop > len(self.data):
             self.data.extend(bytes(stop - len(self.data)))
         done = start
@@ -96,7 +99,7 @@ class ReadBuffer:
 
 
 def _read_into(descriptor: int, view: memoryview) -> int:
-    """Read from *descriptor* as much as *view* has room for, or less; return how much."""
+    """Read at most as many bytes as *view* has room for; return how many were read."""
     if hasattr(os, "readv"):
         return os.readv(descriptor, [view])
     data = os.read(descriptor, len(view))

@@ -1,8 +1,10 @@
 """The environment variable that names the multiprocess directory.
 
-Only the command, ``path=None`` and the engine adapters come here; everything else is given its
-directory. prometheus_client looks at the variable once, when it is first imported, so a value
-that is set later would be half believed: nothing here sets it, but for `adopt_old_variable`.
+Only the command, ``path=None`` and the engine adapters read it; all other code takes the directory
+as an argument. prometheus_client reads the variable once, when it is first imported, so a value
+that is set later would count for one half of a process only. Therefore the library sets it in two
+places only: `adopt_old_variable` does it here, and `mpmetrics.engines.ensure_multiproc_dir` does
+it for an engine that has not set it, before prometheus_client is imported.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ _FORBIDDEN: Final = "the directory cannot be read by this user"
 def directory_from_environment(*, stacklevel: int = 2) -> str | None:
     """Return the directory that the environment names, None when no variable is set.
 
-    The lower-case variable of old releases still counts, with a `DeprecationWarning`.
+    The lower-case variable of old releases of prometheus_client still counts, with a
+    `DeprecationWarning`.
     """
     path = os.environ.get(VARIABLE)
     if path is None:
@@ -34,9 +37,10 @@ def directory_from_environment(*, stacklevel: int = 2) -> str | None:
 
 
 def adopt_old_variable(*, stacklevel: int = 2) -> None:
-    """Copy the lower-case variable of old releases to the new one, as prometheus_client does.
+    """Copy the lower-case variable to the new one if only the old one is set.
 
-    Only its drop-in calls this: whoever relies on the old name relies on the copy, too.
+    prometheus_client's `MultiProcessCollector` does the same, and code that relies on the old
+    name relies on the copy, too. So only our replacement of that class calls this.
     """
     if VARIABLE not in os.environ:
         path = directory_from_environment(stacklevel=stacklevel + 1)
@@ -60,7 +64,7 @@ def unusable_reason(path: str) -> str:
 
 
 def resolve_directory(path: str | os.PathLike[str] | None, *, stacklevel: int = 2) -> str:
-    """Return *path*, or the directory that the environment names when that is None.
+    """Return *path*, or if that is None, the directory that the environment names.
 
     Raises `DirectoryError`, a `ValueError`, when there is neither.
     """
@@ -72,9 +76,9 @@ def resolve_directory(path: str | os.PathLike[str] | None, *, stacklevel: int = 
 
 
 def require_directory(path: str | os.PathLike[str] | None, *, stacklevel: int = 2) -> str:
-    """Return what `resolve_directory` does, once it is known to be a directory to read.
+    """Return what `resolve_directory` returns, after checking that it is a readable directory.
 
-    Raises `DirectoryError`, a `ValueError`, when it is none.
+    Raises `DirectoryError`, a `ValueError`, when it is not.
     """
     directory = resolve_directory(path, stacklevel=stacklevel + 1)
     why = unusable_reason(directory)

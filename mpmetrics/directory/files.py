@@ -1,15 +1,16 @@
-"""The files of a multiprocess directory: their names, their listing, their bytes.
+"""The files of a multiprocess directory: their names and their listing.
 
 prometheus_client names a worker's file ``<type>_<id>.db``, a gauge's ``gauge_<mode>_<id>.db``.
 ``<id>`` is a pid unless the application chose otherwise; any text is legal, underscores included.
 
-Compaction adds names of its own, which no ``*.db`` matches unless it is meant to::
+Compaction adds names of its own. Of these only an archive's matches ``*.db``, so that other readers
+count it::
 
     MANIFEST                              which archives count: see `mpmetrics.directory.manifest`
     <type>_mpmetrics-archive-<g>.db       an archive, made for generation g
     <worker's name>.folding-<g>           a dead worker's file, on its way into generation g
     <worker's name>.quarantined           a dead worker's file that cannot be read
-    .mpmetrics-…                          locks, and files that are not complete yet
+    .mpmetrics-…                          locks, probes, and files that are not complete yet
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ PLAIN_TYPES: Final = ("counter", "histogram", "summary")
 SUFFIX: Final = ".db"
 
 OWN_PREFIX: Final = ".mpmetrics-"
-"""How the names of files begin that this project itself keeps beside those of workers."""
+"""The prefix of the names of files that mpmetrics itself keeps beside those of workers."""
 
 MANIFEST: Final = "MANIFEST"
 
@@ -57,12 +58,12 @@ _NAME: Final = re.compile(
 _ARCHIVE: Final = "mpmetrics-archive-"
 
 FOLDING: Final = ".folding-"
-"""What is added to the name of a dead worker's file, with a generation, before it is folded."""
+"""The suffix, before a generation, that a dead worker's file gets before it is folded."""
 
 QUARANTINED: Final = ".quarantined"
-"""What is added to the name of a dead worker's file that cannot be read."""
+"""The suffix that a dead worker's file gets when it cannot be read."""
 
-# A number at the end keeps two files apart that had the same name.
+# Two files that had the same name are kept apart by a number at the end.
 _SET_ASIDE: Final = re.compile(
     rf"(?P<name>.+)(?:{re.escape(FOLDING)}(?P<generation>[1-9][0-9]{{0,17}})"
     rf"|(?P<quarantined>{re.escape(QUARANTINED)}))(?:\.[0-9]+)?",
@@ -71,7 +72,7 @@ _SET_ASIDE: Final = re.compile(
 
 
 class FileName(NamedTuple):
-    """What a worker's file name says: metric *type*, gauge *mode* ("" for others) and *id*."""
+    """The parts of a worker's file name: metric *type*, gauge *mode* ("" for others) and *id*."""
 
     type: str
     mode: str
@@ -79,28 +80,28 @@ class FileName(NamedTuple):
 
     @classmethod
     def parse(cls, name: str) -> FileName | None:
-        """Return the meaning of a file *name*, or None when no writer names a file so."""
+        """Return the parts of a file *name*, or None when no writer uses such a name."""
         match = _NAME.fullmatch(name)
         if match is None:
             return None
         return cls(match["type"] or "gauge", match["mode"] or "", match["id"])
 
     def format(self) -> str:
-        """Return the file name that `parse` reads back."""
+        """Return the file name; `parse` returns its parts again."""
         return f"{self.prefix}_{self.id}{SUFFIX}"
 
     @property
     def prefix(self) -> str:
-        """Everything of the file name before the id."""
+        """The part of the file name before the id and its underscore."""
         return f"{self.type}_{self.mode}" if self.mode else self.type
 
     def archive(self, generation: int) -> FileName:
-        """Return the name of the archive, made for *generation*, that such files end up in."""
+        """Return the name of the archive of *generation* that this file is folded into."""
         return self._replace(id=f"{_ARCHIVE}{generation}")
 
     @property
     def is_archive(self) -> bool:
-        """Whether this is what is left of dead workers, and not the file of one process."""
+        """Whether this names an archive of dead workers' values, not the file of one process."""
         return self.generation > 0
 
     @property
@@ -112,15 +113,15 @@ class FileName(NamedTuple):
 
     @property
     def is_live(self) -> bool:
-        """Whether the values of this file lose their meaning with their process."""
+        """Whether the values of this file count only while their process lives."""
         return self.mode.startswith("live")
 
 
 class WorkerFile(NamedTuple):
-    """A worker's file in a directory: its *path*, what its *name* says, and its *inode*.
+    """A worker's file in a directory: its *path*, the parts of its *name*, and its *inode*.
 
-    *folding* is the generation of the archive that it is about to become part of, 0 for none;
-    the *name* is then that which it had before.
+    *folding* is the generation of the archive that the file is being folded into, 0 for none. The
+    *name* is then the one that the file had before.
     """
 
     path: str
@@ -130,10 +131,10 @@ class WorkerFile(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The worker files of a directory, sorted by file name, and what else lies there.
+    """The worker files of a directory, sorted by file name, and its other entries.
 
-    *quarantined* are the paths of damaged files that have been set aside, *own* the names of
-    what this project keeps there, *inodes* those of everything.
+    *quarantined* are the paths of damaged files that have been set aside, *own* the names of files
+    that mpmetrics keeps there for itself, *inodes* the inode numbers of all entries.
     """
 
     files: list[WorkerFile]
@@ -144,7 +145,7 @@ class Listing(NamedTuple):
 
 
 def list_directory(path: str) -> Listing:
-    """List the directory *path*; strangers become problems.
+    """List the directory *path*; entries that are not mpmetrics' or a worker's become problems.
 
     Raises `OSError` when the directory cannot be listed.
     """
@@ -158,7 +159,7 @@ def list_directory(path: str) -> Listing:
             seen.add(entry.inode())
             aside = _SET_ASIDE.fullmatch(entry.name)
             name = FileName.parse(aside["name"] if aside else entry.name)
-            strange = _strangeness(entry, name)
+            strange = _stranger_reason(entry, name)
             if entry.name == MANIFEST or entry.name.startswith(OWN_PREFIX):
                 own.add(entry.name)
             elif name is None or strange:
@@ -172,13 +173,13 @@ def list_directory(path: str) -> Listing:
 
 
 def list_inodes(path: str) -> frozenset[int]:
-    """Return the inodes of everything in the directory *path*. Raises `OSError`."""
+    """Return the inode numbers of all entries of the directory *path*. Raises `OSError`."""
     with os.scandir(path) as entries:
         return frozenset(entry.inode() for entry in entries)
 
 
 def list_files(paths: Iterable[str | os.PathLike[str]]) -> Listing:
-    """Sort out explicitly named files the way `list_directory` does with a directory's."""
+    """Make a listing of the files *paths*, as `list_directory` does for a directory."""
     files: list[WorkerFile] = []
     problems: list[Problem] = []
     for path in sorted((os.fspath(path) for path in paths), key=os.path.basename):
@@ -193,12 +194,12 @@ def list_files(paths: Iterable[str | os.PathLike[str]]) -> Listing:
 _NOT_OURS: Final = "the name is not that of a multiprocess metrics file"
 
 
-def _strangeness(entry: os.DirEntry[str], name: FileName | None) -> str:
+def _stranger_reason(entry: os.DirEntry[str], name: FileName | None) -> str:
     """Return why a directory *entry* is not a worker's file, "" if it is one."""
     try:
         if entry.is_dir():
             return "a directory"
-        # An entry that vanished is no stranger: the reading will find out and say so.
+        # An entry that has vanished is not a stranger: reading it will report that.
         if name is not None and not entry.is_file() and os.path.lexists(entry.path):
             return "not a regular file"
     except OSError as error:

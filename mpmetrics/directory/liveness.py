@@ -1,13 +1,14 @@
-"""Whether the process that writes a file is still there, by the kernel's word.
+"""Whether the process that writes a file is still alive, by the kernel's count of open files.
 
 A pid proves nothing: pids are reused, every container has a pid 1, and a sidecar cannot see its
 neighbour's. But a worker keeps its file open for as long as it lives, and Linux grants a write
-lease (fcntl(2), `F_SETLEASE`) on a file exactly when nobody else on that kernel has it open, in
-whatever pid namespace. A memory map counts as open.
+lease (fcntl(2), `F_SETLEASE`) on a file exactly when no other process on that kernel has it open,
+in whatever pid namespace. A memory map counts as open.
 
-Leases are asked for with care. While one is held, whoever opens the file has to wait for it, and
-the kernel tells the holder with a signal that would kill it, were it not changed to a harmless
-one. Not every file system keeps the count right, so a directory has to prove itself first.
+Taking a lease needs care. While it is held, any other opener of the file has to wait, and the
+kernel notifies the holder with a signal that would kill it, unless a harmless signal is chosen
+first. Some file systems do not count open files correctly, so `LeaseProver` tests each of them
+before its leases are trusted.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from mpmetrics.directory.files import OWN_PREFIX
 from mpmetrics.system import find_mount
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 try:
     import fcntl
@@ -39,7 +40,7 @@ else:
     HAS_LEASES = hasattr(fcntl, "F_SETLEASE")
 
 PROBE_PREFIX: Final = f"{OWN_PREFIX}probe-"
-"""How the names of the scratch files begin by which a directory proves itself."""
+"""The prefix of the names of the files with which a file system is tested."""
 
 _OPEN_FLAGS: Final = os.O_RDONLY | sum(
     getattr(os, flag, 0) for flag in ("O_NONBLOCK", "O_CLOEXEC", "O_NOFOLLOW")
@@ -50,45 +51,19 @@ class Liveness(Enum):
     """What is known about the process that writes a file."""
 
     ALIVE = "alive"
-    """The file is open somewhere: hands off."""
+    """A process has the file open: leave it alone."""
 
     DEAD = "dead"
-    """Nobody has the file open: nothing will be written to it by who did."""
+    """No process has the file open: its worker will write nothing more to it."""
 
     UNKNOWN = "unknown"
-    """There is no proof to be had here."""
-
-
-def is_alive(file: str | os.PathLike[str]) -> Liveness:
-    """Tell whether the process that writes *file* is alive; never a guess.
-
-    UNKNOWN is the answer for a file that is not there or not ours to ask about, on a file system
-    that has not shown that it can tell, and on systems other than Linux.
-    """
-    path = os.fspath(file)
-    if not has_proven_leases(os.path.dirname(path) or os.curdir):
-        return Liveness.UNKNOWN
-    try:
-        descriptor = os.open(path, _OPEN_FLAGS)
-    except OSError:
-        # Also when somebody else is asking: the file is leased, and we do not wait for it.
-        return Liveness.UNKNOWN
-    try:
-        take_lease(descriptor)
-    except BlockingIOError:
-        return Liveness.ALIVE
-    except OSError:
-        return Liveness.UNKNOWN
-    else:
-        return Liveness.DEAD
-    finally:
-        release_lease(descriptor)
+    """There is no proof either way."""
 
 
 def open_for_lease(path: str) -> int:
-    """Return a descriptor of the file *path*, good for taking the lease and for truncating.
+    """Open the file *path*, fit for a lease and for truncating; return the descriptor.
 
-    Raises `BlockingIOError` when somebody else has the lease, another `OSError` otherwise.
+    Raises `BlockingIOError` when another process has the lease, another `OSError` otherwise.
     """
     return os.open(path, _OPEN_FLAGS | os.O_RDWR)
 
@@ -96,22 +71,22 @@ def open_for_lease(path: str) -> int:
 def take_lease(descriptor: int) -> None:
     """Take the write lease on the file that *descriptor* is open on, until it is closed.
 
-    Whoever opens the file meanwhile waits: be quick. Raises `BlockingIOError` when somebody
-    else has the file open, another `OSError` when there is no lease to be had.
+    Any other opener of the file waits meanwhile: be quick. Raises `BlockingIOError` when another
+    process has the file open, another `OSError` when the lease cannot be taken at all.
     """
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise OSError(errno.EINVAL, "not a regular file")
-    # The signal for "somebody wants the file" would by default, as SIGIO, end this process;
-    # SIGURG is ignored unless somebody asks for it. The kernel forgets this with every lease.
+    # When another process opens the file, the kernel sends SIGIO by default, which would kill this
+    # process. SIGURG is ignored by default. The kernel forgets the choice with every lease.
     fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
     fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
 
 
 def release_lease(descriptor: int) -> None:
-    """Give back the lease on the file that *descriptor* is open on, if there is one, and close.
+    """Release the lease on the file that *descriptor* is open on, if it has one, and close it.
 
-    Closing alone would do, were there no copy of the descriptor in a child that was forked
-    meanwhile: whoever opens the file would wait for that, too.
+    Closing alone would release it, too, unless a child that was forked meanwhile has a copy of the
+    descriptor. Then openers of the file would have to wait for that child as well.
     """
     with contextlib.suppress(OSError):
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
@@ -119,55 +94,124 @@ def release_lease(descriptor: int) -> None:
 
 
 def has_lease(descriptor: int) -> bool:
-    """Tell whether the lease is whole: nobody has asked for the file since it was taken."""
+    """Return whether the lease is intact: no process has opened the file since it was taken."""
     return bool(fcntl.fcntl(descriptor, fcntl.F_GETLEASE) == fcntl.F_WRLCK)
 
 
 def has_waiting_writer(descriptor: int) -> bool:
-    """Tell whether somebody who might write waits for the leased file, or the lease is lost.
+    """Return whether an opener that may write waits for the leased file, or the lease is lost.
 
-    While the lease is being broken, the kernel tells what will be left of it: a read lease for
-    the sake of a reader, to whom nothing can happen; nothing for that of a writer.
+    While the lease is being broken, the kernel reports what will be left of it: a read lease if
+    the opener only reads, which is harmless; nothing if it may write.
     """
     return bool(fcntl.fcntl(descriptor, fcntl.F_GETLEASE) == fcntl.F_UNLCK)
 
 
-_proven: dict[int, bool] = {}
+class LeaseProver:
+    """The file systems whose leases have been tested, and what is known of files by that proof.
+
+    A file system passes if another process can hold a scratch file open and the lease on it is
+    refused, and granted once that process has closed it. Each file system is tested once.
+    """
+
+    def __init__(
+        self,
+        *,
+        has_leases: bool = HAS_LEASES,
+        take_lease: Callable[[int], None] = take_lease,
+    ) -> None:
+        """Take leases by *take_lease*; without *has_leases* every answer is "unknown"."""
+        self._has_leases = has_leases
+        self._take_lease = take_lease
+        self._is_proven: dict[int, bool] = {}
+
+    def has_proof(self, directory: str) -> bool:
+        """Return whether leases in *directory* are proven to tell open files from closed ones."""
+        if not self._has_leases:
+            return False
+        try:
+            device = os.stat(directory).st_dev
+            if device not in self._is_proven:
+                self._is_proven[device] = not _is_networked(directory) and self._prove(directory)
+        except OSError:
+            return False
+        return self._is_proven[device]
+
+    def examine(self, path: str) -> Liveness:
+        """Return whether the process that writes the file *path* is alive. See `is_alive`."""
+        if not self.has_proof(os.path.dirname(path) or os.curdir):
+            return Liveness.UNKNOWN
+        try:
+            descriptor = os.open(path, _OPEN_FLAGS)
+        except OSError:
+            # This is also how a file that another process has leased looks: we do not wait for it.
+            return Liveness.UNKNOWN
+        try:
+            self._take_lease(descriptor)
+        except BlockingIOError:
+            return Liveness.ALIVE
+        except OSError:
+            return Liveness.UNKNOWN
+        else:
+            return Liveness.DEAD
+        finally:
+            release_lease(descriptor)
+
+    def _prove(self, directory: str) -> bool:
+        """Test with a scratch file in *directory* whether leases tell open from closed.
+
+        Raises `OSError` when the scratch file cannot be made, which proves nothing either way.
+        """
+        descriptor, path = tempfile.mkstemp(prefix=PROBE_PREFIX, dir=directory)
+        try:
+            with _hold_open(descriptor):
+                is_granted_while_open = self._is_granted(path)
+            return not is_granted_while_open and self._is_granted(path)
+        finally:
+            # A compactor may have removed it already, as the scratch file of a killed process.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def _is_granted(self, path: str) -> bool:
+        """Return whether a lease on the file *path* is granted."""
+        descriptor = os.open(path, _OPEN_FLAGS)
+        try:
+            self._take_lease(descriptor)
+        except OSError:
+            return False
+        else:
+            return True
+        finally:
+            os.close(descriptor)
+
+
+PROVER: Final = LeaseProver()
+"""The prover of this process.
+
+There is one for the whole process because a test starts a child process, its result holds for a
+file system and not for one caller, and every scrape asks for the liveness of many files. Nothing in
+it depends on the process: a forked child may go on with what it has inherited.
+"""
+
+
+def is_alive(file: str | os.PathLike[str]) -> Liveness:
+    """Return whether the process that writes *file* is alive; the answer is never a guess.
+
+    It is UNKNOWN for a file that is missing or belongs to another user, on a file system that has
+    not passed the test of `LeaseProver`, and on systems other than Linux.
+    """
+    return PROVER.examine(os.fspath(file))
 
 
 def has_proven_leases(directory: str) -> bool:
-    """Tell whether leases can be believed in *directory*; tried once for each file system."""
-    if not HAS_LEASES:
-        return False
-    try:
-        device = os.stat(directory).st_dev
-        if device not in _proven:
-            _proven[device] = not _is_networked(directory) and _prove(directory)
-    except OSError:
-        return False
-    return _proven[device]
+    """Return whether leases in *directory* tell open files from closed ones, by test."""
+    return PROVER.has_proof(directory)
 
 
 def _is_networked(directory: str) -> bool:
-    """Tell whether other machines may have files open that this kernel knows nothing of."""
+    """Return whether other machines may have files open that this kernel does not know of."""
     mount = find_mount(directory)
     return mount is None or mount.is_networked
-
-
-def _prove(directory: str) -> bool:
-    """See whether a scratch file that another process has open is told from one that is closed.
-
-    Raises `OSError` when the scratch file cannot be made, which proves nothing either way.
-    """
-    descriptor, path = tempfile.mkstemp(prefix=PROBE_PREFIX, dir=directory)
-    try:
-        with _holder(descriptor):
-            held = _is_granted(path)
-        return not held and _is_granted(path)
-    finally:
-        # Who compacts the directory may have taken it for what a killed process left.
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
 
 
 def _waiting_program() -> list[str]:
@@ -177,8 +221,8 @@ def _waiting_program() -> list[str]:
 
 
 @contextlib.contextmanager
-def _holder(descriptor: int) -> Iterator[None]:
-    """Have another process, and it alone, hold the open file behind *descriptor*."""
+def _hold_open(descriptor: int) -> Iterator[None]:
+    """Move *descriptor* into a child process, so that no other process has its file open."""
     try:
         process = subprocess.Popen(  # noqa: S603 - a program that only waits
             _waiting_program(),
@@ -191,16 +235,3 @@ def _holder(descriptor: int) -> Iterator[None]:
         os.close(descriptor)
     with process:
         yield
-
-
-def _is_granted(path: str) -> bool:
-    """Tell whether a lease on *path* is granted."""
-    descriptor = os.open(path, _OPEN_FLAGS)
-    try:
-        take_lease(descriptor)
-    except OSError:
-        return False
-    else:
-        return True
-    finally:
-        os.close(descriptor)

@@ -1,13 +1,13 @@
-"""Which files of a directory count: the MANIFEST, and what it says about all others.
+"""The MANIFEST, which decides which files of a directory count.
 
-Compaction replaces the files of dead workers by archives, and the MANIFEST by a new one, in one
-atomic rename. It is a JSON object::
+Compaction replaces the files of dead workers by archives, and then the old MANIFEST by a new one,
+by an atomic rename. The MANIFEST is a JSON object::
 
     {"version": 1, "generation": 7, "archives": ["counter_mpmetrics-archive-7.db", …]}
 
-What counts is every worker's file, every archive that the MANIFEST names, and every file that is
-on its way into an archive of a *later* generation. So the moment of the rename is the moment in
-which the files of the dead stop to count and the archives begin to.
+Three kinds of files count: every worker's file, every archive that the MANIFEST names, and every
+file that is being folded into an archive of a *later* generation. So at the moment of the rename
+the files of dead workers cease to count, and the archives begin to count.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 VERSION: Final = 1
 
 _LARGEST: Final = 1 << 20
-"""Bytes beyond which a file is no MANIFEST; there is an archive for each type and mode."""
+"""The most bytes that a MANIFEST is read for; it names one archive for each type and mode."""
 
 
 class Manifest(NamedTuple):
-    """The *generation* that was committed last, and the names of the *archives* that count."""
+    """The *generation* of the last committed compaction, and the names of the *archives*."""
 
     generation: int = 0
     archives: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, data: bytes) -> Manifest:
-        """Return what the bytes of a MANIFEST say. Raises `DamagedError`."""
+        """Parse the bytes of a MANIFEST. Raises `DamagedError`."""
         try:
             document = json.loads(data)
             version = document["version"]
@@ -52,7 +52,7 @@ class Manifest(NamedTuple):
         return manifest
 
     def format(self) -> bytes:
-        """Return the bytes that `parse` reads back."""
+        """Return the bytes of a MANIFEST; `parse` returns its content again."""
         document = {"version": VERSION, **self._asdict()}
         return (json.dumps(document) + "\n").encode()
 
@@ -62,15 +62,15 @@ def _is_count(number: object) -> bool:
 
 
 def _is_archive(name: object) -> bool:
-    """Tell whether *name* is that of an archive, and no path to another place."""
+    """Return whether *name* is the file name of an archive, not a path into another directory."""
     parsed = FileName.parse(name) if isinstance(name, str) and name.isprintable() else None
     return parsed is not None and parsed.is_archive
 
 
 def read_manifest(directory: str) -> Manifest | None:
-    """Return the MANIFEST of a *directory*, None where nothing was ever compacted.
+    """Read the MANIFEST of a *directory*; return None if it has none, as before a compaction.
 
-    Raises `DamagedError` for one that says nothing, `OSError` for one that cannot be read.
+    Raises `DamagedError` if its content is invalid, `OSError` if it cannot be read.
     """
     try:
         with open(os.path.join(directory, MANIFEST), "rb") as file:
@@ -80,12 +80,12 @@ def read_manifest(directory: str) -> Manifest | None:
 
 
 def temporary_name(name: str) -> str:
-    """Return what an archive, or the next MANIFEST, is called until it is complete."""
+    """Return the name that an archive, or the next MANIFEST, has until it is complete."""
     return f"{OWN_PREFIX}{name}.new"
 
 
 def find_manifest(directory: str) -> Manifest | Problem | None:
-    """Return what `read_manifest` does, and a problem in place of an exception."""
+    """Read the MANIFEST of a *directory* as `read_manifest` does; return errors as a problem."""
     path = os.path.join(directory, MANIFEST)
     try:
         return read_manifest(directory)
@@ -96,7 +96,10 @@ def find_manifest(directory: str) -> Manifest | Problem | None:
 
 
 class Selection(NamedTuple):
-    """The files that count (*listing*), by which *manifest*; *found* is what lay there as such."""
+    """The files that count (*listing*), and the *manifest* that they were selected by.
+
+    *found* is the result of `find_manifest`. If that is not a MANIFEST, *manifest* is a guess.
+    """
 
     listing: Listing
     manifest: Manifest
@@ -104,25 +107,25 @@ class Selection(NamedTuple):
 
 
 def select_files(directory: str, listing: Listing) -> Selection:
-    """Return the files that count of all those in the *listing* of a *directory*.
+    """Select the files that count from the *listing* of a *directory*.
 
-    A MANIFEST that cannot be read is a problem, and costs nothing that can be told without it.
+    If the MANIFEST is missing or cannot be read, the newest archives count, and there is a problem.
     """
     found = find_manifest(directory)
     problems = list(listing.problems)
     if isinstance(found, Problem):
         problems.append(found)
-    manifest = found if isinstance(found, Manifest) else _newest(listing.files)
+    manifest = found if isinstance(found, Manifest) else _guess_manifest(listing.files)
     if found is None:
         for name in manifest.archives:
             detail = f"there is no {MANIFEST} that says whether this archive counts"
             problems.append(Problem(os.path.join(directory, name), "lost_manifest", detail))
-    files = sorted(_counted(directory, listing, manifest), key=lambda file: file.path)
+    files = sorted(_list_counted(directory, listing, manifest), key=lambda file: file.path)
     return Selection(listing._replace(files=files, problems=problems), manifest, found)
 
 
-def _newest(files: Iterable[WorkerFile]) -> Manifest:
-    """Guess what a lost MANIFEST said: that the newest archive of each kind counts."""
+def _guess_manifest(files: Iterable[WorkerFile]) -> Manifest:
+    """Guess the content of a lost MANIFEST: the newest archive of each type and mode."""
     newest: dict[str, FileName] = {}
     for file in files:
         if file.name.is_archive and not file.folding:
@@ -132,25 +135,25 @@ def _newest(files: Iterable[WorkerFile]) -> Manifest:
     return Manifest(generation, tuple(name.format() for name in newest.values()))
 
 
-def _counted(directory: str, listing: Listing, manifest: Manifest) -> Sequence[WorkerFile]:
-    """Return the files that count; archives under the name that they have by now."""
+def _list_counted(directory: str, listing: Listing, manifest: Manifest) -> Sequence[WorkerFile]:
+    """Return the files that count by *manifest*; archives under the name that they have now."""
     workers = [file for file in listing.files if not (file.folding or file.name.is_archive)]
-    # A file that is being given its old name back has both for a moment.
+    # A compactor that returns a file to its old name gives it both names for a moment.
     known = {file.inode for file in workers if file.inode}
     folding = [
         file
         for file in listing.files
         if file.folding > manifest.generation and file.inode not in known
     ]
-    return [*workers, *folding, *_archives(directory, listing, manifest)]
+    return [*workers, *folding, *_list_archives(directory, listing, manifest)]
 
 
-def _archives(directory: str, listing: Listing, manifest: Manifest) -> list[WorkerFile]:
-    """Return the archives that *manifest* names."""
+def _list_archives(directory: str, listing: Listing, manifest: Manifest) -> list[WorkerFile]:
+    """Return the archives that *manifest* names, under the temporary or the final name."""
     archives = []
     for name in manifest.archives:
         parsed = FileName.parse(name)
         if parsed is not None:
-            there = temporary_name(name) if temporary_name(name) in listing.own else name
-            archives.append(WorkerFile(os.path.join(directory, there), parsed))
+            present = temporary_name(name) if temporary_name(name) in listing.own else name
+            archives.append(WorkerFile(os.path.join(directory, present), parsed))
     return archives

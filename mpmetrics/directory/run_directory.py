@@ -1,8 +1,8 @@
-"""The directory of a server: found or made, locked, swept, and removed.
+"""The run directory: the multiprocess directory that is made or taken for one server, and locked.
 
-Directories that are made here are private, and their names begin with a prefix of their kind. One
-that somebody killed has left is removed by the next of that kind, but only when the kernel says
-that nobody uses it any more.
+A directory that is made here is private, and its name begins with a prefix of its kind. If its
+owner is killed, it stays. The next owner with the same prefix removes it, but only when the kernel
+says that no process uses it any more.
 """
 
 from __future__ import annotations
@@ -14,115 +14,118 @@ import tempfile
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from filelock import FileLock, Timeout
-
 from mpmetrics._text import plural
 from mpmetrics.directory.files import MANIFEST, OWN_PREFIX, list_directory
 from mpmetrics.directory.liveness import Liveness, is_alive
+from mpmetrics.directory.locks import make_lock
 from mpmetrics.errors import RunDirectoryError
 from mpmetrics.system import find_mount, measure_space
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from filelock import BaseFileLock
+
 PREFIX: Final = "mpmetrics-run-"
-"""How the names of directories begin that a run has made for itself."""
+"""The prefix of the names of directories that `mpmetrics run` makes."""
 
 _LOCK: Final = f"{OWN_PREFIX}run.lock"
 
 _KEPT: Final = f"{OWN_PREFIX}run.kept"
-"""What lies in a directory that somebody wants to keep: nobody sweeps that."""
+"""The name of the file that marks a directory to keep: it is not swept."""
 
 _MEMORY: Final = "/dev/shm"  # noqa: S108 - where tmpfs is, not a file
 _ENOUGH: Final = 64 << 20
-"""Bytes that have to be free on a tmpfs: a thousand files of workers, as they begin."""
+"""Bytes that have to be free on a tmpfs: a thousand new files of workers, of 64 KiB each."""
 
 _ATTEMPTS: Final = 10
 
 
 class RunDirectory(NamedTuple):
-    """The directory *path* of a server, the *lock* on it, and whether it was made for that."""
+    """The directory *path* of one server, the *lock* on it, and whether it was made here."""
 
     path: str
-    lock: FileLock
+    lock: BaseFileLock
     is_ours: bool
 
     def count_files_in_use(self, *, besides: str = "") -> int:
-        """Return how many files are not provably of the dead, *besides* those with one id."""
-        paths = [path for path, id_ in _metric_files(self.path) if id_ != besides]
+        """Count the files whose worker is not proven dead, *besides* those with that id."""
+        paths = [path for path, id_ in _list_worker_files(self.path) if id_ != besides]
         return sum(is_alive(path) is not Liveness.DEAD for path in paths)
 
     def release(self, *, keep: bool, besides: str = "") -> bool:
-        """Give the directory up, and remove it if it is ours to remove; tell whether it stays.
+        """Release the lock, and remove the directory if it was made here; return whether it stays.
 
-        It stays while somebody uses it, *besides* the process of the files with one id.
+        With *keep* it stays, and also if a process may have a file in it open, *besides* the
+        process whose files have that id.
         """
         stays = keep or not self.is_ours or self.count_files_in_use(besides=besides) > 0
         if not stays:
             shutil.rmtree(self.path, ignore_errors=True)
-        # The lock file stays with the directory: whoever removes one lets in two at once.
+        # As long as the directory stays, so does the lock file: see `mpmetrics.directory.locks`.
         self.lock.release()
         return stays
 
 
 def make_private_directory(*, keep: bool = False) -> RunDirectory:
-    """Make a directory for one run, where there is room. Raises `RunDirectoryError`.
+    """Make a directory for one run, in memory if possible. Raises `RunDirectoryError`.
 
-    With *keep*, no other run removes it, whatever becomes of this one.
+    With *keep*, no other run removes it, however this run ends.
     """
-    return make_run_directory(_base(), PREFIX, keep=keep)
+    return make_run_directory(_choose_base(), PREFIX, keep=keep)
 
 
 def make_run_directory(base: str, prefix: str, *, keep: bool = False) -> RunDirectory:
     """Make a directory below *base* whose name begins with *prefix*. Raises `RunDirectoryError`.
 
-    With *keep*, nobody sweeps it.
+    With *keep*, it is not swept.
     """
     for _ in range(_ATTEMPTS):
         try:
             path = tempfile.mkdtemp(prefix=prefix, dir=base)
         except OSError as error:
             raise RunDirectoryError(base, error.strerror or str(error)) from error
-        # Whoever sweeps may have been quicker than our lock.
+        # Another process that sweeps may have locked or removed the directory first.
         with suppress(RunDirectoryError):
-            place = RunDirectory(path, _locked(path), is_ours=True)
+            made = RunDirectory(path, _lock_directory(path), is_ours=True)
             if keep:
                 os.close(os.open(os.path.join(path, _KEPT), os.O_WRONLY | os.O_CREAT, 0o600))
-            return place
+            return made
     raise RunDirectoryError(base, "new directories vanish from it")
 
 
 def take_run_directory(path: str, *, fresh: bool = False) -> RunDirectory:
-    """Take the directory *path*, which is made if it is not there, for one run.
+    """Take the directory *path* for one run, and make it if it is missing.
 
-    With *fresh*, what earlier runs have left in it is removed. Raises `RunDirectoryError` when
-    another run has it, or when it is not certain that nobody uses what is to be removed.
+    With *fresh*, the metrics of earlier runs are removed from it. Raises `RunDirectoryError` when
+    another run has the directory, or when a process may still use what is to be removed.
     """
     directory = os.path.abspath(path)
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
     except OSError as error:
         raise RunDirectoryError(directory, error.strerror or str(error)) from error
-    place = RunDirectory(directory, _locked(directory), is_ours=False)
+    taken = RunDirectory(directory, _lock_directory(directory), is_ours=False)
     if fresh:
         try:
-            _empty(place)
+            _remove_metrics(taken)
         except RunDirectoryError:
-            place.release(keep=True)
+            taken.release(keep=True)
             raise
-    return place
+    return taken
 
 
 def sweep_run_directories() -> list[str]:
-    """Remove what earlier runs of this user have left; return the paths that were removed."""
+    """Remove unused directories of earlier runs of this user; return their paths."""
     bases = sorted({_MEMORY, tempfile.gettempdir()})
     return [path for base in bases for path in sweep_below(base, PREFIX)]
 
 
 def sweep_below(base: str, prefix: str) -> Iterator[str]:
-    """Remove directories of one kind below *base* that nobody uses; yield their paths.
+    """Remove unused directories below *base* whose names begin with *prefix*; yield their paths.
 
-    Their names begin with *prefix*, and they were made here: that they have a lock is the sign.
+    Only private directories of this user are removed. Unless *prefix* is that of `mpmetrics run`,
+    a directory must also have a lock file, the sign that it was made here.
     """
     try:
         names = [name for name in os.listdir(base) if name.startswith(prefix)]
@@ -133,20 +136,20 @@ def sweep_below(base: str, prefix: str) -> Iterator[str]:
             if not _is_private(path) or os.path.lexists(os.path.join(path, _KEPT)):
                 continue
             if prefix != PREFIX and not os.path.lexists(os.path.join(path, _LOCK)):
-                continue  # somebody else's, who happens to call it so
-            place = RunDirectory(path, _locked(path), is_ours=True)
-            if not place.release(keep=False):
+                continue  # made by another program that uses the same prefix
+            found = RunDirectory(path, _lock_directory(path), is_ours=True)
+            if not found.release(keep=False):
                 yield path
 
 
 def _is_private(path: str) -> bool:
-    """Tell whether *path* is a directory of this user, and no link to one."""
+    """Return whether *path* is a directory of this user, not a symbolic link to one."""
     status = os.lstat(path)
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
 
 
-def _base() -> str:
-    """Return where to make a directory: in memory, if there is room, else for other scratch."""
+def _choose_base() -> str:
+    """Choose where to make a directory: on the tmpfs if it has room, else among temporary files."""
     mount, space = find_mount(_MEMORY), measure_space(_MEMORY)
     is_memory = mount is not None and mount.kind == "tmpfs"
     if is_memory and space is not None and space.free >= _ENOUGH and os.access(_MEMORY, os.W_OK):
@@ -154,14 +157,14 @@ def _base() -> str:
     return tempfile.gettempdir()
 
 
-def _locked(path: str) -> FileLock:
+def _lock_directory(path: str) -> BaseFileLock:
     """Lock the directory *path* against other runs. Raises `RunDirectoryError`."""
-    lock = FileLock(os.path.join(path, _LOCK), thread_local=False)
+    lock = make_lock(os.path.join(path, _LOCK))
     try:
         lock.acquire(timeout=0)
-        # Whoever sweeps may have removed the directory while it was being locked.
+        # A process that sweeps may have removed the directory while it was being locked.
         os.stat(lock.lock_file)
-    except Timeout as error:
+    except TimeoutError as error:
         raise RunDirectoryError(path, "another mpmetrics run uses it") from error
     except OSError as error:
         lock.release()
@@ -169,23 +172,23 @@ def _locked(path: str) -> FileLock:
     return lock
 
 
-def _metric_files(path: str) -> list[tuple[str, str]]:
-    """Return path and id of the files in the directory *path* that workers may have open."""
+def _list_worker_files(path: str) -> list[tuple[str, str]]:
+    """List path and id of the files in the directory *path* that workers may have open."""
     files = [file for file in list_directory(path).files if not file.name.is_archive]
     return [(file.path, file.name.id) for file in files]
 
 
-def _empty(place: RunDirectory) -> None:
-    """Remove all metrics from a directory. Raises `RunDirectoryError` if that may hurt somebody."""
+def _remove_metrics(directory: RunDirectory) -> None:
+    """Remove all metrics from a *directory* that is not in use. Raises `RunDirectoryError`."""
     try:
-        used = place.count_files_in_use()
+        used = directory.count_files_in_use()
         if used:
             why = f"nothing was removed: {plural(used, 'file')} may still be in use"
-            raise RunDirectoryError(place.path, why)
-        listing = list_directory(place.path)
+            raise RunDirectoryError(directory.path, why)
+        listing = list_directory(directory.path)
         for path in [*(file.path for file in listing.files), *listing.quarantined]:
             os.unlink(path)
         with suppress(FileNotFoundError):
-            os.unlink(os.path.join(place.path, MANIFEST))
+            os.unlink(os.path.join(directory.path, MANIFEST))
     except OSError as error:
-        raise RunDirectoryError(place.path, error.strerror or str(error)) from error
+        raise RunDirectoryError(directory.path, error.strerror or str(error)) from error

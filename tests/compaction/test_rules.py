@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,8 @@ import pytest
 
 import mpmetrics
 from mpmetrics import CompactionError, DirectoryError, compact
-from mpmetrics.directory import liveness
+from mpmetrics.compaction import Compactor
+from mpmetrics.directory import LeaseProver, liveness
 from mpmetrics.directory.manifest import Manifest, read_manifest
 from tests.cli.directories import fill
 from tests.database import Entry, counter, gauge, histogram
@@ -53,11 +53,10 @@ def test_the_living_are_left_alone(directory: Path) -> None:
         assert values(directory) == {"jobs_total": 7.0}
 
 
-def test_without_proof_nothing_is_done(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_proof_nothing_is_done(directory: Path) -> None:
     """Nobody is taken for dead on suspicion."""
     fill(directory, {"counter_7.db": counter("jobs", 1)})
-    monkeypatch.setattr(liveness, "_proven", {os.stat(directory).st_dev: False})  # noqa: PTH116
-    done = compact(directory)
+    done = Compactor(directory, prover=LeaseProver(has_leases=False)).compact()
     assert (done.outcome, skipped(done)) == ("nothing", {"counter_7.db": "unknown"})
     assert names(directory) == ["counter_7.db"]
 

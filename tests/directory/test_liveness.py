@@ -15,7 +15,7 @@ import pytest
 
 import mpmetrics
 from mpmetrics import Liveness, is_alive
-from mpmetrics.directory import liveness
+from mpmetrics.directory import LeaseProver, liveness
 from mpmetrics.directory.files import list_directory
 from tests.database import counter, write
 from tests.workers import PATIENCE, Worker, environment, run_python
@@ -173,14 +173,38 @@ def test_what_is_no_file_of_a_worker_is_unknown(tmp_path: Path, file: Path, name
     assert is_alive(NOT_FILES[name](tmp_path)) is Liveness.UNKNOWN
 
 
-def test_without_a_proof_nothing_is_known(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither on a system without leases, nor where the file system tells lies."""
-    monkeypatch.setattr(liveness, "HAS_LEASES", False)
-    assert is_alive(file) is Liveness.UNKNOWN
-    monkeypatch.setattr(liveness, "HAS_LEASES", True)
-    monkeypatch.setattr(liveness, "_proven", {})
-    monkeypatch.setattr(liveness, "take_lease", lambda _: None)
-    assert is_alive(file) is Liveness.UNKNOWN
+def _refuse(_: int) -> None:
+    raise BlockingIOError
+
+
+@pytest.mark.parametrize(
+    "prover",
+    [
+        pytest.param(LeaseProver(has_leases=False), id="no leases"),
+        pytest.param(LeaseProver(take_lease=lambda _: None), id="leases on open files"),
+        pytest.param(LeaseProver(take_lease=_refuse), id="no lease on a closed file"),
+    ],
+)
+def test_without_a_proof_nothing_is_known(file: Path, prover: LeaseProver) -> None:
+    """A file is unknown on a system without leases, and on a file system that fails the test."""
+    assert prover.examine(str(file)) is Liveness.UNKNOWN
+    assert not prover.has_proof(str(file.parent))
+
+
+def test_a_file_system_is_tested_once(file: Path) -> None:
+    """A prover asks for two leases to test a file system, and then for one per file."""
+    taken = []
+
+    def take_and_count(descriptor: int) -> None:
+        taken.append(descriptor)
+        liveness.take_lease(descriptor)
+
+    prover = LeaseProver(take_lease=take_and_count)
+    assert prover.has_proof(str(file.parent))
+    assert len(taken) == 2
+    assert prover.examine(str(file)) is Liveness.DEAD
+    assert prover.examine(str(file)) is Liveness.DEAD
+    assert len(taken) == 4
 
 
 def test_asking_harms_nobody(tmp_path: Path, file: Path) -> None:

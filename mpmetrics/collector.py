@@ -17,7 +17,7 @@ from mpmetrics.directory import (
     resolve_directory,
 )
 from mpmetrics.errors import DirectoryError, Problem
-from mpmetrics.scrape import PAUSES, DirectoryView, Scraper, covered
+from mpmetrics.scrape import PAUSES, DirectoryView, Scraper, is_covered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Registry(Protocol):
-    """What is needed of a `prometheus_client.CollectorRegistry` to register with it."""
+    """The part of a `prometheus_client.CollectorRegistry` that a collector needs to register."""
 
     def register(self, collector: MultiProcessCollector) -> None:
         """Add *collector* to the registry."""
@@ -62,7 +62,7 @@ class MultiProcessCollector:
 
     def collect(self) -> Iterable[Metric]:
         """Return the merged families."""
-        if os.path.realpath(self.path) in covered.get():
+        if is_covered(self.path):  # the page that asks has the directory as a source, too
             return []
         try:
             collection = self._view.collect()

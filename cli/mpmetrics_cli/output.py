@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
     from mpmetrics.compaction import Compaction
     from mpmetrics.doctor import Finding
-    from mpmetrics.scrape import Snapshot, View
+    from mpmetrics.scrape import FamilySnapshot, Snapshot
 
 
 def _snapshot_json(snapshot: Snapshot) -> bytes:
     """Return `families`, each with `samples` and, if asked for, `processes`, and `problems`."""
     added = dict(snapshot.labels)
     return _json(
-        families=[_family(view, added) for view in snapshot.views],
+        families=[_family(each, added) for each in snapshot.families],
         problems=[problem._asdict() for problem in snapshot.problems],
     )
 
 
-def _family(view: View, added: dict[str, str]) -> dict[str, Any]:
+def _family(view: FamilySnapshot, added: dict[str, str]) -> dict[str, Any]:
     """Return a family as JSON has it, with the labels *added* to its samples."""
     family = view.merged
     document: dict[str, Any] = {

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from mpmetrics.format import Labels
-    from mpmetrics.scrape import Snapshot, View
+    from mpmetrics.scrape import FamilySnapshot, Snapshot
     from mpmetrics_cli.distributions import Distribution
 
 QUANTILES: Final = (0.5, 0.9, 0.99)
@@ -40,10 +40,10 @@ class _Row(NamedTuple):
 def format_table(snapshot: Snapshot) -> str:
     """Return the *snapshot* as a table, family by family; "" when there is none."""
     labels = dict(snapshot.labels)
-    return "\n".join(_block(view, labels) for view in snapshot.views)
+    return "\n".join(_block(each, labels) for each in snapshot.families)
 
 
-def _block(view: View, labels: Mapping[str, str]) -> str:
+def _block(view: FamilySnapshot, labels: Mapping[str, str]) -> str:
     """Return the lines of one family; *labels* are added to its series."""
     family = view.merged
     title = one_line(f"{family.name} ({family.type})  {family.documentation}".rstrip())

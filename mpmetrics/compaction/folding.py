@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mpmetrics.format import encode, format_key
 from mpmetrics.merging import Plan, Segment
-from mpmetrics.scrape import Memory, let_go, read_all
+from mpmetrics.scrape import SegmentReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -45,7 +45,7 @@ class Folder:
 
     def __init__(self) -> None:
         """Start with no memory."""
-        self._memory = Memory()
+        self._reader = SegmentReader()
 
     def fold(self, files: Sequence[WorkerFile], keeps: Callable[[str], bool]) -> Folding:
         """Fold *files*, all of one kind; of families whose name *keeps* says no to, nothing stays.
@@ -53,18 +53,18 @@ class Folder:
         The order matters for the order of the entries only: an archive comes first. Raises
         `OverflowError` when all of them are too much for one file.
         """
-        memory = self._memory
-        memory.known = {}
+        reader = self._reader
+        reader.forget_files()
         digests: dict[str, bytes] = {}
-        reading = read_all(memory, files, lambda file, data: _note(digests, file, data))
-        segments = [Segment(file, layout.keys) for file, layout in reading.layouts]
-        plan = Plan(segments, memory.keys.meanings, accumulate=False)
-        folded = [series for series in plan.fold(reading.flat) if keeps(series.family)]
+        reading = reader.read(files, lambda file, data: _note(digests, file, data))
+        segments = [Segment(each.file, each.layout.keys) for each in reading.columns]
+        plan = Plan(segments, reader.meanings, accumulate=False)
+        folded = [series for series in plan.fold(reading.values) if keeps(series.family)]
         data = encode(
             (format_key(family, sample, labels, help_text), value, second)
             for family, sample, labels, help_text, value, second in folded
         )
-        let_go(memory, reading.layouts)
+        reader.forget_unused_keys(reading.columns)
         return Folding(data, digests, [*reading.problems, *plan.problems])
 
 

@@ -5,7 +5,6 @@ A source is anybody's code. Whatever it raises or gives, the others are not conc
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from mpmetrics.merging import MergedFamily
 from mpmetrics.pages.deadlines import Answer, TimedSource
 from mpmetrics.pages.sources import Gathered
 from mpmetrics.pages.union import with_samples
-from mpmetrics.scrape import covered
+from mpmetrics.scrape import cover_directories
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -61,20 +60,19 @@ class Gathering:
 
     def _ask(self, source: Source) -> Gathered:
         """Gather one source; an exception becomes a problem."""
-        token = covered.set(frozenset(self._directories()))
-        try:
-            return _sound(source.name, source.gather())
-        except Exception as error:  # the next time may do better, whatever it was
-            return Gathered((), [_failure(source.name, error)])
-        finally:
-            covered.reset(token)
+        # A collector in a registry must not read a directory that is a source itself.
+        with cover_directories(self._directories()):
+            try:
+                return _sound(source.name, source.gather())
+            except Exception as error:  # the next time may do better, whatever it was
+                return Gathered((), [_failure(source.name, error)])
 
     def _directories(self) -> Iterator[str]:
         """Yield the directories that sources read, now: a source may go over to another."""
         for source in self.sources:
             path = getattr(source, "path", None)
             if isinstance(path, str):
-                yield os.path.realpath(path)
+                yield path
 
 
 def _sound(source: str, answer: Gathered) -> Gathered:

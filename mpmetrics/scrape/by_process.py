@@ -1,6 +1,7 @@
 """A directory at one moment, for people: merged, and each process by itself.
 
-A process by itself is the merge of its own files: there is one way to merge, used on fewer files.
+The values of a process by itself are the merge of its own files: there is one way to merge, used
+on fewer files.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from mpmetrics.directory import Listing, require_directory
 from mpmetrics.exposition import PrefixFilter, check_labels, render_families
 from mpmetrics.merging import MergedFamily, PlainNaming, Template
-from mpmetrics.scrape.reader import Scraper
+from mpmetrics.scrape.scraper import Scraper
 from mpmetrics.scrape.view import DirectoryView
 
 if TYPE_CHECKING:
@@ -28,20 +29,20 @@ if TYPE_CHECKING:
     ByProcess = Mapping[str, Metric]
 
 ARCHIVE: Final = "archive"
-"""The process that stands for all whose files have been folded."""
+"""The process that stands for all whose files are in an archive."""
 
 PROCESS_LABEL: Final = "mpmetrics_process"
-"""The label by which the text formats tell the values of single processes from merged ones."""
+"""The label that marks the values of single processes in the text formats."""
 
 
-class View(NamedTuple):
-    """A family: *merged*, and the same of each process, by its id, if that was asked for."""
+class FamilySnapshot(NamedTuple):
+    """A *merged* family, and if asked for, the same of each of the *processes*, by its id."""
 
     merged: Metric
     processes: ByProcess
 
-    def joined(self) -> Metric:
-        """Return one family with all series, those of processes told apart by `PROCESS_LABEL`."""
+    def join(self) -> Metric:
+        """Return one family with all series; those of processes carry `PROCESS_LABEL`."""
         if not self.processes:
             return self.merged
         naming = PlainNaming()
@@ -56,18 +57,18 @@ class View(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """A view of each family, sorted by name, and what was wrong (*problems*).
+    """All *families* of a directory, sorted by name, and the *problems* with it.
 
     *labels* are added when the snapshot is written.
     """
 
-    views: Sequence[View]
+    families: Sequence[FamilySnapshot]
     problems: Sequence[Problem]
     labels: Labels = ()
 
     def write(self, form: Format) -> bytes:
         """Return the snapshot as a page in one of the text formats."""
-        families = (view.joined() for view in self.views)
+        families = (family.join() for family in self.families)
         return render_families(families, form._replace(labels=self.labels))
 
 
@@ -89,32 +90,32 @@ def take_snapshot(
     prefixes = PrefixFilter.of(include, exclude)
     pairs = check_labels(labels)
     collection = DirectoryView(require_directory(path)).collect()
-    own = _by_process(collection.files) if by_process else {}
-    views = [
+    own = _merge_by_process(collection.files) if by_process else {}
+    families = [
         # A process that uses the name for another type has not been merged in either.
-        View(family, own.get((family.name, family.type), {}))
+        FamilySnapshot(family, own.get((family.name, family.type), {}))
         for family in collection.families
         if prefixes.accepts(family.name, family.type)
     ]
-    return Snapshot(views, collection.problems, pairs)
+    return Snapshot(families, collection.problems, pairs)
 
 
-def _by_process(files: Iterable[WorkerFile]) -> Mapping[tuple[str, str], ByProcess]:
+def _merge_by_process(files: Iterable[WorkerFile]) -> Mapping[tuple[str, str], ByProcess]:
     """Merge the *files* of each process; return its families by name and type.
 
-    What is left of dead ones is one more process, called `ARCHIVE`.
+    All archives together are one more process, called `ARCHIVE`.
     """
     files_of: dict[str, list[WorkerFile]] = defaultdict(list)
     for file in files:
         files_of[ARCHIVE if file.name.is_archive else file.name.id].append(file)
-    views: dict[tuple[str, str], dict[str, Metric]] = defaultdict(dict)
+    by_family: dict[tuple[str, str], dict[str, Metric]] = defaultdict(dict)
     for process in sorted(files_of, key=_numbers_first):
         for family in Scraper().scrape(Listing(files_of[process], [])).families:
-            views[family.name, family.type][process] = family
-    return views
+            by_family[family.name, family.type][process] = family
+    return by_family
 
 
 def _numbers_first(process: str) -> tuple[bool, int, str]:
-    """Sort pids as numbers and other ids, as text, behind them."""
+    """Return a key that sorts pids as numbers, and other ids as text behind them."""
     is_pid = process.isdecimal()
     return not is_pid, int(process) if is_pid else 0, process

@@ -1,10 +1,13 @@
-"""The merged view of a directory that changes while it is read."""
+"""The merged view of a directory that changes while it is read.
+
+Workers begin and end, and a compactor renames, replaces and deletes files. So a view looks at the
+directory before and after each attempt, and reads again until nothing was missed.
+"""
 
 from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from contextvars import ContextVar
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -18,7 +21,7 @@ from mpmetrics.directory import (
 )
 from mpmetrics.errors import DirectoryError, Problem
 from mpmetrics.exposition import Format, render_families
-from mpmetrics.scrape.reader import Scraper
+from mpmetrics.scrape.scraper import Scraper
 
 if TYPE_CHECKING:
     import os
@@ -26,17 +29,21 @@ if TYPE_CHECKING:
 
     from mpmetrics.directory import Listing, Selection, WorkerFile
     from mpmetrics.merging import MergedFamily
-    from mpmetrics.scrape.reader import Scrape
+    from mpmetrics.scrape.scraper import Scrape
 
-covered: ContextVar[frozenset[str]] = ContextVar("covered", default=frozenset())
-"""Directories that a page reads itself, so that collectors of the same ones need not."""
-
-
-# Seconds between attempts to find a directory at rest. A compactor holds files for milliseconds.
 PAUSES: Final = (0.0, 0.0, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
+"""Seconds to wait after each attempt to read. A compactor holds files for milliseconds."""
 
 _LOCK_PATIENCE: Final = 10.0
-"""Seconds after which somebody who compacts a directory is taken to hang."""
+"""Seconds after which a compactor is taken to hang."""
+
+
+def collect(path: str | os.PathLike[str]) -> Collection:
+    """Read and merge the multiprocess directory *path* once.
+
+    Raises `DirectoryError`, a `ValueError`, when there is no such directory.
+    """
+    return DirectoryView(require_directory(path)).collect()
 
 
 class Collection:
@@ -48,7 +55,7 @@ class Collection:
     """
 
     def __init__(self, path: str, scrape: Scrape, listing: Listing) -> None:
-        """Take what a *scrape* of the directory *path*, with this *listing*, gave."""
+        """Take the results of a *scrape* of the directory *path*, which had this *listing*."""
         self.path = path
         self.families: Sequence[MergedFamily] = scrape.families
         self.files: Sequence[WorkerFile] = scrape.files
@@ -61,50 +68,54 @@ class Collection:
 
 
 class DirectoryView:
-    """A directory that is collected again and again; see `mpmetrics.scrape.reader`.
+    """A directory that is collected again and again.
 
-    While it is read, workers begin and end, and a compactor may rename, replace and delete
-    files. So it is looked at before and after, and read again until nothing was missed.
+    What does not change is remembered from one collection to the next: see
+    `mpmetrics.scrape.scraper`.
     """
 
     def __init__(self, path: str) -> None:
-        """Look at the directory *path*; it need not exist yet."""
+        """Remember the directory *path*, which need not exist yet."""
         self.path = path
         self._scraper = Scraper()
 
     def collect(self) -> Collection:
         """Read and merge the directory as it is now.
 
-        Raises `DirectoryError` when it cannot be listed, or not be read for all that is done
-        to it; nothing else that lies in it raises.
+        Raises `DirectoryError` when it cannot be listed, or when compactions keep it from being
+        read. Nothing that lies in the directory raises.
         """
         try:
-            return Collection(self.path, *self._settled())
+            attempt = self._read_until_stable()
         except OSError as error:
             raise DirectoryError(self.path, error.strerror or str(error)) from error
+        return Collection(self.path, attempt.scrape, attempt.listing)
 
-    def _settled(self) -> tuple[Scrape, Listing]:
+    def _read_until_stable(self) -> _Attempt:
         """Read until the directory was the same before and after.
 
-        Whoever finds no quiet moment locks compactors out; by then only workers come and go.
+        If no attempt is stable, take the compaction lock; under it only workers come and go, and
+        the last attempt is good enough.
         """
-        for pause in PAUSES:
-            reading = self._read()
-            if reading.change is None:
-                return reading.scrape, reading.listing
-            time.sleep(pause)
-        with _locked(self.path):
-            for pause in PAUSES:
-                reading = self._read()
-                if reading.change is None:
-                    break
-                time.sleep(pause)
-        if reading.change is _Change.COMPACTION:
+        attempt = self._try_repeatedly()
+        if attempt.change is not None:
+            with _lock_out_compactors(self.path):
+                attempt = self._try_repeatedly()
+        if attempt.change is _Change.COMPACTION:
             raise DirectoryError(self.path, "it is compacted faster than it can be read")
-        return reading.scrape, reading.listing
+        return attempt
 
-    def _read(self) -> _Reading:
-        """Read once, and find out whether that was good enough."""
+    def _try_repeatedly(self) -> _Attempt:
+        """Return the first stable attempt, or the last one when there is none."""
+        for pause in PAUSES:
+            attempt = self._try()
+            if attempt.change is None:
+                break
+            time.sleep(pause)
+        return attempt
+
+    def _try(self) -> _Attempt:
+        """Read once, and find out whether the directory changed meanwhile."""
         before = select_files(self.path, list_directory(self.path))
         scrape = self._scraper.scrape(before.listing)
         change = _change_since(before, self.path)
@@ -112,7 +123,7 @@ class DirectoryView:
             change = _Change.FILES
         if scrape.is_kept_out:
             change = _Change.COMPACTION
-        return _Reading(scrape, before.listing, change)
+        return _Attempt(scrape, before.listing, change)
 
 
 class _Change(Enum):
@@ -125,8 +136,8 @@ class _Change(Enum):
     """A file came or went: its worker's values were missed, or there are none any more."""
 
 
-class _Reading(NamedTuple):
-    """A *scrape* of a *listing*, and what changed meanwhile, if anything did."""
+class _Attempt(NamedTuple):
+    """A *scrape* of a *listing*; *change* is what happened meanwhile, None in a stable attempt."""
 
     scrape: Scrape
     listing: Listing
@@ -141,31 +152,26 @@ def _change_since(before: Selection, path: str) -> _Change | None:
         now = select_files(path, list_directory(path)).listing.files
     if find_manifest(path) != before.found:
         return _Change.COMPACTION
-    # Archives are told by the MANIFEST, and have no inode here.
+    # The MANIFEST names the archives, which have no inode here.
     came = any(file.inode and file.inode not in known for file in now)
     return _Change.FILES if came else None
 
 
 @contextmanager
-def _locked(path: str) -> Iterator[None]:
-    """Keep compactors away, if this user may; they take milliseconds."""
+def _lock_out_compactors(path: str) -> Iterator[None]:
+    """Hold the compaction lock within the block, if this user may take it.
+
+    Raises `DirectoryError` when a compactor holds it for too long.
+    """
     try:
         lock = make_compaction_lock(path)
         lock.acquire(timeout=_LOCK_PATIENCE)
     except TimeoutError as error:
         raise DirectoryError(path, f"it has been compacted for {_LOCK_PATIENCE} s") from error
-    except OSError:  # read-only, or somebody else's
+    except OSError:  # the directory is read-only, or another user's
         yield
         return
     try:
         yield
     finally:
         lock.release()
-
-
-def collect(path: str | os.PathLike[str]) -> Collection:
-    """Read and merge the multiprocess directory *path* once.
-
-    Raises `DirectoryError`, a `ValueError`, when there is no such directory.
-    """
-    return DirectoryView(require_directory(path)).collect()

@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import (
     SummaryMetricFamily,
 )
 
-from mpmetrics.scrape.by_process import Snapshot, View
+from mpmetrics.scrape.by_process import FamilySnapshot, Snapshot
 from mpmetrics_cli.table import format_table
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def histogram(buckets: Sequence[tuple[str, float]], total: float | None, name: s
 
 def table(*families: Metric, **labels: str) -> str:
     """Return the table of merged *families*, with added *labels*."""
-    views = [View(family, {}) for family in families]
-    return format_table(Snapshot(views, [], tuple(labels.items())))
+    snapshots = [FamilySnapshot(family, {}) for family in families]
+    return format_table(Snapshot(snapshots, [], tuple(labels.items())))
 
 
 def test_nothing_gives_nothing() -> None:
@@ -149,7 +149,7 @@ def test_summaries_in_two_numbers() -> None:
 def test_processes_stand_below_the_merged_row() -> None:
     """Each series has those of processes below it; a process need not have all of them."""
     first, second = gauge("g", {"a": 1, "b": 2}), gauge("g", {"b": 3, "newer": 9})
-    view = View(gauge("g", {"a": 1, "b": 5}), {"7": first, "a\nb": second})
+    view = FamilySnapshot(gauge("g", {"a": 1, "b": 5}), {"7": first, "a\nb": second})
     assert format_table(Snapshot([view], [], (("host", "x"),))) == (
         "g (gauge)\n"
         '  host="x" l="a"  1\n'

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import mpmetrics
 from mpmetrics.directory.files import list_directory
-from mpmetrics.scrape.reader import Scraper
+from mpmetrics.scrape.scraper import Scraper
 from tests.workers import Worker, environment, run_python
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import pytest
 
 import mpmetrics
 from mpmetrics.directory.files import FileName, Listing, WorkerFile, list_directory
-from mpmetrics.scrape.reader import Scraper
+from mpmetrics.scrape.scraper import Scraper
 from tests.workers import Worker, environment, run_python
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Files(list):
     "Files whose reading stops as soon as the scraper holds its lock."
 
     def __iter__(self):
-        if scraper._state.lock.locked() and threading.current_thread() is thread:
+        if scraper._lock.locked() and threading.current_thread() is thread:
             stop()
         return super().__iter__()
 

@@ -67,8 +67,7 @@ def test_workers_that_look_alike_share_a_layout(tmp_path: Path) -> None:
             entries = [counter(f"c{number}", 1) for number in range(size)]
             write(tmp_path / f"counter_{worker}.db", entries)
         assert b"c0_total 4.0" in view.collect().render()
-        layouts = {known.layout for known in view._scraper._state.known.values()}
-        assert len(layouts) == 1
+        assert len(set(view._scraper._reader.layouts.values())) == 1
 
 
 def replace(path: Path) -> None:
@@ -144,9 +143,9 @@ def test_keys_that_are_gone_are_forgotten(tmp_path: Path) -> None:
         names = [f"c{generation}_{number}" for number in range(500)]
         write(tmp_path / "counter_1.db", [counter(name, 1) for name in names])
         view.collect()
-        state = view._scraper._state
-        assert len(state.raws) <= 3_000
-        assert set(state.keys.meanings) <= set(state.raws)
+        reader = view._scraper._reader
+        assert len(reader._raws) <= 3_000
+        assert set(reader.meanings) <= set(reader._raws)
 
 
 def test_damaged_files_leave_nothing_behind(tmp_path: Path) -> None:
@@ -156,7 +155,7 @@ def test_damaged_files_leave_nothing_behind(tmp_path: Path) -> None:
         junk = [Entry("", "", raw_key=b"%d" % (number * 1_000 + each)) for each in range(1_000)]
         write(tmp_path / "counter_1.db", junk)
         assert [problem.reason for problem in view.collect().problems] == ["damaged"]
-        assert len(view._scraper._state.raws) <= 2_000
+        assert len(view._scraper._reader._raws) <= 2_000
 
 
 @pytest.mark.parametrize("enabled", [True, False])

@@ -1,0 +1,37 @@
+"""Directories that a page reads itself, so that collectors of the same ones give nothing.
+
+A page may have a directory and a registry as sources, and the registry may hold a
+`MultiProcessCollector` of the same directory. Its families would be read a second time. The
+registry's interface takes no argument that could say so, and other callers of the registry must
+get all its families at the same time. Hence a context variable: the page sets it around each
+source that it asks (`mpmetrics.pages.gathering`), and the collector looks at it
+(`mpmetrics.collector`). Each thread and each asyncio task has a value of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_covered: ContextVar[frozenset[str]] = ContextVar("covered", default=frozenset())
+"""The real paths of the covered directories."""
+
+
+@contextmanager
+def cover_directories(paths: Iterable[str]) -> Iterator[None]:
+    """Have collectors of the directories *paths* give nothing within the block, in this context."""
+    token = _covered.set(frozenset(os.path.realpath(path) for path in paths))
+    try:
+        yield
+    finally:
+        _covered.reset(token)
+
+
+def is_covered(path: str) -> bool:
+    """Return whether a page reads the directory *path* itself, under this name or another."""
+    return os.path.realpath(path) in _covered.get()

@@ -13,7 +13,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-engines dev test soak soak-events bench recycling load lint types docs wheel clean
+.PHONY: help demo demo-engines dev test coverage soak soak-events bench recycling load lint types docs wheel \
+	hooks clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +29,12 @@ dev: $(VENV)/with-dev ## Install everything that the targets below need
 
 test: $(VENV)/with-test ## Run the tests
 	$(BIN)/pytest -n auto $(ARGS)
+
+coverage: $(VENV)/with-test ## Run the tests, child processes included, and check how much of the code they reach
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n auto $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 SECONDS ?= 300
 soak: $(VENV)/with-test ## Kill workers and compactors for SECONDS, twice, while readers look on
@@ -46,13 +53,17 @@ recycling: $(VENV)/with-test ## Recycle 10,000 workers, and time a scrape of wha
 load: $(VENV)/with-test ## Scrape a live directory with 50 connections of wrk for a minute
 	$(BIN)/python -m tests.benchmarks.load $(ARGS)
 
-lint: $(VENV)/with-dev ## Check style, formatting and layers
+lint: $(VENV)/with-dev ## Check style, formatting, layers and workflows
 	$(BIN)/ruff check $(ARGS)
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
+	$(BIN)/zizmor --offline --quiet .github
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 
-types: $(VENV)/with-dev ## Check types
+types: $(VENV)/with-dev ## Check types, by mypy and, for the public names, by pyright
 	$(BIN)/mypy $(ARGS)
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: $(VENV)/with-docs ## Build the documentation into docs/_build/html
 	$(BIN)/sphinx-build --nitpicky --fail-on-warning --quiet $(ARGS) docs docs/_build/html
@@ -62,21 +73,31 @@ wheel: $(VENV)/with-test ## Build sdist and wheel into dist, and try the wheel
 	$(BIN)/python -m build --quiet --outdir dist
 	MPMETRICS_WHEEL="$$(ls dist/*.whl)" $(BIN)/pytest tests/packaging $(ARGS)
 
+hooks: $(VENV)/with-dev ## Have git check each commit (pre-commit)
+	$(BIN)/pre-commit install
+
 clean: ## Remove everything that was made
-	rm -rf $(VENV) .venv-oldest build dist docs/_build *.egg-info .coverage .coverage.* .hypothesis \
+	rm -rf $(VENV) .venv-oldest .programs build dist docs/_build *.egg-info .coverage .coverage.* .hypothesis \
 		.import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# What each dependency group of pyproject.toml needs of the library's extras.
+EXTRAS-demo := [serve]
+EXTRAS-test := [nats,serve,zmq]
+EXTRAS-dev := $(EXTRAS-test)
+
 # A stamp is newer than pyproject.toml when what that asks for is installed.
 $(VENV)/with-%: pyproject.toml $(VENV)/made
-	$(BIN)/pip install --quiet --editable '.[$*]'
+	$(BIN)/pip install --quiet --editable '.$(EXTRAS-$*)' --group $*
 	@touch $@
 
 $(VENV)/with-dev: pyproject.toml $(VENV)/made
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install --quiet --editable '.$(EXTRAS-dev)' --group dev
 	@touch $@ $(VENV)/with-demo $(VENV)/with-dynamo $(VENV)/with-test $(VENV)/with-docs
 
+# The pip of an older Python does not know dependency groups (PEP 735): pip 25.1 does.
 $(VENV)/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=...")'
 	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
 	@touch $@

@@ -21,9 +21,13 @@ def disagreements(tag: str, pyproject: str, changelog: str) -> list[str]:
     lines = []
     if tag != f"v{version}":
         lines.append(f"the tag is {tag}, but pyproject.toml has version {version}")
-    if not re.search(rf"^## \[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d$", changelog, re.MULTILINE):
+    if not re.search(
+        rf"^## \[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d$", changelog, re.MULTILINE
+    ):
         lines.append(f"CHANGELOG.md has no section '## [{version}] - YYYY-MM-DD'")
-    unreleased = re.search(r"^## \[Unreleased\]\n(.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL)
+    unreleased = re.search(
+        r"^## \[Unreleased\]\n(.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL
+    )
     if unreleased is None:
         lines.append("CHANGELOG.md has no section '## [Unreleased]'")
     elif unreleased[1].strip():

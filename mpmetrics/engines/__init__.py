@@ -1,8 +1,13 @@
-"""vLLM, LMCache and Dynamo on one correct page. No engine is ever imported.
+"""The metrics of vLLM, LMCache and Dynamo: each on the page once, with its merged value.
 
-`ensure_multiproc_dir` is to be called before anything imports prometheus_client, and it is imported
-together with the other names here. So none of them imports it, or a module that does, before it is
-called.
+No engine is ever imported. `ensure_multiproc_dir` makes the directory; `dynamo` has the page of a
+Dynamo endpoint, `vllm` a stat logger and token metrics, `connectors` several KV connectors as one,
+`load` the load that routers read, `events` the KV events, `families` the metrics that engines are
+known to have.
+
+You call `ensure_multiproc_dir` before anything imports prometheus_client, but you may import it
+together with any other name of this package. So names are loaded on first use, and loading a name
+does not import prometheus_client: only calling it does.
 """
 
 from __future__ import annotations
@@ -90,37 +95,37 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "connectors": [
-        "MultiConnector",
+        "CONNECTOR_FAMILIES",
+        "Connector",
         "ConnectorConflictError",
         "ConnectorDeclarationError",
         "ConnectorDisagreementError",
-        "ConnectorMetadataError",
-        "ConnectorStatsError",
-        "HybridCacheError",
-        "TransferParamsClashError",
         "ConnectorFamily",
-        "ConnectorSummary",
-        "CONNECTOR_FAMILIES",
-        "offload_info",
-        "MultiConnectorMetadata",
-        "MultiConnectorWorkerMetadata",
+        "ConnectorMetadataError",
         "ConnectorMetrics",
+        "ConnectorStats",
+        "ConnectorStatsError",
+        "ConnectorSummary",
+        "HybridCacheError",
+        "MultiConnector",
+        "MultiConnectorMetadata",
         "MultiConnectorMetrics",
         "MultiConnectorStats",
-        "Connector",
+        "MultiConnectorWorkerMetadata",
         "SupportsHMA",
+        "TransferParamsClashError",
+        "offload_info",
         "supports_hma",
-        "ConnectorStats",
     ],
     "directory": ["MultiprocDirectory", "ensure_multiproc_dir"],
     "dynamo": [
-        "register_engine_metrics_callback",
         "ComponentGauges",
         "KvbmMetrics",
-        "kvbm_port",
-        "serve_kvbm",
         "MetricsRegistry",
         "MetricsSetup",
+        "kvbm_port",
+        "register_engine_metrics_callback",
+        "serve_kvbm",
         "setup_metrics_collection",
     ],
     "errors": [
@@ -134,13 +139,19 @@ _MODULES = {
         "NatsOptionError",
         "TokenLedgerError",
     ],
-    "events": ["EventBridge", "NatsSink", "ZmqSink", "NatsOptions", "CallbackSink"],
+    "events": [
+        "CallbackSink",
+        "EventBridge",
+        "NatsOptions",
+        "NatsSink",
+        "ZmqSink",
+    ],
     "load": [
-        "DebounceTiming",
         "ActiveLoad",
-        "WorkerLoadPublisher",
+        "DebounceTiming",
         "DynamoSender",
         "NatsSender",
+        "WorkerLoadPublisher",
         "ZmqSender",
     ],
     "monitor": ["EngineMonitor", "MonitorTiming"],
@@ -155,14 +166,14 @@ _MODULES = {
         "VLLM",
     ],
     "vllm": [
-        "StatLogger",
-        "StatLoggerFactory",
         "IterationTokens",
         "PrefillStats",
         "PromptTokenStats",
+        "StatLogger",
+        "StatLoggerFactory",
+        "TokenMetrics",
         "first_schedule",
         "prefix_hit",
-        "TokenMetrics",
     ],
 }
 
@@ -238,5 +249,5 @@ __all__ = [
     "supports_hma",
 ]
 
-if not TYPE_CHECKING:  # or every name would pass for one of this module's
+if not TYPE_CHECKING:  # otherwise type checkers would accept any name of this module
     __getattr__, __dir__ = lazy_exports(__name__, _MODULES, globals())

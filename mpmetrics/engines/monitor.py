@@ -1,4 +1,4 @@
-"""A watch over an engine: is it alive, and what is to be done when it is not any more."""
+"""A monitor of an engine: it checks that the engine is alive, and cleans up when it is dead."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from mpmetrics.engines.directory import MultiprocDirectory
 
     Check = Callable[[], Awaitable[object] | object]
-    """Is called for the engine's health; it is dead if that raises, is late or returns False.
+    """Checks the engine's health; it is dead if the check raises, is late or returns False.
 
-    What is no coroutine function is called in a thread of its own.
+    A function that is not a coroutine function is called in a thread of its own.
     """
 
     Step = Callable[[], Awaitable[object] | object]
@@ -33,7 +33,7 @@ class Clock(Protocol):
     """What a monitor needs of time."""
 
     async def sleep(self, seconds: float) -> None:
-        """Return after so many seconds."""
+        """Return after *seconds*."""
         ...  # pragma: no cover - a protocol has no body
 
 
@@ -41,14 +41,15 @@ class EventLoopClock:
     """The time of the event loop."""
 
     async def sleep(self, seconds: float) -> None:
-        """Return after so many seconds."""
+        """Return after *seconds*."""
         await asyncio.sleep(seconds)
 
 
 class MonitorTiming(NamedTuple):
-    """How often an engine is asked, and how long it has for an answer; all in seconds.
+    """The times of a monitor, in seconds.
 
-    *grace* is what each step after its death may take.
+    *interval* is the pause between two checks, *timeout* the time that a check may take, and
+    *grace* the time that each step after the engine's death may take.
     """
 
     interval: float = 2.0
@@ -57,9 +58,9 @@ class MonitorTiming(NamedTuple):
 
     @classmethod
     def from_environment(cls, variables: Mapping[str, str] = os.environ) -> MonitorTiming:
-        """Return what Dynamo's variables say; one that makes no sense is passed over."""
+        """Return the timing that Dynamo's variables ask for; invalid ones are ignored."""
         found = {
-            field: _seconds(variables.get(name, ""), cls._field_defaults[field])
+            field: _parse_seconds(variables.get(name, ""), cls._field_defaults[field])
             for field, name in _VARIABLES.items()
         }
         return cls(**found)
@@ -71,8 +72,8 @@ _VARIABLES: Final = {
 }
 
 
-def _seconds(text: str, default: float) -> float:
-    """Return *text* as seconds, the *default* if that would mean never or all the time."""
+def _parse_seconds(text: str, default: float) -> float:
+    """Return *text* as seconds, the *default* if it is not a finite positive number."""
     try:
         seconds = float(text)
     except ValueError:
@@ -81,11 +82,11 @@ def _seconds(text: str, default: float) -> float:
 
 
 class EngineMonitor:
-    """Asks an engine for its health, and cleans up after it when it is dead.
+    """Checks an engine's health, and cleans up after it when it is dead.
 
-    On its death the monitor logs why; removes the live gauges of processes that are dead, as
-    `mark_process_dead` does; calls everything in *flush*; removes the *directory*, if it is ours
-    and nobody uses it; and calls *shutdown*, whatever became of the other steps.
+    On its death the monitor logs the reason; removes the live gauges of dead processes, as
+    `mark_process_dead` does; calls everything in *flush*; removes the *directory*, if this process
+    owns it and no other uses it; and calls *shutdown*, even if other steps fail.
     """
 
     def __init__(
@@ -99,10 +100,10 @@ class EngineMonitor:
         timing: MonitorTiming | None = None,
         clock: Clock | None = None,
     ) -> None:
-        """Take what to call; *is_stopping* says whether the engine is meant to end."""
+        """Take what to call; *is_stopping* returns whether the engine is meant to end."""
         self.reason = ""
-        """Why the engine is dead, "" as long as it is not."""
-        self._check = _apart(check)
+        """Why the engine is dead, "" as long as it is alive."""
+        self._check = _as_coroutine_function(check)
         self._shutdown = shutdown
         self._directory = directory
         self._flush = tuple(flush)
@@ -112,14 +113,14 @@ class EngineMonitor:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to watch, in the event loop that runs."""
+        """Begin to check, in a task of the running event loop."""
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self.run())
 
     async def stop(self) -> None:
-        """Watch no longer; what is being done after the engine's death goes on.
+        """Stop checking; the steps after the engine's death go on if they have begun.
 
-        It may be called by that, too, in whatever task.
+        The steps themselves may call this, too, in any task.
         """
         if self.reason:
             return
@@ -130,49 +131,54 @@ class EngineMonitor:
                 await task
 
     async def run(self) -> None:
-        """Watch until the engine is dead and everything is done, or it is meant to end."""
+        """Check until the engine is dead and the steps are done, or until it is meant to end."""
         while not self._is_stopping():
-            reason = await self._why_dead()
+            reason = await self._find_reason()
             if self._is_stopping():
                 return
             if reason:
                 self.reason = reason
-                await self._bury()
+                await self._clean_up()
                 return
             await self._clock.sleep(self._timing.interval)
 
-    async def _why_dead(self) -> str:
-        """Ask the engine once; return what is wrong with it, "" if it is well."""
+    async def _find_reason(self) -> str:
+        """Check the engine once; return why it is dead, "" if it is alive."""
         try:
-            answer = await self._within(self._timing.timeout, self._check)
+            answer = await self._call_within(self._timing.timeout, self._check)
         except _LateError:
             return f"no answer within {self._timing.timeout:g} s"
-        except Exception as error:  # an engine must not suffer from its metrics
+        except Exception as error:  # whatever the check raises, it means that the engine is dead
             return f"{type(error).__name__}: {error}"
-        return "it says so" if answer is False else ""
+        return "the check returned False" if answer is False else ""
 
-    async def _bury(self) -> None:
-        """Do all that is to be done after the engine's death, each step whatever the others did."""
+    async def _clean_up(self) -> None:
+        """Do all steps after the engine's death; a step that fails does not stop the next."""
         _log.error("the engine is dead: %s", self.reason)
-        steps: list[tuple[str, Step]] = [("marking the dead", _apart(self._mark))]
-        steps += [(f"flushing by {_name(step)}", _apart(step)) for step in self._flush]
+        steps: list[tuple[str, Step]] = [
+            ("marking the dead", _as_coroutine_function(self._remove_live_gauges))
+        ]
+        steps += [
+            (f"flushing by {_describe(step)}", _as_coroutine_function(step)) for step in self._flush
+        ]
         if self._directory is not None:
-            steps.append(("removing the directory", _apart(self._directory.close)))
+            close = _as_coroutine_function(self._directory.close)
+            steps.append(("removing the directory", close))
         for name, step in steps:
             try:
-                await self._within(self._timing.grace, step)
+                await self._call_within(self._timing.grace, step)
             except _LateError:
                 _log.error("%s takes more than %g s", name, self._timing.grace)
-            except Exception:  # the next step is to be done all the same
+            except Exception:  # the next step has to be done all the same
                 _log.exception("%s failed", name)
         try:
             result = self._shutdown()
             if inspect.isawaitable(result):
                 await result
-        except Exception:  # there is nobody who could do anything about it
+        except Exception:  # no caller could do anything about it
             _log.exception("the shutdown failed")
 
-    def _mark(self) -> None:
+    def _remove_live_gauges(self) -> None:
         """Remove the live gauges of processes that are provably dead."""
         if self._directory is None:
             return
@@ -181,9 +187,9 @@ class EngineMonitor:
                 with suppress(FileNotFoundError):
                     os.unlink(file.path)
 
-    async def _within(self, seconds: float, call: Step) -> object:
-        """Return what *call* returns. Raises what it raises, or `_LateError`."""
-        calling = asyncio.ensure_future(_called(call))
+    async def _call_within(self, seconds: float, step: Step) -> object:
+        """Return what *step* returns. Raises what it raises, or `_LateError` after *seconds*."""
+        calling = asyncio.ensure_future(_call(step))
         sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
         try:
             await asyncio.wait([calling, sleeping], return_when=asyncio.FIRST_COMPLETED)
@@ -198,43 +204,46 @@ class EngineMonitor:
 
 
 class _LateError(Exception):
-    """There was no answer in time."""
+    """A step that did not return in time."""
 
 
 class _CancelledError(Exception):
-    """The engine cancelled what asked it."""
+    """A health check that the engine cancelled."""
 
     def __str__(self) -> str:
         return "the health check was cancelled"
 
 
 class _NoExceptionError(Exception):
-    """What was called raised something that would end more than the call, as a panic in Rust."""
+    """A step that raised a `BaseException`, such as a panic in Rust, which would end the task."""
 
     def __str__(self) -> str:
         return repr(self.__cause__)
 
 
-async def _called(call: Step) -> object:
+async def _call(step: Step) -> object:
     try:
-        result = call()
+        result = step()
         return await result if inspect.isawaitable(result) else result
     except (Exception, asyncio.CancelledError, KeyboardInterrupt):
         raise
-    except BaseException as error:  # with no answer, nobody would ask again
+    except BaseException as error:  # it would end the monitor, and there would be no clean-up
         raise _NoExceptionError from error
 
 
-def _name(step: Step) -> str:
+def _describe(step: Step) -> str:
     return getattr(step, "__qualname__", None) or repr(step)
 
 
-def _apart(step: Step) -> Step:
-    """Return *step* as one that blocks nobody: what is no coroutine runs in its own thread."""
+def _as_coroutine_function(step: Step) -> Step:
+    """Return *step* as a coroutine function: one that is not runs in a thread of its own.
+
+    So a step that blocks does not block the event loop.
+    """
     if inspect.iscoroutinefunction(step):
         return step
 
-    async def apart() -> object:
+    async def run_in_thread() -> object:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
 
@@ -245,16 +254,16 @@ def _apart(step: Step) -> Step:
         def run() -> None:
             try:
                 outcome: tuple[str, object] = ("set_result", step())
-            except StopIteration as error:  # no future takes that
+            except StopIteration as error:  # a future does not accept it
                 outcome = ("set_exception", RuntimeError(repr(error)))
             except BaseException as error:
                 outcome = ("set_exception", error)
-            with suppress(RuntimeError):  # nobody waits any more
+            with suppress(RuntimeError):  # the event loop may be closed
                 loop.call_soon_threadsafe(settle, *outcome)
 
-        # Not by an executor, whose threads the interpreter waits for when it ends.
+        # Not by an executor: the interpreter joins the threads of executors when it ends.
         threading.Thread(target=run, name="mpmetrics-monitor", daemon=True).start()
         result = await future
         return await result if inspect.isawaitable(result) else result
 
-    return apart
+    return run_in_thread

@@ -1,4 +1,4 @@
-"""Endpoints that are not Dynamo's, and what is to be seen on their page."""
+"""Fake endpoints, and the series of their pages."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ if TYPE_CHECKING:
 
 
 class FakeMetrics:
-    """Keeps the callbacks that are registered with an endpoint that takes text only."""
+    """The `metrics` of an older endpoint, which takes callbacks for text only."""
 
     def __init__(self) -> None:
         """Begin without callbacks."""
         self.text: list[Callable[[], Any]] = []
 
     def register_prometheus_expfmt_callback(self, callback: Callable[[], Any]) -> None:
-        """Keep a callback for text."""
+        """Store a callback for text."""
         self.text.append(callback)
 
 
 class FakeTypedMetrics(FakeMetrics):
-    """Keeps the callbacks that are registered with an endpoint of today."""
+    """The `metrics` of a newer endpoint, which takes callbacks for typed families, too."""
 
     def __init__(self) -> None:
         """Begin without callbacks."""
@@ -31,44 +31,44 @@ class FakeTypedMetrics(FakeMetrics):
         self.typed: list[Callable[[], Any]] = []
 
     def register_prometheus_typed_callback(self, callback: Callable[[], Any]) -> None:
-        """Keep a callback for families."""
+        """Store a callback for typed families."""
         self.typed.append(callback)
 
 
 class FakeEndpoint:
-    """An endpoint that does with the text of its callbacks what Dynamo does: it appends it."""
+    """An endpoint that appends the texts of its callbacks, as Dynamo does."""
 
     def __init__(self, number: Any = 0xC0FFEE, *, typed: bool = True) -> None:
-        """Have *number* as `connection_id`; an exception is raised there."""
+        """Have *number* as `connection_id`, which raises it if it is an exception."""
         self.metrics = FakeTypedMetrics() if typed else FakeMetrics()
         self._number = number
 
     def connection_id(self) -> Any:
-        """Return or raise what was given."""
+        """Return or raise the number."""
         if isinstance(self._number, Exception):
             raise self._number
         return self._number
 
     def page(self) -> str:
-        """Return what Dynamo would show."""
+        """Return the page as Dynamo would serve it."""
         texts = [callback() for callback in self.metrics.text]
         assert all(isinstance(text, str) for text in texts), texts
         return "".join(texts)
 
     def parts(self) -> list[dict[str, float]]:
-        """Return the series that each callback gives."""
+        """Return the series of each callback."""
         return [series(callback()) for callback in self.metrics.text]
 
     def series(self) -> dict[str, float]:
-        """Return the series of the page, by how they are written."""
+        """Return the series of the page by name and labels."""
         return series(self.page())
 
 
 def series(page: str, *, about: bool = False) -> dict[str, float]:
-    """Return the series of a *page* by name and labels, but not those *about* the page itself.
+    """Return the series of a *page* by name and labels, without those *about* the page itself.
 
-    The page must be one that Prometheus takes as it is meant: no blank lines, each family and
-    each series once.
+    The page must be one that Prometheus reads as intended: no blank lines, each family and each
+    series once.
     """
     assert page == "" or page.endswith("\n")
     assert "\n\n" not in page

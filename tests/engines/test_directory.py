@@ -1,4 +1,4 @@
-"""The directory of an engine: made or taken, owned or not, and removed by its owner only."""
+"""The directory of an engine: the environment's or a private one, and removed by its owner only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ENSURE = """
 import json, logging, os, sys
 from mpmetrics.engines import ensure_multiproc_dir
 directory = ensure_multiproc_dir("engine-")
-def tell(**more):
+def report(**more):
     print(json.dumps({
         "path": directory.path,
         "owned": directory.owned,
@@ -35,12 +35,12 @@ def tell(**more):
 
 
 def names(directory: Path) -> list[str]:
-    """Return the names of what lies in a directory."""
+    """Return the names of the entries of a directory."""
     return [each.name for each in directory.iterdir()]
 
 
-def told(program: str, directory: Path | str | None, tmp_path: Path) -> dict[str, Any]:
-    """Run *program* and return what it told, with its scratch directories in *tmp_path*."""
+def run_and_read(program: str, directory: Path | str | None, tmp_path: Path) -> dict[str, Any]:
+    """Run *program* with its scratch directories in *tmp_path*; return the JSON that it printed."""
     env = environment(None, TMPDIR=str(tmp_path))
     if directory is not None:
         env["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
@@ -48,11 +48,14 @@ def told(program: str, directory: Path | str | None, tmp_path: Path) -> dict[str
     return answer
 
 
-def test_without_a_variable_one_is_made(tmp_path: Path) -> None:
-    """It is private and ours, and gone when the process ends; its own metrics do not hinder."""
+def test_a_private_directory(tmp_path: Path) -> None:
+    """Without the variable, a private directory is made, and removed when the process ends.
+
+    The process's own metrics in it do not keep it from being removed.
+    """
     write = "from prometheus_client import Counter\nCounter('a', '').inc()\n"
-    listing = "tell(files=os.listdir(directory), mode=os.stat(directory).st_mode & 0o777)"
-    seen = told(ENSURE + write + listing, None, tmp_path)
+    listing = "report(files=os.listdir(directory), mode=os.stat(directory).st_mode & 0o777)"
+    seen = run_and_read(ENSURE + write + listing, None, tmp_path)
     assert Path(seen["path"]).parent == tmp_path
     assert Path(seen["path"]).name.startswith("engine-")
     assert any(name.startswith("counter_") for name in seen["files"])
@@ -62,11 +65,11 @@ def test_without_a_variable_one_is_made(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-def test_the_variable_counts(tmp_path: Path) -> None:
-    """What it names is taken as it is, and not removed; prometheus_client is not imported."""
+def test_the_directory_of_the_variable(tmp_path: Path) -> None:
+    """The directory of the variable is used and stays; prometheus_client is not imported."""
     given = tmp_path / "given"
     given.mkdir()
-    seen = told(ENSURE + "directory.close(); tell()", given, tmp_path)
+    seen = run_and_read(ENSURE + "directory.close(); report()", given, tmp_path)
     assert seen == {
         "path": str(given),
         "owned": False,
@@ -81,15 +84,15 @@ def test_the_variable_counts(tmp_path: Path) -> None:
     assert names(tmp_path) == ["given"]
 
 
-def test_an_empty_variable_names_nothing(tmp_path: Path) -> None:
-    """With it, prometheus_client would write to the current directory."""
-    seen = told(ENSURE + "tell()", "", tmp_path)
+def test_an_empty_variable(tmp_path: Path) -> None:
+    """An empty variable counts as unset; prometheus_client would write to the current directory."""
+    seen = run_and_read(ENSURE + "report()", "", tmp_path)
     assert (seen["owned"], seen["variable"]) == (True, seen["path"])
 
 
-def test_a_vanished_directory_is_made_anew(tmp_path: Path) -> None:
-    """It is still not ours to remove."""
-    program = ENSURE.replace("import json", "import warnings, json") + "tell()"
+def test_a_missing_directory_is_recreated(tmp_path: Path) -> None:
+    """A directory of the variable that is missing is recreated, and is not owned."""
+    program = ENSURE.replace("import json", "import warnings, json") + "report()"
     env = environment(tmp_path / "a" / "b")
     done = subprocess.run(
         [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True
@@ -100,11 +103,11 @@ def test_a_vanished_directory_is_made_anew(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b").is_dir()
 
 
-def test_a_directory_of_no_use_is_an_error_in_the_log(tmp_path: Path) -> None:
-    """Not an exception: the server is to start."""
+def test_an_unusable_directory(tmp_path: Path) -> None:
+    """A directory that cannot be used is logged as an error and raises nothing."""
     (tmp_path / "file").write_text("")
     done = subprocess.run(
-        [sys.executable, "-c", ENSURE + "tell()"],
+        [sys.executable, "-c", ENSURE + "report()"],
         env=environment(tmp_path / "file"),
         capture_output=True,
         text=True,
@@ -115,28 +118,28 @@ def test_a_directory_of_no_use_is_an_error_in_the_log(tmp_path: Path) -> None:
     assert done.stderr == f"PROMETHEUS_MULTIPROC_DIR={str(path)!r} is of no use: not a directory\n"
 
 
-def test_who_is_second_does_not_own(tmp_path: Path) -> None:
-    """Neither in the same process nor in one that it starts."""
+def test_a_second_call_does_not_own(tmp_path: Path) -> None:
+    """A second call does not own the directory, neither in the same process nor in a child."""
     more = """
 second = ensure_multiproc_dir("engine-")
 child = os.fork()
 if child == 0:
     os._exit(3 if directory.owned or directory.close() else 0)
 _, status = os.waitpid(child, 0)
-tell(second=second.owned, child=status, same=second.path == directory.path)
+report(second=second.owned, child=status, same=second.path == directory.path)
 """
-    seen = told(ENSURE + more, None, tmp_path)
+    seen = run_and_read(ENSURE + more, None, tmp_path)
     assert (seen["owned"], seen["second"], seen["child"], seen["same"]) == (True, False, 0, True)
 
 
-def test_an_import_that_was_too_early_is_told_loudly(tmp_path: Path) -> None:
-    """With the names of the metrics that are lost."""
+def test_an_early_import_is_a_warning(tmp_path: Path) -> None:
+    """A warning names the metrics that are lost if prometheus_client was imported too early."""
     early = """
 from prometheus_client import Counter, Gauge, Histogram
 Counter("vllm:requests", "", ["a"]), Gauge("lmcache:usage", ""), Histogram("vllm:time", "")
 """
     done = subprocess.run(
-        [sys.executable, "-c", early + ENSURE + "tell()"],
+        [sys.executable, "-c", early + ENSURE + "report()"],
         env=environment(None, TMPDIR=str(tmp_path)),
         capture_output=True,
         text=True,
@@ -154,28 +157,31 @@ Counter("vllm:requests", "", ["a"]), Gauge("lmcache:usage", ""), Histogram("vllm
 
 CHILDREN = """
 import multiprocessing.util
-import time
 
-def use(at_work):
+def use(at_work, parent_ends):
     from prometheus_client import Counter
     Counter("a", "").inc()
     at_work.set()
-    time.sleep(0.2)
+    parent_ends.wait(30)
 
-def own(at_work):
+def own(at_work, parent_ends):
     assert ensure_multiproc_dir("engine-").owned
-    use(at_work)
+    use(at_work, parent_ends)
 
 if __name__ == "__main__":
     context = multiprocessing.get_context(sys.argv[1])
-    at_work = context.Event()
+    at_work, parent_ends = context.Event(), context.Event()
+    if sys.argv[2] == "child":  # a daemon is terminated
+        multiprocessing.util.Finalize(None, parent_ends.set, exitpriority=0)
     target = own if sys.argv[3:] else use
     if target is use:
         directory = ensure_multiproc_dir("engine-")
-    child = context.Process(target=target, args=[at_work], daemon=sys.argv[2] == "daemon")
+    is_daemon = sys.argv[2] == "daemon"
+    child = context.Process(target=target, args=[at_work, parent_ends], daemon=is_daemon)
     child.start()
     assert at_work.wait(30)
     if target is own:
+        parent_ends.set()
         child.join()
 """
 
@@ -185,7 +191,7 @@ if __name__ == "__main__":
 def test_children_of_multiprocessing_leave_nothing(
     tmp_path: Path, method: str, child: list[str]
 ) -> None:
-    """They end before the directory is given up, whatever was imported first."""
+    """Children of multiprocessing end before the directory is removed, in any order of imports."""
     program = tmp_path / "program.py"
     program.write_text(
         f"import sys\nfrom mpmetrics.engines import ensure_multiproc_dir\n{CHILDREN}"
@@ -202,11 +208,11 @@ def test_children_of_multiprocessing_leave_nothing(
     assert (done.returncode, done.stderr, names(scratch)) == (0, "", [])
 
 
-def test_no_room_for_a_directory_is_an_error_in_the_log(tmp_path: Path) -> None:
-    """Not an exception: nothing can be written to any temporary directory."""
+def test_no_writable_temporary_directory(tmp_path: Path) -> None:
+    """If no temporary directory is writable, that is logged as an error and raises nothing."""
     full = "import tempfile\ntempfile._candidate_tempdir_list = lambda: []\n"
     done = subprocess.run(
-        [sys.executable, "-c", full + ENSURE + "tell()"],
+        [sys.executable, "-c", full + ENSURE + "report()"],
         env=environment(None, TMPDIR=str(tmp_path)),
         capture_output=True,
         text=True,
@@ -218,8 +224,11 @@ def test_no_room_for_a_directory_is_an_error_in_the_log(tmp_path: Path) -> None:
 
 
 def test_a_directory_in_use_stays(tmp_path: Path) -> None:
-    """A process of the engine may outlive its parent; the next start removes what it leaves."""
-    use = "import sys\ntell()\nsys.stdout.flush()\nsys.stdin.read()"
+    """A directory that an engine's process uses outlives its owner.
+
+    The next start after that process has ended removes it.
+    """
+    use = "import sys\nreport()\nsys.stdout.flush()\nsys.stdin.read()"
     owner = subprocess.Popen(
         [sys.executable, "-c", ENSURE + use],
         env=environment(None, TMPDIR=str(tmp_path)),
@@ -234,16 +243,19 @@ def test_a_directory_in_use_stays(tmp_path: Path) -> None:
             worker.do("Counter('a', '').inc()")
             owner.communicate(timeout=PATIENCE)
             assert path.is_dir()
-            assert told(ENSURE + "tell()", None, tmp_path)["path"] != str(path)
+            assert run_and_read(ENSURE + "report()", None, tmp_path)["path"] != str(path)
             assert path.is_dir()
-    told(ENSURE + "tell()", None, tmp_path)
+    run_and_read(ENSURE + "report()", None, tmp_path)
     assert names(tmp_path) == []
 
 
-def test_what_a_killed_owner_left_is_removed(tmp_path: Path) -> None:
-    """By the next start with the same prefix, and nothing else that looks like it."""
+def test_the_directory_of_a_killed_owner_is_removed(tmp_path: Path) -> None:
+    """The next start with the same prefix removes the directory of a killed owner.
+
+    A directory with such a name that has another origin stays.
+    """
     (tmp_path / "engine-of-somebody").mkdir()
-    kill = f"tell()\nsys.stdout.flush()\nos.kill(os.getpid(), {int(signal.SIGKILL)})"
+    kill = f"report()\nsys.stdout.flush()\nos.kill(os.getpid(), {int(signal.SIGKILL)})"
     killed = subprocess.run(
         [sys.executable, "-c", ENSURE + kill],
         env=environment(None, TMPDIR=str(tmp_path)),
@@ -252,28 +264,28 @@ def test_what_a_killed_owner_left_is_removed(tmp_path: Path) -> None:
         check=False,
     )
     assert Path(json.loads(killed.stdout)["path"]).is_dir()
-    told(ENSURE + "tell()", None, tmp_path)
+    run_and_read(ENSURE + "report()", None, tmp_path)
     assert names(tmp_path) == ["engine-of-somebody"]
 
 
 @pytest.mark.parametrize("how", ["directory.close()", "with directory: pass"])
 def test_closing_removes(tmp_path: Path, how: str) -> None:
-    """And nobody who is started later looks for it."""
-    seen = told(ENSURE + f"{how}\ntell(again=directory.close())", None, tmp_path)
+    """`close` and the end of a `with` block remove the directory and unset the variable."""
+    seen = run_and_read(ENSURE + f"{how}\nreport(again=directory.close())", None, tmp_path)
     expected = (False, False, None, False)
     assert (seen["there"], seen["owned"], seen["variable"], seen["again"]) == expected
 
 
 @pytest.mark.parametrize("name", engines.__all__)
 def test_no_name_imports_prometheus_client(name: str) -> None:
-    """Whoever imports it together with `ensure_multiproc_dir` would be too late with that."""
+    """Importing a name together with `ensure_multiproc_dir` does not import prometheus_client."""
     program = f"import sys; from mpmetrics.engines import {name}; print(*sys.modules)"
     loaded = run_python(program, env=environment(None)).split()
     assert not {"prometheus_client", "vllm", "dynamo", "lmcache"} & set(loaded)
 
 
 def test_names_are_listed() -> None:
-    """Before they are loaded, and an unknown one is no name."""
+    """`dir` lists the public names before they are loaded; an unknown name raises."""
     assert set(engines.__all__) <= set(dir(engines))
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         engines.nothing  # type: ignore[attr-defined]  # noqa: B018 - it is the access that fails

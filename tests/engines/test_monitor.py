@@ -1,4 +1,4 @@
-"""The watch over an engine, with a clock and a check that the test moves."""
+"""The monitor of an engine, with a clock and a check that the test controls."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 
 class FakeClock:
-    """Time that passes when it is told to."""
+    """A clock whose time passes when the test calls `pass_`."""
 
     def __init__(self) -> None:
-        """Begin at no time."""
+        """Begin without sleepers."""
         self.sleepers: list[tuple[float, asyncio.Future[None]]] = []
         self.changed = asyncio.Event()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait until `pass_` is called for as many seconds."""
+        """Wait until `pass_` is called with the same *seconds*."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.sleepers.append((seconds, future))
         self.changed.set()
         await future
 
     async def pass_(self, seconds: float) -> None:
-        """Wait until somebody sleeps for *seconds*, and wake him."""
+        """Wait for a sleeper of *seconds*, and wake it."""
         while True:
             for asked, future in self.sleepers:
                 if asked == seconds and not future.done():
@@ -44,7 +44,7 @@ class FakeClock:
 
 
 class Engine:
-    """An engine that answers what it is told to."""
+    """An engine that gives the answers that the test has set."""
 
     def __init__(self) -> None:
         """Begin alive."""
@@ -53,7 +53,7 @@ class Engine:
         self.done: list[str] = []
 
     async def check(self) -> object:
-        """Answer; an exception is raised, an event is waited for."""
+        """Give the next answer: raise an exception, wait for an event, return anything else."""
         self.asked += 1
         answer = self.answers.pop(0) if self.answers else None
         if isinstance(answer, BaseException):
@@ -63,12 +63,12 @@ class Engine:
         return answer
 
     def step(self, name: str) -> Callable[[], None]:
-        """Return a step that is remembered by its *name*."""
+        """Return a step that records its *name*."""
         return lambda: self.done.append(name)
 
 
 class PanicException(BaseException):
-    """What Rust raises in Python; it is no `Exception`."""
+    """What Rust raises in Python on a panic: not an `Exception`."""
 
 
 TIMING = MonitorTiming(interval=2, timeout=30, grace=5)
@@ -78,15 +78,18 @@ TIMING = MonitorTiming(interval=2, timeout=30, grace=5)
     ("answer", "reason"),
     [
         (RuntimeError("EngineDead"), "RuntimeError: EngineDead"),
-        (False, "it says so"),
+        (False, "the check returned False"),
         (asyncio.CancelledError(), "_CancelledError: the health check was cancelled"),
         (PanicException("rust"), "_NoExceptionError: PanicException('rust')"),
         (SystemExit(1), "_NoExceptionError: SystemExit(1)"),
     ],
-    ids=["raises", "says so", "cancelled", "panic", "exit"],
+    ids=["raises", "returns False", "cancelled", "panic", "exit"],
 )
 def test_a_dead_engine(answer: Any, reason: str, caplog: pytest.LogCaptureFixture) -> None:
-    """It is asked until it is dead; then it is logged, flushed and shut down, in this order."""
+    """An engine is checked until it is dead; then the monitor logs, flushes and shuts down.
+
+    The steps run in this order.
+    """
 
     async def run() -> tuple[Engine, EngineMonitor]:
         engine, clock = Engine(), FakeClock()
@@ -112,7 +115,7 @@ def test_a_dead_engine(answer: Any, reason: str, caplog: pytest.LogCaptureFixtur
 
 
 def test_an_engine_that_does_not_answer() -> None:
-    """It has its time, and then it is dead."""
+    """An engine whose check does not return within the timeout is dead."""
 
     async def run() -> str:
         engine, clock, down = Engine(), FakeClock(), asyncio.Event()
@@ -128,12 +131,12 @@ def test_an_engine_that_does_not_answer() -> None:
 
 
 def test_a_check_that_blocks() -> None:
-    """It does not block the event loop, and so has its time and no more."""
-    let_go = threading.Event()
+    """A check that blocks its thread does not block the event loop, and times out."""
+    release = threading.Event()
 
     async def run() -> str:
         clock, down = FakeClock(), asyncio.Event()
-        monitor = EngineMonitor(lambda: let_go.wait(20), down.set, timing=TIMING, clock=clock)
+        monitor = EngineMonitor(lambda: release.wait(20), down.set, timing=TIMING, clock=clock)
         monitor.start()
         await clock.pass_(30)
         await down.wait()
@@ -142,13 +145,13 @@ def test_a_check_that_blocks() -> None:
 
     try:
         assert asyncio.run(run()) == "no answer within 30 s"
-        assert not let_go.is_set()
+        assert not release.is_set()
     finally:
-        let_go.set()
+        release.set()
 
 
 def test_an_engine_that_is_meant_to_end_is_not_dead() -> None:
-    """Whatever it answers then."""
+    """An engine that is meant to end is not dead, whatever the check raises."""
 
     async def run() -> list[str]:
         engine, stopping = Engine(), threading.Event()
@@ -168,7 +171,7 @@ def test_an_engine_that_is_meant_to_end_is_not_dead() -> None:
 
 
 def test_stopping() -> None:
-    """A monitor that is stopped asks no more, and calls nothing."""
+    """A monitor that is stopped checks no more, and calls no step."""
 
     async def run() -> tuple[int, list[str]]:
         engine, clock = Engine(), FakeClock()
@@ -185,9 +188,9 @@ def test_stopping() -> None:
     assert done == []
 
 
-def test_steps_that_fail_or_hang_do_not_keep_the_others(caplog: pytest.LogCaptureFixture) -> None:
-    """The shutdown comes in any case."""
-    let_go = threading.Event()
+def test_steps_that_fail_or_hang(caplog: pytest.LogCaptureFixture) -> None:
+    """The shutdown is called even if a step fails and another one hangs."""
+    release = threading.Event()
 
     async def run() -> list[str]:
         engine, clock, hangs = Engine(), FakeClock(), asyncio.Event()
@@ -200,7 +203,7 @@ def test_steps_that_fail_or_hang_do_not_keep_the_others(caplog: pytest.LogCaptur
 
         def hang() -> None:
             loop.call_soon_threadsafe(hangs.set)
-            let_go.wait()
+            release.wait()
 
         async def shutdown() -> None:
             engine.done.append("shutdown")
@@ -223,9 +226,9 @@ def test_steps_that_fail_or_hang_do_not_keep_the_others(caplog: pytest.LogCaptur
     try:
         assert asyncio.run(run()) == ["last", "shutdown"]
     finally:
-        let_go.set()
+        release.set()
     assert [line.split(".")[-1] for line in caplog.messages] == [
-        "the engine is dead: it says so",
+        "the engine is dead: the check returned False",
         "fails failed",
         "hang takes more than 5 s",
     ]
@@ -233,8 +236,8 @@ def test_steps_that_fail_or_hang_do_not_keep_the_others(caplog: pytest.LogCaptur
 
 @pytest.mark.parametrize("error", [PanicException, SystemExit, StopIteration])
 @pytest.mark.parametrize("step", ["flush", "check"])
-def test_whatever_is_raised_in_a_thread(error: type[BaseException], step: str) -> None:
-    """The shutdown comes, and at once."""
+def test_exceptions_in_a_thread(error: type[BaseException], step: str) -> None:
+    """The shutdown is called at once, whatever a step raises in its thread."""
 
     def fails() -> None:
         raise error
@@ -257,7 +260,7 @@ def test_whatever_is_raised_in_a_thread(error: type[BaseException], step: str) -
 
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["directly", "in another task"])
 def test_a_shutdown_that_stops_the_monitor(elsewhere: bool) -> None:  # noqa: FBT001 - a case
-    """As does one that cleans everything up, within some time."""
+    """A shutdown that stops the monitor, itself or in another task, is not cancelled by that."""
 
     async def run() -> list[str]:
         engine, done = Engine(), asyncio.Event()
@@ -277,8 +280,8 @@ def test_a_shutdown_that_stops_the_monitor(elsewhere: bool) -> None:  # noqa: FB
     assert asyncio.run(run()) == ["shutdown"]
 
 
-def test_stopping_after_the_death_does_not_keep_the_shutdown() -> None:
-    """It was to come, and it comes."""
+def test_stopping_after_the_death() -> None:
+    """Stopping the monitor after the engine's death does not prevent the shutdown."""
 
     async def run() -> None:
         engine, flushing, done = Engine(), asyncio.Event(), asyncio.Event()
@@ -302,7 +305,7 @@ def test_stopping_after_the_death_does_not_keep_the_shutdown() -> None:
 
 
 def test_a_shutdown_that_fails(caplog: pytest.LogCaptureFixture) -> None:
-    """It is logged, and who stops the monitor afterwards does not suffer from it."""
+    """A shutdown that fails is logged, and `stop` does not raise its exception."""
 
     async def run() -> None:
         engine = Engine()
@@ -317,11 +320,17 @@ def test_a_shutdown_that_fails(caplog: pytest.LogCaptureFixture) -> None:
         await monitor.stop()
 
     asyncio.run(run())
-    assert caplog.messages == ["the engine is dead: it says so", "the shutdown failed"]
+    assert caplog.messages == [
+        "the engine is dead: the check returned False",
+        "the shutdown failed",
+    ]
 
 
-def test_only_what_is_ours_and_of_the_dead_is_removed(tmp_path: Path) -> None:
-    """The live gauges of the dead go, those of the living stay, and the directory is not ours."""
+def test_live_gauges_of_the_dead_are_removed(tmp_path: Path) -> None:
+    """Live gauges of dead processes are removed, those of live processes are not.
+
+    A directory that the process does not own stays.
+    """
 
     async def run() -> None:
         engine = Engine()
@@ -346,8 +355,8 @@ def test_only_what_is_ours_and_of_the_dead_is_removed(tmp_path: Path) -> None:
         )
 
 
-def test_an_owned_directory_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the engine."""
+def test_an_owned_directory_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory that the process owns is removed when the engine is dead."""
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
@@ -374,7 +383,7 @@ def test_an_owned_directory_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_variables(interval: str, timeout: str, expected: tuple[float, float]) -> None:
-    """What makes no sense is passed over."""
+    """Dynamo's variables set the timing; invalid values are ignored."""
     timing = MonitorTiming.from_environment(
         {
             "DYN_ENGINE_HEALTH_CHECK_INTERVAL": interval,

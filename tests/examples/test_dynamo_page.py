@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 require_package("dynamo", extra="dynamo")
 
 REQUESTS = 64 + 3
-"""Those of the simulated engine, and those of the worker itself."""
+"""The requests of the simulated engine, and those of the worker itself."""
 
 
-def test_each_family_is_there_once(home: Path, tmp_path: Path) -> None:
-    """And not as it is today, where one is there twice and its first value is this process's."""
+def test_each_family_is_on_the_page_once(home: Path, tmp_path: Path) -> None:
+    """The page of the demo has each family once, with the requests of all processes.
+
+    Appended texts, which the demo shows for comparison, have families twice, and the first value
+    of a family is that of one process.
+    """
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     env = {**clean_environment(None, home), "TMPDIR": str(scratch)}

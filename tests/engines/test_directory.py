@@ -254,7 +254,7 @@ def test_the_directory_of_a_killed_owner_is_removed(tmp_path: Path) -> None:
 
     A directory with such a name that has another origin stays.
     """
-    (tmp_path / "engine-of-somebody").mkdir()
+    (tmp_path / "engine-of-another").mkdir()
     kill = f"report()\nsys.stdout.flush()\nos.kill(os.getpid(), {int(signal.SIGKILL)})"
     killed = subprocess.run(
         [sys.executable, "-c", ENSURE + kill],
@@ -265,7 +265,7 @@ def test_the_directory_of_a_killed_owner_is_removed(tmp_path: Path) -> None:
     )
     assert Path(json.loads(killed.stdout)["path"]).is_dir()
     run_and_read(ENSURE + "report()", None, tmp_path)
-    assert names(tmp_path) == ["engine-of-somebody"]
+    assert names(tmp_path) == ["engine-of-another"]
 
 
 @pytest.mark.parametrize("how", ["directory.close()", "with directory: pass"])

@@ -1,4 +1,4 @@
-"""Callbacks of an endpoint: each family once, whoever registers what; nothing is ever raised."""
+"""Callbacks of an endpoint: each family once, whatever is register, and no exception."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def registry() -> CollectorRegistry:
     return registry
 
 
-def registered(registry: Any, *arguments: Any, **more: Any) -> FakeEndpoint:
+def register(registry: Any, *arguments: Any, **more: Any) -> FakeEndpoint:
     """Return an endpoint with one callback for *registry*."""
     endpoint = FakeEndpoint()
     register_engine_metrics_callback(endpoint, registry, *arguments, **more)
@@ -80,11 +80,14 @@ HISTOGRAM |= {"vllm:a_b_count": 1, "vllm:a_b_sum": 1}
         ("nothing:", None, {}),
     ],
 )
-def test_filters_go_by_family(
+def test_prefix_filters_select_families(
     registry: CollectorRegistry, include: Any, exclude: Any, expected: dict[str, float]
 ) -> None:
-    """A string is one prefix; exclude beats include; no histogram is cut; HELP goes with all."""
-    endpoint = registered(registry, include, exclude)
+    """A prefix filter selects whole families, so that no histogram is cut.
+
+    A string is one prefix, and exclude beats include.
+    """
+    endpoint = register(registry, include, exclude)
     assert endpoint.series() == expected
     if not expected:
         assert endpoint.page() == ""
@@ -92,10 +95,10 @@ def test_filters_go_by_family(
 
 @pytest.mark.parametrize("prefix", [VLLM, LMCACHE])
 def test_a_directory_is_merged(written: Path, prefix: str) -> None:
-    """By its path."""
+    """A directory, given by its path, is merged."""
     name = {VLLM: "vllm:req_total{m=a}", LMCACHE: "lmcache:hits_total{worker_id=0}"}[prefix]
-    assert registered(written, prefix).series() == {name: 7}
-    assert registered(str(written), prefix).series() == {name: 7}
+    assert register(written, prefix).series() == {name: 7}
+    assert register(str(written), prefix).series() == {name: 7}
 
 
 def test_what_stands_for_several_sources(written: Path, registry: CollectorRegistry) -> None:
@@ -103,18 +106,18 @@ def test_what_stands_for_several_sources(written: Path, registry: CollectorRegis
     registration = mpmetrics.register(registry, written)
     page = mpmetrics.Page([written, registry], labels={"from": "page"})
     expected = {"vllm:req_total{m=a}": 7.0, "vllm:own": 1, **HISTOGRAM}
-    assert registered(registration, VLLM).series() == expected
-    assert registered(page, "vllm:req").series() == {"vllm:req_total{from=page,m=a}": 7}
+    assert register(registration, VLLM).series() == expected
+    assert register(page, "vllm:req").series() == {"vllm:req_total{from=page,m=a}": 7}
 
 
-def test_no_registry_is_the_global_one() -> None:
-    """As everywhere."""
-    assert set(registered(None, "python_info").series()) > set()
+def test_none_is_the_global_registry() -> None:
+    """None stands for the global registry."""
+    assert set(register(None, "python_info").series()) > set()
 
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_two_callbacks_agree(written: Path, registry: CollectorRegistry, order: int) -> None:
-    """The merged value is shown, once, whether it was registered first or last."""
+    """Two callbacks show the merged value once, in whatever order they are register."""
     endpoint = FakeEndpoint()
     for source in [registry, written][::order]:
         register_engine_metrics_callback(endpoint, source, [VLLM, LMCACHE])
@@ -126,10 +129,11 @@ def test_two_callbacks_agree(written: Path, registry: CollectorRegistry, order: 
     }
 
 
-def test_what_others_have_merged_is_known_for_that(
-    written: Path, registry: CollectorRegistry
-) -> None:
-    """With prometheus_client's own collector, in the two callbacks that Dynamo makes of it."""
+def test_a_registry_that_is_merged_already(written: Path, registry: CollectorRegistry) -> None:
+    """A registry that prometheus_client's own collector merges counts as the merged view.
+
+    The two callbacks are those that Dynamo registers.
+    """
     merged = CollectorRegistry()
     multiprocess.MultiProcessCollector(merged, str(written))
     endpoint = FakeEndpoint()
@@ -144,19 +148,22 @@ def test_what_others_have_merged_is_known_for_that(
 
 
 def test_a_registry_may_hold_both(tmp_path: Path) -> None:
-    """The collector was there before there were files, and then came families of this process."""
+    """A registry can have prometheus_client's collector and a family of this process.
+
+    The collector was register before there were files; the merged value wins once there are.
+    """
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry, str(tmp_path))
     Counter("vllm:req", "Requests.", registry=registry).inc(3)
-    endpoint = registered(registry, VLLM)
+    endpoint = register(registry, VLLM)
     assert endpoint.series() == {"vllm:req_total": 3}
     with Worker(tmp_path) as worker:
         worker.do("Counter('vllm:req', 'Requests.').inc(7)")
     assert endpoint.series() == {"vllm:req_total": 7}
 
 
-def test_the_same_twice_is_there_once(registry: CollectorRegistry) -> None:
-    """The second callback has nothing left to give."""
+def test_the_same_registry_twice(registry: CollectorRegistry) -> None:
+    """A second callback for the same registry returns nothing."""
     endpoint = FakeEndpoint()
     for _ in range(2):
         register_engine_metrics_callback(endpoint, registry, "vllm:own")
@@ -165,7 +172,7 @@ def test_the_same_twice_is_there_once(registry: CollectorRegistry) -> None:
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_the_first_has_a_name_that_two_families_expose(order: int) -> None:
-    """Whatever a later source calls its samples, it takes none away from an earlier one."""
+    """A later source cannot take a sample name from an earlier source."""
     stealing = gauge({}, "vllm:a", 2)
     stealing.samples.append(Sample("vllm:b", {}, 99))
     endpoint = FakeEndpoint()
@@ -175,8 +182,8 @@ def test_the_first_has_a_name_that_two_families_expose(order: int) -> None:
     assert endpoint.series() == expected
 
 
-def test_names_that_are_written_alike_are_one() -> None:
-    """The page has no names beyond the classic ones, whoever brings them."""
+def test_names_that_are_written_alike() -> None:
+    """Families whose names are written alike count as one; the first is kept."""
     endpoint = FakeEndpoint()
     for value, name in enumerate(["vllm:a.b", "vllm:a_b", "mpmetrics_source.up"]):
         register_engine_metrics_callback(endpoint, Fixed([gauge({}, name, value)]))
@@ -187,7 +194,7 @@ def test_names_that_are_written_alike_are_one() -> None:
 
 
 def test_every_scrape_is_new(written: Path, registry: CollectorRegistry) -> None:
-    """What one callback has left for another is for the same scrape only."""
+    """A share that one scrape has left is not returned by the next scrape."""
     endpoint = FakeEndpoint()
     own = Gauge("lmcache:own", "", registry=registry)
     register_engine_metrics_callback(endpoint, written, LMCACHE)
@@ -203,9 +210,9 @@ def test_every_scrape_is_new(written: Path, registry: CollectorRegistry) -> None
 
 
 def test_endpoints_do_not_share(registry: CollectorRegistry) -> None:
-    """Each has a page of its own, and leaves nothing behind."""
+    """Endpoints that are not Dynamo's have a page each, which is dropped with the endpoint."""
     before = len(PAGES)
-    first, second = registered(registry, "vllm:own"), registered(registry, "vllm:own")
+    first, second = register(registry, "vllm:own"), register(registry, "vllm:own")
     assert first.series() == second.series() == {"vllm:own": 1}
     del first, second
     gc.collect()
@@ -250,10 +257,10 @@ def test_endpoints_do_not_share(registry: CollectorRegistry) -> None:
     ids=["none", "namespace", "component", "both", "all", "custom"],
 )
 def test_labels(arguments: dict[str, Any], expected: dict[str, str]) -> None:
-    """Values are as they were given; a custom label never beats an automatic one."""
+    """Label values are injected unchanged; an automatic label beats a custom one."""
     registry = CollectorRegistry()
     Gauge("vllm:one", "", registry=registry).set(1)
-    endpoint = registered(registry, VLLM, **arguments)
+    endpoint = register(registry, VLLM, **arguments)
     (family,) = endpoint.metrics.typed[0]()  # type: ignore[attr-defined]
     assert family == (
         "vllm:one",
@@ -267,14 +274,14 @@ def test_labels(arguments: dict[str, Any], expected: dict[str, str]) -> None:
 
 
 def test_labels_of_the_series_win(written: Path) -> None:
-    """LMCache has a `worker_id` of its own."""
-    endpoint = registered(written, LMCACHE, namespace_name="my-ns", component_name="backend")
+    """A label of the series itself, such as LMCache's `worker_id`, beats an automatic one."""
+    endpoint = register(written, LMCACHE, namespace_name="my-ns", component_name="backend")
     assert endpoint.series() == {f"lmcache:hits_total{{{WHO},worker_id=0}}": 7}
 
 
 @pytest.mark.parametrize("number", [RuntimeError("not yet"), None, "abc"])
-def test_a_worker_without_a_number_has_no_such_label(number: Any) -> None:
-    """Nor does it fail."""
+def test_an_endpoint_without_a_number(number: Any) -> None:
+    """An endpoint without a connection number gives no `worker_id`, and does not fail."""
     registry = CollectorRegistry()
     Gauge("vllm:one", "", registry=registry).set(1)
     endpoint = FakeEndpoint(number)
@@ -298,8 +305,8 @@ def test_a_worker_without_a_number_has_no_such_label(number: Any) -> None:
         ({"registry": "ftp://x"}, SourceError),
     ],
 )
-def test_mistakes_are_found_at_once(arguments: dict[str, Any], error: type[Exception]) -> None:
-    """Not at the first scrape, and nothing is registered."""
+def test_invalid_arguments(arguments: dict[str, Any], error: type[Exception]) -> None:
+    """Invalid arguments raise at registration, and nothing is register."""
     endpoint = FakeEndpoint()
     with pytest.raises(error):
         register_engine_metrics_callback(endpoint, **{"registry": CollectorRegistry(), **arguments})
@@ -307,14 +314,17 @@ def test_mistakes_are_found_at_once(arguments: dict[str, Any], error: type[Excep
 
 
 def test_an_endpoint_that_takes_text_only(registry: CollectorRegistry) -> None:
-    """As older ones do."""
+    """An older endpoint, without typed callbacks, gets the text callback alone."""
     endpoint = FakeEndpoint(typed=False)
     register_engine_metrics_callback(endpoint, registry, "vllm:own")
     assert endpoint.series() == {"vllm:own": 1}
 
 
 def test_typed_families(written: Path, registry: CollectorRegistry) -> None:
-    """The same families, whole; names with a colon, units, and no family without samples."""
+    """The typed callback returns the same families as the text callback, whole.
+
+    Names may have a colon, units are kept, and families without samples are left out.
+    """
     family = GaugeMetricFamily("vllm:size_bytes", "Size.", labels=["a"], unit="bytes")
     family.add_metric(["x"], 5, timestamp=12.5)
     endpoint = FakeEndpoint()
@@ -342,28 +352,28 @@ def test_typed_families(written: Path, registry: CollectorRegistry) -> None:
 
 
 class Fixed:
-    """A registry that gives what it was told to."""
+    """A registry that returns the families that it was made with."""
 
     def __init__(self, families: Any) -> None:
-        """Give *families*, or raise them."""
+        """Take *families* to return, or an exception to raise."""
         self.families = families
 
     def collect(self) -> Any:
-        """Return what was given; an exception is raised."""
+        """Return the families; raise an exception."""
         if isinstance(self.families, BaseException):
             raise self.families
         return self.families
 
 
 def halfway(family: GaugeMetricFamily) -> Iterator[GaugeMetricFamily]:
-    """Yield one family and fail."""
+    """Yield one family, then raise."""
     yield family
     message = "broken"
     raise RuntimeError(message)
 
 
 def gauge(labels: Any, name: str = "vllm:x", value: Any = 1, **more: Any) -> Metric:
-    """Return a gauge with one sample, unchecked."""
+    """Return a gauge with one sample, without checks."""
     family = GaugeMetricFamily("unnamed", "")
     family.name = name
     family.samples = [Sample(name, labels, value, **more)]
@@ -395,7 +405,7 @@ NONSENSE: dict[str, Any] = {
 def test_a_source_that_fails_costs_its_own_families_only(
     nonsense: Any, registry: CollectorRegistry
 ) -> None:
-    """It is said that it is down, and everything else is there."""
+    """A source that fails is shown as down, and the families of the others are on the page."""
     endpoint = FakeEndpoint()
     register_engine_metrics_callback(endpoint, nonsense, VLLM)
     register_engine_metrics_callback(endpoint, registry, "vllm:own")
@@ -406,15 +416,18 @@ def test_a_source_that_fails_costs_its_own_families_only(
     assert isinstance(endpoint.metrics.typed[0](), list)  # type: ignore[attr-defined]
 
 
-def test_label_values_that_are_no_text_are_made_text() -> None:
-    """What is written alike is one series, and what cannot be compared costs nothing."""
+def test_label_values_that_are_not_text() -> None:
+    """Label values that are not text are converted to text.
+
+    Series that are written alike are one series.
+    """
     families = [
         gauge({"a": 1}),
         gauge({"a": "1"}, value=2),
         gauge({"a": ["x"]}),
         gauge({"a": None}),
     ]
-    endpoint = registered(Fixed(families))
+    endpoint = register(Fixed(families))
     expected = {"vllm:x{a=1}": 1, "vllm:x{a=['x']}": 1, "vllm:x{a=None}": 1}
     assert endpoint.series() == expected
     ((*_, samples),) = endpoint.metrics.typed[0]()  # type: ignore[attr-defined]
@@ -423,19 +436,19 @@ def test_label_values_that_are_no_text_are_made_text() -> None:
 
 @pytest.mark.skipif("native_histogram" not in Sample._fields, reason="prometheus_client is older")
 def test_native_histograms_are_left_out() -> None:
-    """Neither surface has them; families with nothing else are not there at all."""
+    """Native histograms are left out of both forms; families with nothing else, too."""
     native = gauge({}, "vllm:native", None, native_histogram=object())
     both = gauge({}, "vllm:both", None, native_histogram=object())
     both.samples.append(Sample("vllm:both", {"a": "x"}, 1))
-    endpoint = registered(Fixed([native, both]))
+    endpoint = register(Fixed([native, both]))
     assert endpoint.page() == ('# HELP vllm:both \n# TYPE vllm:both gauge\nvllm:both{a="x"} 1.0\n')
     ((name, *_, samples),) = endpoint.metrics.typed[0]()  # type: ignore[attr-defined]
     assert (name, samples) == ("vllm:both", [("vllm:both", [("a", "x")], 1.0, None)])
 
 
-def test_what_came_before_a_failure_is_kept() -> None:
-    """A registry raises on behalf of one of its collectors."""
-    endpoint = registered(Fixed(halfway(GaugeMetricFamily("vllm:x", "", value=1))), VLLM)
+def test_families_before_a_failure_are_kept() -> None:
+    """Families that a registry yields before it raises are kept."""
+    endpoint = register(Fixed(halfway(GaugeMetricFamily("vllm:x", "", value=1))), VLLM)
     assert series(endpoint.page(), about=True) == {
         "vllm:x": 1,
         "mpmetrics_source_up{source=registry}": 0,
@@ -446,9 +459,9 @@ def test_what_came_before_a_failure_is_kept() -> None:
 def test_problems_are_logged_once(
     caplog: pytest.LogCaptureFixture, registry: CollectorRegistry
 ) -> None:
-    """For as long as they last."""
+    """A problem is logged once for as long as it lasts."""
     fails = Fixed(ValueError("bad"))
-    endpoint = registered(fails, VLLM)
+    endpoint = register(fails, VLLM)
     for _ in range(3):
         endpoint.page()
     assert [record.getMessage() for record in caplog.records] == [
@@ -459,20 +472,20 @@ def test_problems_are_logged_once(
 
 
 class Hanging:
-    """A registry that hangs until it is let go."""
+    """A registry that hangs until the test frees it."""
 
     def __init__(self) -> None:
         """Begin by hanging."""
         self.free = threading.Event()
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        """Return a family, in time or not."""
+        """Wait until the test frees the registry; return a family."""
         self.free.wait()
         return [GaugeMetricFamily("vllm:late", "", value=1)]
 
 
-def test_a_source_that_hangs_is_not_waited_for(registry: CollectorRegistry) -> None:
-    """What it gave last is shown, and how old that is."""
+def test_a_source_that_hangs(registry: CollectorRegistry) -> None:
+    """The page shows what a hanging source returned last, and its age."""
     hanging = Hanging()
     endpoint = FakeEndpoint()
     register_engine_metrics_callback(endpoint, hanging, [VLLM, "mpmetrics_source"], timeout=0.05)
@@ -493,13 +506,13 @@ def test_a_source_that_hangs_is_not_waited_for(registry: CollectorRegistry) -> N
 
 
 def until(happened: Callable[[], bool]) -> None:
-    """Scrape until it has *happened*."""
+    """Call *happened* until it returns true."""
     while not happened():
         pass
 
 
 def test_scrapes_in_many_threads(written: Path, registry: CollectorRegistry) -> None:
-    """Each of them is one valid page."""
+    """Concurrent scrapes each get one valid page."""
     endpoint = FakeEndpoint()
     register_engine_metrics_callback(endpoint, registry, [VLLM])
     register_engine_metrics_callback(endpoint, written, [VLLM, LMCACHE])

@@ -1,4 +1,4 @@
-"""The registry tree: one page of all levels, from which what cannot be joined is left out."""
+"""The registry tree: one page of all levels, without what cannot be joined."""
 
 from __future__ import annotations
 
@@ -27,19 +27,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def rendered(registry: MetricsRegistry, *, about: bool = False) -> dict[str, float]:
+def render(registry: MetricsRegistry, *, about: bool = False) -> dict[str, float]:
     """Return the series of the page of a tree."""
     return series(registry.render().decode(), about=about)
 
 
 def problems(registry: MetricsRegistry) -> dict[str, int]:
-    """Render and return how many problems there were by then."""
-    rendered(registry)
+    """Render the page; return the number of problems by reason."""
+    render(registry)
     return dict(registry.problems())
 
 
 def test_the_levels_of_the_hierarchy() -> None:
-    """Each adds its label; names have the prefix, once; values stay as they are."""
+    """Each level adds its label, and each name gets the prefix once.
+
+    Label values are not changed.
+    """
     runtime = MetricsRegistry(worker_id=0xC0FFEE)
     component = runtime.namespace("my-ns").component("back end")
     endpoint = component.endpoint("generate")
@@ -47,7 +50,7 @@ def test_the_levels_of_the_hierarchy() -> None:
     component.create_counter("dynamo_component_requests", "Requests.", ["kind"]).labels("a").inc(2)
     endpoint.create_histogram("time", "Time.", buckets=[1]).observe(0.5)
     where = "dynamo_component=back end,dynamo_endpoint=generate,dynamo_namespace=my-ns"
-    assert rendered(runtime) == {
+    assert render(runtime) == {
         "dynamo_component_uptime{worker_id=c0ffee}": 1,
         "dynamo_component_requests_total{dynamo_component=back end,dynamo_namespace=my-ns,"
         "kind=a,worker_id=c0ffee}": 2,
@@ -56,49 +59,52 @@ def test_the_levels_of_the_hierarchy() -> None:
         f"dynamo_component_time_count{{{where},worker_id=c0ffee}}": 1,
         f"dynamo_component_time_sum{{{where},worker_id=c0ffee}}": 0.5,
     }
-    assert len(rendered(endpoint)) == 4
+    assert len(render(endpoint)) == 4
     assert runtime.namespace("my-ns").component("back end") is component
     assert runtime.namespace("a").namespace("b") is not runtime.namespace("b")
 
 
 def test_one_family_on_many_levels() -> None:
-    """It has one HELP and TYPE, and the series of all."""
+    """A family on several levels has one HELP and TYPE, and the series of all levels."""
     runtime = MetricsRegistry()
     for name in ("a", "b"):
         runtime.namespace(name).create_counter("requests", "Requests.").inc()
-    assert rendered(runtime) == {
+    assert render(runtime) == {
         "dynamo_component_requests_total{dynamo_namespace=a}": 1,
         "dynamo_component_requests_total{dynamo_namespace=b}": 1,
     }
 
 
-def test_a_child_is_there_once() -> None:
-    """However often it is added and from wherever; even a circle ends."""
+def test_a_child_is_rendered_once() -> None:
+    """A child that is added several times, or in a cycle, is render once."""
     first, second, child = MetricsRegistry(), MetricsRegistry(), MetricsRegistry("child")
     child.create_gauge("one", "").set(1)
     for parent in (first, first, second):
         parent.add_child_registry(child)
     first.add_child_registry(second)
     child.add_child_registry(first)
-    assert rendered(first) == rendered(second) == {"dynamo_component_one": 1}
+    assert render(first) == render(second) == {"dynamo_component_one": 1}
     assert problems(first) == {}
 
 
 def test_equal_registries_are_not_the_same() -> None:
-    """Two that look alike are two, and what both have is there once, and counted."""
+    """Two registries that look alike are two children.
+
+    A series that both have is render once, and the other is counted as a problem.
+    """
     parent = MetricsRegistry()
     for value in (1, 2):
         child = MetricsRegistry("twin")
         child.create_gauge("one", "Same.").set(value)
         parent.add_child_registry(child)
-    assert rendered(parent, about=True) == {
+    assert render(parent, about=True) == {
         "dynamo_component_one": 1,
         "mpmetrics_problems_total{reason=repeated_series}": 1,
     }
 
 
 def test_order_is_depth_first() -> None:
-    """The first of a series counts: that of the deeper one, if its parent comes first."""
+    """The first of two equal series is kept, in depth-first order."""
     parent, left, right = (MetricsRegistry(name) for name in ("parent", "left", "right"))
     deep = MetricsRegistry("deep")
     parent.add_child_registry(left)
@@ -106,18 +112,18 @@ def test_order_is_depth_first() -> None:
     left.add_child_registry(deep)
     deep.create_gauge("one", "").set(1)
     right.create_gauge("one", "").set(2)
-    assert rendered(parent) == {"dynamo_component_one": 1}
+    assert render(parent) == {"dynamo_component_one": 1}
     parent.create_gauge("one", "").set(3)
-    assert rendered(parent) == {"dynamo_component_one": 3}
+    assert render(parent) == {"dynamo_component_one": 3}
 
 
 def test_updates_come_first() -> None:
-    """Every time, on all levels, before anything is read."""
+    """Update callbacks of all levels run before anything is gathered, at every scrape."""
     parent, child = MetricsRegistry(), MetricsRegistry()
     parent.add_child_registry(child)
     gauge = parent.create_gauge("count", "")
     child.add_update_callback(gauge.inc)
-    assert [rendered(parent) for _ in range(2)] == [
+    assert [render(parent) for _ in range(2)] == [
         {"dynamo_component_count": 1},
         {"dynamo_component_count": 2},
     ]
@@ -141,12 +147,12 @@ TYPED = [
 
 
 def test_text_is_parsed_and_joined() -> None:
-    """With typed families of the same name, and with other texts."""
+    """Text of callbacks is joined with typed families of the same name, and with other texts."""
     registry = MetricsRegistry()
     registry.add_expfmt_callback(lambda: TEXT)
     registry.add_expfmt_callback(lambda: b'vllm:more 1\nvllm:requests_total{model="c"} 7\n')
     registry.add_typed_callback(lambda: TYPED)  # type: ignore[arg-type, return-value]
-    assert rendered(registry) == {
+    assert render(registry) == {
         'vllm:requests_total{model=a}"b}': 3,
         "vllm:requests_total{x=y}": 4,
         "vllm:bytes": 5,
@@ -173,30 +179,33 @@ def test_text_is_parsed_and_joined() -> None:
     ],
     ids=["type", "help", "series", "equal series", "name", "malformed"],
 )
-def test_what_cannot_be_joined_is_left_out(later: str, reason: str) -> None:
-    """The page stays valid, the first family stays as it is, and the loss is counted once."""
+def test_conflicts_are_left_out(later: str, reason: str) -> None:
+    """A later family or series that conflicts is left out and counted once.
+
+    The page stays valid, and the first family is not changed.
+    """
     registry = MetricsRegistry()
     registry.add_expfmt_callback(lambda: "# HELP a A.\n# TYPE a gauge\na 1\n")
     registry.add_expfmt_callback(lambda: "# TYPE b_total counter\nb_total 2\n")
     registry.add_expfmt_callback(lambda: later)
     for _ in range(2):
-        page = rendered(registry, about=True)
+        page = render(registry, about=True)
         expected = {"a": 1, "b_total": 2, f"mpmetrics_problems_total{{reason={reason}}}": 1}
         assert page == expected
 
 
 def test_a_family_without_help_agrees_with_all() -> None:
-    """But those with help still have to agree among themselves."""
+    """A family without help can be joined with any; families with help must agree."""
     registry = MetricsRegistry()
     for name, help_text in [("x", ""), ("y", "# HELP a A.\n"), ("z", "# HELP a B.\n")]:
         text = f'{help_text}# TYPE a gauge\na{{n="{name}"}} 1\n'
         registry.add_expfmt_callback(lambda text=text: text)  # type: ignore[misc]
-    assert rendered(registry) == {"a{n=x}": 1, "a{n=y}": 1}
+    assert render(registry) == {"a{n=x}": 1, "a{n=y}": 1}
     assert problems(registry) == {"help_conflict": 1}
 
 
 def raising() -> Any:
-    """Raise what nobody expects."""
+    """Raise an unusual exception."""
     raise KeyError(7)
 
 
@@ -207,72 +216,72 @@ def raising() -> Any:
 )
 @pytest.mark.parametrize("kind", ["update", "expfmt", "typed"])
 def test_callbacks_that_fail(kind: str, nonsense: Any) -> None:
-    """They cost what they would have given, and nothing else."""
+    """A callback that fails costs its own families only."""
     registry = MetricsRegistry()
     registry.create_gauge("one", "").set(1)
     getattr(registry, f"add_{kind}_callback")(nonsense)
     registry.add_expfmt_callback(lambda: "fine 1\n")
-    assert rendered(registry) == {"dynamo_component_one": 1, "fine": 1}
+    assert render(registry) == {"dynamo_component_one": 1, "fine": 1}
     fails = kind != "update" or nonsense is raising
     assert problems(registry) == ({"source_failed": 1} if fails else {})
 
 
 def test_typed_families_before_a_failure_are_kept() -> None:
-    """As those of a registry are."""
+    """Typed families that a callback returns before it fails are kept."""
     registry = MetricsRegistry()
     good: Any = ("a", "", "gauge", "", [("a", [], 1.0, None)])
     registry.add_typed_callback(lambda: [good, ("b",), good])
-    assert rendered(registry) == {"a": 1}
+    assert render(registry) == {"a": 1}
     assert problems(registry) == {"source_failed": 1}
 
 
 def test_counters_may_lack_their_suffix() -> None:
-    """With or without it, it is the same series."""
+    """A counter's sample is the same series with and without `_total`."""
     registry = MetricsRegistry()
     for value, name in enumerate(["a", "a_total"]):
         family: Any = ("a", "", "counter", "", [(name, [], value, None)])
         registry.add_typed_callback(lambda family=family: [family])  # type: ignore[misc]
-    assert rendered(registry) == {"a_total": 0}
+    assert render(registry) == {"a_total": 0}
     assert problems(registry) == {"repeated_series": 1}
 
 
 @pytest.mark.parametrize("kind", ["update", "expfmt", "typed"])
 def test_callbacks_that_hang(kind: str) -> None:
-    """They are not waited for."""
+    """A callback that hangs is waited for until the timeout only."""
     registry = MetricsRegistry(timeout=0.05)
     registry.create_gauge("one", "").set(1)
-    let_go = threading.Event()
-    getattr(registry, f"add_{kind}_callback")(let_go.wait)
+    release = threading.Event()
+    getattr(registry, f"add_{kind}_callback")(release.wait)
     try:
-        assert rendered(registry) == {"dynamo_component_one": 1}
+        assert render(registry) == {"dynamo_component_one": 1}
         assert problems(registry) == {"source_failed": 1}
     finally:
-        let_go.set()
+        release.set()
 
 
-def test_one_that_hangs_is_not_asked_anew() -> None:
-    """However many callbacks are added meanwhile."""
+def test_a_callback_that_hangs_is_not_called_again() -> None:
+    """A callback that hangs is not called again while further callbacks are added."""
     registry = MetricsRegistry(timeout=0.05)
-    let_go = threading.Event()
+    release = threading.Event()
     calls: list[None] = []
 
     def hang() -> str:
         calls.append(None)
-        let_go.wait()
+        release.wait()
         return ""
 
     registry.add_expfmt_callback(hang)
     try:
         for number in range(3):
             registry.add_expfmt_callback(lambda number=number: f"a{number} 1\n")  # type: ignore[misc]
-            assert len(rendered(registry)) == number + 1
+            assert len(render(registry)) == number + 1
         assert len(calls) == 1
     finally:
-        let_go.set()
+        release.set()
 
 
-def test_what_an_update_adds_is_on_the_same_page() -> None:
-    """Callbacks, metrics and levels."""
+def test_additions_of_an_update_are_on_the_same_page() -> None:
+    """Metrics, levels and callbacks that an update adds are on the page of the same scrape."""
     registry = MetricsRegistry()
 
     def update() -> None:
@@ -280,12 +289,12 @@ def test_what_an_update_adds_is_on_the_same_page() -> None:
         registry.add_expfmt_callback(lambda: "y 2\n")
 
     registry.add_update_callback(update)
-    assert rendered(registry) == {"dynamo_component_x{dynamo_namespace=n}": 1, "y": 2}
+    assert render(registry) == {"dynamo_component_x{dynamo_namespace=n}": 1, "y": 2}
 
 
 @pytest.fixture
 def restless() -> Iterator[None]:
-    """Have the interpreter switch between threads as often as it can."""
+    """Let the interpreter switch between threads as often as it can."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -294,7 +303,7 @@ def restless() -> Iterator[None]:
 
 @pytest.mark.usefixtures("restless")
 def test_many_threads_make_the_same_metric() -> None:
-    """They get one, on one level."""
+    """Threads that make the same metric on the same level get one metric."""
     for _ in range(100):
         registry = MetricsRegistry()
         together = threading.Barrier(4)
@@ -306,11 +315,14 @@ def test_many_threads_make_the_same_metric() -> None:
         with ThreadPoolExecutor(4) as pool:
             for done in [pool.submit(count) for _ in range(4)]:
                 done.result()
-        assert rendered(registry) == {"dynamo_component_x_total{dynamo_namespace=n}": 4}
+        assert render(registry) == {"dynamo_component_x_total{dynamo_namespace=n}": 4}
 
 
 def test_the_same_metric_twice_is_one() -> None:
-    """By its name after sanitising; anything that differs is an error that says what."""
+    """The same name and definition return the same metric; any difference raises.
+
+    Names are compared after sanitizing, and the error describes both definitions.
+    """
     registry = MetricsRegistry()
     first = registry.create_counter("a-b", "Help.", ["x"], {"y": "1"})
     assert registry.create_counter("a_b", "Help.", ["x"], {"y": "1"}) is first
@@ -350,13 +362,13 @@ def test_the_same_metric_twice_is_one() -> None:
         ([], {"x": 7}, "x"),
     ],
 )
-def test_labels_that_may_not_be_given(labels: Any, constant: Any, wrong: str) -> None:
-    """They are automatic, reserved, or there twice; nothing is registered."""
+def test_labels_that_are_rejected(labels: Any, constant: Any, wrong: str) -> None:
+    """Labels that are automatic, reserved, or given twice raise, and nothing is registered."""
     registry = MetricsRegistry(labels={"zone": "z"})
     with pytest.raises(LabelError) as raised:
         registry.create_counter("a", "", labels, constant)
     assert raised.value.name == wrong
-    assert rendered(registry) == {}
+    assert render(registry) == {}
 
 
 @pytest.mark.parametrize(
@@ -372,37 +384,37 @@ def test_labels_that_may_not_be_given(labels: Any, constant: Any, wrong: str) ->
         ("-a", "_a", "_a"),
     ],
 )
-def test_sanitising(given: str, name: str, label: str) -> None:
-    """Characters are replaced; a label does not begin with what Prometheus keeps for itself."""
+def test_sanitizing(given: str, name: str, label: str) -> None:
+    """Illegal characters are replaced, and a label name gets no leading `__`."""
     assert sanitize.sanitize_name(given) == name
     assert sanitize.sanitize_label(given) == label
 
 
 @pytest.mark.parametrize("nothing", ["", "_", "___", "-", "é.-"])
 def test_names_of_which_nothing_is_left(nothing: str) -> None:
-    """They are errors."""
+    """A name without any legal character raises."""
     for function in (sanitize.sanitize_name, sanitize.sanitize_label):
         with pytest.raises(NameSanitizingError, match="nothing is left"):
             function(nothing)
 
 
-def test_label_values_are_never_sanitised() -> None:
-    """Whatever is in them."""
+def test_label_values_are_never_sanitized() -> None:
+    """Label values are never changed."""
     registry = MetricsRegistry(labels={"dynamo_namespace": 'a-b "é"\n'})
     registry.create_gauge("g", "", ["x"], {"y": "__/"}).labels("-1.5}").set(1)
-    assert rendered(registry) == {'dynamo_component_g{dynamo_namespace=a-b "é"\n,x=-1.5},y=__/}': 1}
+    assert render(registry) == {'dynamo_component_g{dynamo_namespace=a-b "é"\n,x=-1.5},y=__/}': 1}
 
 
 @pytest.mark.parametrize(("values", "named"), [((), {}), (("1", "2"), {}), ((), {"z": 1})])
-def test_labels_have_to_be_the_right_ones(values: Any, named: Any) -> None:
-    """As with prometheus_client."""
+def test_wrong_labels(values: Any, named: Any) -> None:
+    """`labels` raises for wrong labels, as prometheus_client does."""
     metric = MetricsRegistry(worker_id=1).create_counter("a", "", ["x"])
     with pytest.raises(ValueError, match="'x'"):
         metric.labels(*values, **named)
 
 
 def test_a_tree_is_a_source(tmp_path: Path) -> None:
-    """Of a page, of an endpoint's callbacks, and a collector of any registry."""
+    """A tree is a source of a page and of an endpoint, and a collector of any registry."""
     tree = MetricsRegistry(labels={"a": "b"})
     tree.create_gauge("one", "").set(1)
     tree.add_expfmt_callback(lambda: "broken line of text\n")
@@ -418,7 +430,10 @@ def test_a_tree_is_a_source(tmp_path: Path) -> None:
 
 
 def test_automatic_labels_are_in_the_files(tmp_path: Path) -> None:
-    """In the multiprocess mode, too, so that two endpoints of one process are not mixed up."""
+    """Automatic labels are in the files of the multiprocess mode, too.
+
+    So the series of two endpoints of one process are told apart.
+    """
     with Worker(tmp_path) as worker:
         worker.do("from mpmetrics.engines import MetricsRegistry; tree = MetricsRegistry()")
         for name, count in (("a", 1), ("b", 2)):

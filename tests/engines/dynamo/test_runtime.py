@@ -1,7 +1,7 @@
-"""The page of a real Dynamo runtime, scraped over its own HTTP server.
+"""The page of a real Dynamo runtime, scraped from its own HTTP server.
 
-The process of the runtime has families in memory or in files, other processes write families of
-the same names: on the page each is once, merged, and labelled.
+The process of the runtime has families in memory or in files, and other processes write families
+of the same names: on the page each family is once, merged, and labelled.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ import asyncio, logging, os, re, threading
 from dynamo.runtime import DistributedRuntime
 from mpmetrics.engines import *
 
-said = []
+logged = []
 handler = logging.Handler()
-handler.emit = lambda record: said.append(record.getMessage())
+handler.emit = lambda record: logged.append(record.getMessage())
 logging.getLogger("mpmetrics").addHandler(handler)
 
 loop = asyncio.new_event_loop()
@@ -79,15 +79,15 @@ setup = setup_metrics_collection(
 VARIABLES = {"DYN_SYSTEM_PORT": "0", "DYN_SYSTEM_HOST": "127.0.0.1", "DYN_LOG": "off"}
 
 MODEL = "model=Qwen/Qwen3-0.6B"
-WHO = "dynamo_component=backend,dynamo_endpoint=generate,dynamo_namespace=my-ns"
+IDENTITY = "dynamo_component=backend,dynamo_endpoint=generate,dynamo_namespace=my-ns"
 COMPONENT = {"dynamo_component_total_blocks{dp_rank=0}": 64.0}
 
 
 class Runtime:
-    """A process with a Dynamo runtime, and the address of its page."""
+    """A process with a Dynamo runtime, and the URL of its page."""
 
     def __init__(self, worker: Worker) -> None:
-        """Ask the *worker* that runs it."""
+        """Ask the *worker*, which runs the runtime, for the port."""
         self.worker = worker
         self.do, self.ask = worker.do, worker.ask
         (port,) = worker.ask("listening()")
@@ -101,34 +101,36 @@ class Runtime:
             return str(response.read().decode())
 
     def series(self, *, about: bool = False) -> dict[str, float]:
-        """Return the series of the page, but for those of Dynamo itself."""
+        """Return the series of the page, without those of Dynamo itself."""
         found = series(self.page(), about=about)
         return {name: value for name, value in found.items() if "_uptime_" not in name}
 
     def counted(self, requests: float, hits: float) -> dict[str, float]:
         """Return the series of the two counters."""
-        more = f"model_name=m,worker_id={self.number}"
+        common = f"{IDENTITY},{MODEL}"
+        own = f"model_name=m,worker_id={self.number}"
+        lmcache = "model_name=Qwen/Qwen3-0.6B,worker_id=0"
         return {
-            f"vllm:requests_total{{{WHO},{MODEL},{more}}}": requests,
-            f"lmcache:hits_total{{{WHO},{MODEL},model_name=Qwen/Qwen3-0.6B,worker_id=0}}": hits,
+            f"vllm:requests_total{{{common},{own}}}": requests,
+            f"lmcache:hits_total{{{common},{lmcache}}}": hits,
         }
 
     def timed(self, second: float, all_: float, sum_: float) -> dict[str, float]:
         """Return the series of the histogram."""
-        who = f"{WHO},{{}}{MODEL},model_name=Qwen/Qwen3-0.6B,worker_id={self.number}"
-        plain, name = who.format(""), "vllm:latency_seconds"
+        labels = f"{IDENTITY},{{}}{MODEL},model_name=Qwen/Qwen3-0.6B,worker_id={self.number}"
+        plain, name = labels.format(""), "vllm:latency_seconds"
         return {
-            f"{name}_bucket{{{who.format('le=1.0,')}}}": 0,
-            f"{name}_bucket{{{who.format('le=2.0,')}}}": second,
-            f"{name}_bucket{{{who.format('le=+Inf,')}}}": all_,
+            f"{name}_bucket{{{labels.format('le=1.0,')}}}": 0,
+            f"{name}_bucket{{{labels.format('le=2.0,')}}}": second,
+            f"{name}_bucket{{{labels.format('le=+Inf,')}}}": all_,
             f"{name}_count{{{plain}}}": all_,
             f"{name}_sum{{{plain}}}": sum_,
         }
 
     def gauge(self, name: str, value: float) -> dict[str, float]:
         """Return the one series of a gauge."""
-        who = f"{WHO},{MODEL},model_name=Qwen/Qwen3-0.6B,worker_id={self.number}"
-        return {f"vllm:{name}{{{who}}}": value}
+        labels = f"{IDENTITY},{MODEL},model_name=Qwen/Qwen3-0.6B,worker_id={self.number}"
+        return {f"vllm:{name}{{{labels}}}": value}
 
 
 @contextmanager
@@ -142,7 +144,7 @@ def runtime(directory: Path | None, *, first: str = "", tmp: Path) -> Iterator[R
 
 
 def write(directory: Path | str, requests: int = 4) -> None:
-    """Have another process of the engine write to files."""
+    """Write to files from another process of the engine."""
     with Worker(Path(directory)) as worker:
         worker.do(f"Counter('vllm:requests', '', ['model_name']).labels('m').inc({requests})")
         worker.do("Gauge('vllm:running', '', multiprocess_mode='mostrecent').set(7)")
@@ -151,7 +153,7 @@ def write(directory: Path | str, requests: int = 4) -> None:
 
 
 def in_process(runtime: Runtime) -> dict[str, float]:
-    """Return what is on the page while there is this process only."""
+    """Return the series of the page while there is this process only."""
     return {
         **runtime.counted(3, 5),
         **runtime.gauge("running", 1),
@@ -162,7 +164,7 @@ def in_process(runtime: Runtime) -> dict[str, float]:
 
 
 def merged(runtime: Runtime) -> dict[str, float]:
-    """Return what is on the page once another process has written."""
+    """Return the series of the page after another process has written."""
     return {
         **runtime.counted(7, 11),
         **runtime.gauge("running", 7),
@@ -174,7 +176,10 @@ def merged(runtime: Runtime) -> dict[str, float]:
 
 @pytest.mark.parametrize("written", ["before", "after"])
 def test_variable_preset(tmp_path: Path, written: str) -> None:
-    """Whether the registry accepts the merged view or has the same timeseries."""
+    """With the variable set, the page has merged values, once.
+
+    That holds if the registry accepts the merged view and if it has the same timeseries.
+    """
     directory = tmp_path / "metrics"
     directory.mkdir()
     with runtime(directory, tmp=tmp_path) as dynamo:
@@ -196,7 +201,7 @@ def test_variable_preset(tmp_path: Path, written: str) -> None:
 
 
 def test_variable_unset(tmp_path: Path) -> None:
-    """Without a directory there is this process; with `ensure_multiproc_dir` there is one."""
+    """Without the variable, the page is of this process; with `ensure_multiproc_dir` of all."""
     with runtime(None, tmp=tmp_path) as dynamo:
         dynamo.do(OWN + SETUP)
         assert dynamo.ask("setup.mode") == "in_process"
@@ -213,7 +218,7 @@ directory = ensure_multiproc_dir("engine-")
 
 
 def test_variable_that_names_a_missing_directory(tmp_path: Path) -> None:
-    """It is made anew before anything fails."""
+    """A missing directory is recreated before anything fails."""
     directory = tmp_path / "restored"
     first = """
 from mpmetrics.engines import ensure_multiproc_dir
@@ -227,12 +232,15 @@ directory = ensure_multiproc_dir("engine-")
 
 
 def test_variable_that_is_set_too_late(tmp_path: Path) -> None:
-    """What this process has is in memory; what others write is shown, and a warning says so."""
+    """If the variable is set too late, the page has the files of other processes.
+
+    A warning names the metrics of this process that are in memory only.
+    """
     with runtime(None, tmp=tmp_path) as dynamo:
         dynamo.do(OWN)
         dynamo.do("directory = ensure_multiproc_dir('engine-')")
         dynamo.do(SETUP)
-        assert any("vllm:only_here" in line for line in dynamo.ask("said"))
+        assert any("vllm:only_here" in line for line in dynamo.ask("logged"))
         assert dynamo.series() == in_process(dynamo)
         write(dynamo.ask("directory.path"))
         assert dynamo.series() == {
@@ -246,7 +254,10 @@ def test_variable_that_is_set_too_late(tmp_path: Path) -> None:
 
 
 def test_directory_that_is_removed_while_running(tmp_path: Path) -> None:
-    """Nothing is there twice meanwhile, and later processes are merged again."""
+    """While the directory is missing no series is there twice.
+
+    Processes that start later are merged again.
+    """
     directory = tmp_path / "metrics"
     directory.mkdir()
     with runtime(directory, tmp=tmp_path) as dynamo:
@@ -264,8 +275,8 @@ def test_directory_that_is_removed_while_running(tmp_path: Path) -> None:
         assert page == {**page, **dynamo.counted(9, 6), **dynamo.gauge("only_here", 2)}
 
 
-def test_dynamos_own_filters(tmp_path: Path) -> None:
-    """`register_engine_metrics_callback` as Dynamo's code calls it, twice for one family."""
+def test_the_signature_of_dynamo(tmp_path: Path) -> None:
+    """`register_engine_metrics_callback` works as Dynamo calls it, also twice for one family."""
     write(tmp_path)
     with runtime(tmp_path, tmp=tmp_path) as dynamo:
         dynamo.do(OWN)
@@ -284,13 +295,13 @@ register_engine_metrics_callback(endpoint, fresh, ["vllm:requests", "lmcache:"])
         page = dynamo.series()
         assert page["vllm:requests_total{model_name=m}"] == 7
         assert page["lmcache:hits_total{worker_id=0}"] == 11
-        labels = f"{WHO},{MODEL},model_name=Qwen/Qwen3-0.6B,worker_id={dynamo.number},zone=z"
+        labels = f"{IDENTITY},{MODEL},model_name=Qwen/Qwen3-0.6B,worker_id={dynamo.number},zone=z"
         assert page[f"vllm:running{{{labels}}}"] == 1
         assert not any("only_here" in name for name in page)
 
 
 def test_several_endpoints(tmp_path: Path) -> None:
-    """They are on one page, and so is an endpoint that is asked for twice."""
+    """Several endpoints of a runtime are on one page, and one that is asked for twice is one."""
     with runtime(tmp_path, tmp=tmp_path) as dynamo:
         dynamo.do(OWN + SETUP)
         write(tmp_path)
@@ -308,16 +319,16 @@ def test_several_endpoints(tmp_path: Path) -> None:
 
 
 def test_sources_that_raise_and_hang(tmp_path: Path) -> None:
-    """The runtime answers all the same, and all of its scrapers at once."""
+    """The runtime answers concurrent scrapes while sources raise and hang."""
     with runtime(tmp_path, tmp=tmp_path) as dynamo:
         dynamo.do("""
 class Raising:
     def collect(self):
         raise RuntimeError("broken")
 class Hanging:
-    let_go = threading.Event()
+    release = threading.Event()
     def collect(self):
-        self.let_go.wait()
+        self.release.wait()
         return []
 """)
         dynamo.do(OWN)
@@ -327,11 +338,11 @@ class Hanging:
         with ThreadPoolExecutor(8) as clients:
             pages = list(clients.map(lambda _: dynamo.series(), range(24)))
         assert pages == [in_process(dynamo)] * 24
-        dynamo.do("Hanging.let_go.set()")
+        dynamo.do("Hanging.release.set()")
 
 
 def test_dynamos_own_publisher(tmp_path: Path) -> None:
-    """It is made for each rank, given its endpoint, and takes what is published."""
+    """Dynamo's own publisher is made for each rank, gets its endpoint, and takes loads."""
     with runtime(None, tmp=tmp_path) as dynamo:
         dynamo.do("""
 from types import SimpleNamespace

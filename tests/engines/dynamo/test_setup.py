@@ -1,7 +1,7 @@
-"""`setup_metrics_collection` in every situation that a worker can be in, with real processes.
+"""`setup_metrics_collection` in every situation of a worker, with real processes.
 
-The engine is a process that has families of its own; other processes write to files. Whatever
-comes of it, each family and each series is on the page once, with the merged value.
+The engine is a process with families of its own; other processes write to files. In every
+situation each family and each series is on the page once, with the merged value.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ import logging, os, sys
 sys.path.insert(0, {str(ROOT)!r})
 from tests.engines.endpoints import FakeEndpoint, series
 from mpmetrics.engines import *
-said = []
+logged = []
 handler = logging.Handler()
-handler.emit = lambda record: said.append(record.getMessage())
+handler.emit = lambda record: logged.append(record.getMessage())
 logging.getLogger("mpmetrics").addHandler(handler)
 endpoint = FakeEndpoint()
 components = CollectorRegistry()
@@ -50,32 +50,32 @@ setup = setup_metrics_collection(
 )
 """
 
-WHO = "dynamo_component=c,dynamo_endpoint=generate,dynamo_namespace=n,"
-ME = f"{WHO}worker_id=c0ffee"
+IDENTITY = "dynamo_component=c,dynamo_endpoint=generate,dynamo_namespace=n,"
+WORKER_LABELS = f"{IDENTITY}worker_id=c0ffee"
 COMPONENT = {"dynamo_component_kv{dp_rank=0}": 5.0}
 
 
 def counted(requests: float) -> dict[str, float]:
-    """Return the series of a counter with that value."""
-    return {f"vllm:req_total{{{WHO}m=a,worker_id=c0ffee}}": requests}
+    """Return the series of a counter with the value *requests*."""
+    return {f"vllm:req_total{{{IDENTITY}m=a,worker_id=c0ffee}}": requests}
 
 
 def timed(count: float) -> dict[str, float]:
-    """Return the series of a histogram with that many observations of half a second."""
+    """Return the series of a histogram with *count* observations of half a second."""
     return {
-        f"lmcache:time_bucket{{{WHO}le=1.0,worker_id=c0ffee}}": count,
-        f"lmcache:time_bucket{{{WHO}le=+Inf,worker_id=c0ffee}}": count,
-        f"lmcache:time_count{{{ME}}}": count,
-        f"lmcache:time_sum{{{ME}}}": count / 2,
+        f"lmcache:time_bucket{{{IDENTITY}le=1.0,worker_id=c0ffee}}": count,
+        f"lmcache:time_bucket{{{IDENTITY}le=+Inf,worker_id=c0ffee}}": count,
+        f"lmcache:time_count{{{WORKER_LABELS}}}": count,
+        f"lmcache:time_sum{{{WORKER_LABELS}}}": count / 2,
     }
 
 
 def hit(count: float) -> dict[str, float]:
     """Return the series of LMCache, which has a `worker_id` of its own."""
-    return {f"lmcache:hits_total{{{WHO}worker_id=0}}": count}
+    return {f"lmcache:hits_total{{{IDENTITY}worker_id=0}}": count}
 
 
-ONLY_HERE = {f"vllm:only_here{{{ME}}}": 1.0}
+ONLY_HERE = {f"vllm:only_here{{{WORKER_LABELS}}}": 1.0}
 
 
 @contextmanager
@@ -87,15 +87,15 @@ def engine(directory: Path | None) -> Iterator[Worker]:
 
 
 def write(directory: Path, requests: int = 4) -> None:
-    """Have another process write to files."""
+    """Write to files from another process."""
     with Worker(directory) as worker:
         worker.do(f"Counter('vllm:req', 'Requests.', ['m']).labels('a').inc({requests})")
         worker.do("Histogram('lmcache:time', '', buckets=[1]).observe(0.5)")
         worker.do("Counter('lmcache:hits', '', ['worker_id']).labels('0').inc(8)")
 
 
-def shown(worker: Worker) -> list[dict[str, float]]:
-    """Return what each callback gives; the page of all is checked, too."""
+def scrape(worker: Worker) -> list[dict[str, float]]:
+    """Return the series of each callback; check that the page is all of them."""
     whole: dict[str, float] = worker.ask("endpoint.series()")
     parts: list[dict[str, float]] = worker.ask("endpoint.parts()")
     assert whole == {name: value for part in parts for name, value in part.items()}
@@ -104,36 +104,42 @@ def shown(worker: Worker) -> list[dict[str, float]]:
 
 
 def situation(worker: Worker) -> tuple[str, str]:
-    """Return what the setup says of itself."""
+    """Return the mode and the reason of the set-up."""
     mode, reason = worker.ask("[setup.mode, setup.reason]")
     return mode, reason
 
 
-def test_no_variable() -> None:
-    """There is this process only: one callback for the registry, and one for the components."""
+def test_without_a_variable() -> None:
+    """Without the variable there is one callback for the registry, and one for the components."""
     with engine(None) as worker:
         worker.do(OWN + SETUP)
-        assert shown(worker) == [{**counted(3), **timed(1), **ONLY_HERE}, COMPONENT]
+        assert scrape(worker) == [{**counted(3), **timed(1), **ONLY_HERE}, COMPONENT]
         mode, reason = situation(worker)
         assert mode == "in_process"
         assert reason.startswith("PROMETHEUS_MULTIPROC_DIR is not set")
 
 
 def test_the_registry_accepts_the_merged_view(tmp_path: Path) -> None:
-    """One callback for both; what comes later to both is there once, merged."""
+    """If the registry accepts the merged view, one callback returns both.
+
+    A family that both get later is shown once, merged.
+    """
     with engine(tmp_path) as worker:
         worker.do(SETUP)
         assert situation(worker)[0] == "shared"
-        assert shown(worker) == [{}, COMPONENT]
+        assert scrape(worker) == [{}, COMPONENT]
         worker.do(OWN)
-        assert shown(worker) == [{**counted(3), **timed(1), **ONLY_HERE}, COMPONENT]
+        assert scrape(worker) == [{**counted(3), **timed(1), **ONLY_HERE}, COMPONENT]
         write(tmp_path)
         merged = {**counted(7), **timed(2), **hit(8), **ONLY_HERE}
-        assert shown(worker) == [merged, COMPONENT]
+        assert scrape(worker) == [merged, COMPONENT]
 
 
 def test_duplicate_timeseries(tmp_path: Path) -> None:
-    """The merged view has a callback of its own; the other gives what has no file behind it."""
+    """If the registry has the same timeseries, the merged view has a callback of its own.
+
+    The other callback returns what has no file behind it.
+    """
     write(tmp_path)
     with engine(tmp_path) as worker:
         worker.do(OWN)
@@ -145,29 +151,32 @@ def test_duplicate_timeseries(tmp_path: Path) -> None:
         assert mode == "isolated"
         assert "already has timeseries" in reason
         merged = {**counted(7), **timed(2), **hit(8), **ONLY_HERE}
-        own = {f"vllm:x{{{ME}}}": 1.0, f"dynamo_component_own{{{ME}}}": 2.0}
-        assert shown(worker) == [merged, own, COMPONENT]
+        own = {f"vllm:x{{{WORKER_LABELS}}}": 1.0, f"dynamo_component_own{{{WORKER_LABELS}}}": 2.0}
+        assert scrape(worker) == [merged, own, COMPONENT]
         write(tmp_path, 10)
         worker.do("req.inc()")
         merged = {**counted(18), **timed(3), **hit(16), **ONLY_HERE}
-        assert shown(worker) == [merged, own, COMPONENT]
+        assert scrape(worker) == [merged, own, COMPONENT]
 
 
 def test_one_registry_for_both(tmp_path: Path) -> None:
-    """Components that are in the registry are given once, as components."""
+    """Components in the same registry are shown once, by the callback of the components."""
     write(tmp_path)
     with engine(tmp_path) as worker:
         worker.do(OWN)
         worker.do("setup = setup_metrics_collection(endpoint, component_registry=REGISTRY)")
         assert situation(worker)[0] == "isolated"
-        merged, rest, component = shown(worker)
+        merged, rest, component = scrape(worker)
         assert merged["vllm:req_total{m=a}"] == 7
         assert rest == {}
         assert component == {"dynamo_component_own": 2}
 
 
 def test_components_are_shown_from_their_registry_alone(tmp_path: Path) -> None:
-    """Although they are in the files, too, and are asked for."""
+    """Families of the component registry are shown from there alone.
+
+    That holds even if the files have them and the prefix filter includes them.
+    """
     with Worker(tmp_path) as other:
         other.do("Gauge('dynamo_component_kv', '', ['dp_rank'], multiprocess_mode='max')")
         other.do("gauge = Gauge('dynamo_component_theirs', '', multiprocess_mode='max').set(3)")
@@ -180,14 +189,14 @@ def test_components_are_shown_from_their_registry_alone(tmp_path: Path) -> None:
                     "component_registry=components, include=[VLLM, DYNAMO_COMPONENT]",
                 )
             )
-            merged, own, component = shown(worker)
+            merged, own, component = scrape(worker)
             assert component == COMPONENT
-            assert merged[f"dynamo_component_theirs{{{ME}}}"] == 3
+            assert merged[f"dynamo_component_theirs{{{WORKER_LABELS}}}"] == 3
             assert not any("_kv" in name for name in {**merged, **own})
 
 
-def test_a_missing_directory_is_made_anew(tmp_path: Path) -> None:
-    """Nothing fails, and whoever starts later can write."""
+def test_a_missing_directory_is_recreated(tmp_path: Path) -> None:
+    """A missing directory is recreated, so that processes that start later can write."""
     missing = tmp_path / "a" / "b"
     missing.mkdir(parents=True)
     with engine(missing) as worker:
@@ -195,11 +204,11 @@ def test_a_missing_directory_is_made_anew(tmp_path: Path) -> None:
         worker.do(SETUP)
         assert f"{missing} was missing and has been recreated" in situation(worker)[1]
         write(missing)
-        assert shown(worker) == [{**counted(4), **timed(1), **hit(8)}, COMPONENT]
+        assert scrape(worker) == [{**counted(4), **timed(1), **hit(8)}, COMPONENT]
 
 
 def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
-    """The values of this process are what there is, and it is said that the rest is missing."""
+    """If the directory cannot be made, the page has this process's values, and shows it as down."""
     obstacle = tmp_path / "file"
     obstacle.write_text("")
     with engine(None) as worker:
@@ -209,15 +218,23 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
         mode, reason = situation(worker)
         assert mode == "in_process"
         assert "no such directory" in reason
-        assert shown(worker) == [{**counted(3), **timed(1), **ONLY_HERE}, COMPONENT]
+        assert scrape(worker) == [{**counted(3), **timed(1), **ONLY_HERE}, COMPONENT]
         about = worker.ask("series(endpoint.page(), about=True)")
-        assert about[f"mpmetrics_source_up{{{WHO}source=PROMETHEUS_MULTIPROC_DIR,{ME[-16:]}}}"] == 0
-        assert about[f"mpmetrics_source_up{{{WHO}source=registry,{ME[-16:]}}}"] == 1
+        assert (
+            about[
+                f"mpmetrics_source_up{{{IDENTITY}source=PROMETHEUS_MULTIPROC_DIR,{WORKER_LABELS[-16:]}}}"
+            ]
+            == 0
+        )
+        assert about[f"mpmetrics_source_up{{{IDENTITY}source=registry,{WORKER_LABELS[-16:]}}}"] == 1
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_variable_that_is_set_too_late(tmp_path: Path, when: str) -> None:
-    """Other processes are merged; what of this one is in memory only is named in a warning."""
+    """If the variable is set too late, the files of other processes are merged.
+
+    A warning names the metrics of this process that are in memory only.
+    """
     with engine(None) as worker:
         worker.do(OWN)
         if when == "after":
@@ -229,37 +246,37 @@ def test_a_variable_that_is_set_too_late(tmp_path: Path, when: str) -> None:
             True,
             ["dynamo_component_own", "lmcache:time", "vllm:only_here", "vllm:req"],
         ]
-        (warning,) = [line for line in worker.ask("said") if "memory, and all" in line]
+        (warning,) = [line for line in worker.ask("logged") if "memory, and all" in line]
         assert warning.endswith(": dynamo_component_own, lmcache:time, vllm:only_here, vllm:req")
         if when == "before":
             worker.do(SETUP)
             assert "was not set when prometheus_client was imported" in situation(worker)[1]
-        assert shown(worker) == [{**counted(3), **timed(1), **ONLY_HERE}, COMPONENT]
+        assert scrape(worker) == [{**counted(3), **timed(1), **ONLY_HERE}, COMPONENT]
         write(tmp_path)
-        assert shown(worker) == [{**counted(4), **timed(1), **hit(8), **ONLY_HERE}, COMPONENT]
+        assert scrape(worker) == [{**counted(4), **timed(1), **hit(8), **ONLY_HERE}, COMPONENT]
 
 
 def test_a_directory_that_is_removed_while_running(tmp_path: Path) -> None:
-    """It is made anew at the next scrape; that its contents are lost is counted, and logged."""
+    """A directory that is removed is recreated at the next scrape; the loss is counted."""
     directory = tmp_path / "metrics"
     directory.mkdir()
     write(directory)
     with engine(directory) as worker:
         worker.do(OWN + SETUP)
-        before = shown(worker)
+        before = scrape(worker)
         assert before[0] == {**counted(7), **timed(2), **hit(8), **ONLY_HERE}
         shutil.rmtree(directory)
-        own = {**ONLY_HERE, f"dynamo_component_own{{{ME}}}": 2.0}
-        assert shown(worker) == [{}, {**counted(3), **timed(1), **own}, COMPONENT]
+        own = {**ONLY_HERE, f"dynamo_component_own{{{WORKER_LABELS}}}": 2.0}
+        assert scrape(worker) == [{}, {**counted(3), **timed(1), **own}, COMPONENT]
         assert directory.is_dir()
         assert worker.ask("setup.problems()") == {"directory_lost": 1}
         write(directory, 5)
         merged = {**counted(5), **timed(1), **hit(8)}
-        assert shown(worker) == [merged, own, COMPONENT]
+        assert scrape(worker) == [merged, own, COMPONENT]
 
 
 def test_closing(tmp_path: Path) -> None:
-    """The callbacks stay with the endpoint, and give nothing; the registry is as it was."""
+    """`close` silences the callbacks, which stay registered, and restores the registry."""
     with engine(tmp_path) as worker:
         worker.do(OWN)
         worker.do("before = list(REGISTRY._collector_to_names)")
@@ -272,10 +289,10 @@ def test_closing(tmp_path: Path) -> None:
         assert worker.ask("list(REGISTRY._collector_to_names) == before") is True
         assert worker.ask("[endpoint.page(), endpoint.metrics.typed[0]()]") == ["", []]
         worker.do("with setup_metrics_collection(endpoint) as setup: pass")
-        assert shown(worker) == [{}, {}, {}]
+        assert scrape(worker) == [{}, {}, {}]
         worker.do("setup = setup_metrics_collection(endpoint)")
         assert situation(worker)[0] == "isolated"
-        requests = [part.get("vllm:req_total{m=a}") for part in shown(worker)]
+        requests = [part.get("vllm:req_total{m=a}") for part in scrape(worker)]
         assert requests == [None, None, None, 3, None]
 
 
@@ -296,7 +313,7 @@ def test_the_prefix_filter(arguments: str, expected: dict[str, float]) -> None:
     with engine(None) as worker:
         worker.do(OWN)
         worker.do(SETUP.replace("component_registry=components", arguments or "registry=None"))
-        assert shown(worker) == [expected]
+        assert scrape(worker) == [expected]
 
 
 @pytest.mark.parametrize("name", ["include", "prefixes"])
@@ -318,8 +335,8 @@ def test_an_argument_under_both_names(name: str) -> None:
     assert endpoint.metrics.text == []
 
 
-def test_mistakes_cost_nothing(tmp_path: Path) -> None:
-    """Neither the registry nor the endpoint is touched."""
+def test_invalid_arguments_change_nothing(tmp_path: Path) -> None:
+    """Invalid arguments change neither the registry nor the endpoint."""
     mistakes = [
         "include=['']",
         "exclude=[1]",
@@ -338,8 +355,8 @@ def test_mistakes_cost_nothing(tmp_path: Path) -> None:
         assert worker.ask("len(endpoint.metrics.text)") == 0
 
 
-def test_a_fork_goes_on(tmp_path: Path) -> None:
-    """A child that scrapes gets its page, whatever its parent was doing."""
+def test_a_forked_child(tmp_path: Path) -> None:
+    """A forked child can scrape its own page."""
     write(tmp_path)
     program: Any = """
 read, out = os.pipe()

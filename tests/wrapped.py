@@ -61,7 +61,7 @@ class Wrapped:
         self.process.kill()
         for process in self._seen.values():
             now = read_process(process.pid)
-            if now is not None and now.began == process.began:
+            if now is not None and now.handle == process.handle:
                 os.kill(process.pid, signal.SIGKILL)
         with self.process:
             pass

@@ -213,4 +213,4 @@ def _heirs() -> list[int]:
     """Return our children that have children, the oldest first: main processes, all of them."""
     found = [child for child in list_children(os.getpid()) if child.is_running]
     found = [child for child in found if any(each.is_running for each in list_children(child.pid))]
-    return [child.pid for child in sorted(found, key=lambda child: (child.began, child.pid))]
+    return [child.pid for child in sorted(found, key=lambda child: (child.started, child.pid))]

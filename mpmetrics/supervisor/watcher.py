@@ -13,7 +13,7 @@ from mpmetrics.supervisor.machine import (
     WorkerBegan,
     WorkerEnded,
 )
-from mpmetrics.system import list_descendants, read_process, select_workers
+from mpmetrics.system import list_descendants, read_age, read_exit_status, select_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,9 +79,9 @@ class WorkerWatch:
         """Compare who is there now with who was there before."""
         processes = list_descendants(os.getpid())
         now = {process.pid: process for process in select_workers(processes)}
-        there = {process.pid: process.began for process in processes if process.is_running}
+        there = {process.pid: process.handle for process in processes if process.is_running}
         for pid, known in list(self._known.items()):
-            if there.get(pid) != known.began:
+            if there.get(pid) != known.handle:
                 self._has_ended(pid)
         for pid, process in now.items():
             if pid not in self._known:
@@ -100,14 +100,12 @@ class WorkerWatch:
 
     def _has_ended(self, pid: int) -> None:
         """Tell of a worker's end, with its status if nobody has taken that yet."""
-        known, process = self._known.pop(pid), read_process(pid)
-        is_same = process is not None and process.began == known.began
-        status = process.exit_status if process is not None and is_same else None
+        known = self._known.pop(pid)
+        status = read_exit_status(pid) if known.handle.is_running() else None  # or is a zombie
         self._forget(pid)
         returncode = None if status is None else os.waitstatus_to_exitcode(status)
         self._changed = time.monotonic()
-        age = _uptime() - known.began
-        self._tell(WorkerEnded(pid, age, self._changed, returncode))
+        self._tell(WorkerEnded(pid, read_age(known), self._changed, returncode))
 
     def _forget(self, pid: int) -> None:
         descriptor = self._descriptors.pop(pid, None)
@@ -118,8 +116,3 @@ class WorkerWatch:
     def _forget_all(self) -> None:
         for pid in list(self._descriptors):
             self._forget(pid)
-
-
-def _uptime() -> float:
-    """Return the seconds since this machine was started, as `Process.began` counts them."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -1,20 +1,46 @@
-"""What Linux tells of this machine: its processes and its mounts (proc(5))."""
+"""What this machine says of itself: when it was started, its mounts, and its processes.
+
+The names are loaded on first use: those of processes need psutil, which comes with the extra
+`serve`; the others do not.
+"""
 
 from __future__ import annotations
 
-from mpmetrics.system.mounts import Mount, Space, find_mount, measure_space
-from mpmetrics.system.processes import (
-    PROC,
-    Process,
-    boot_time,
-    list_children,
-    list_descendants,
-    read_process,
-    select_workers,
-)
+from typing import TYPE_CHECKING
+
+from mpmetrics._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from mpmetrics.system.clock import boot_time
+    from mpmetrics.system.mounts import Mount, Space, find_mount, measure_space
+    from mpmetrics.system.processes import (
+        UNREADABLE,
+        Process,
+        list_children,
+        list_descendants,
+        read_age,
+        read_exit_status,
+        read_process,
+        select_workers,
+    )
+
+_MODULES = {
+    "clock": ["boot_time"],
+    "mounts": ["Mount", "Space", "find_mount", "measure_space"],
+    "processes": [
+        "UNREADABLE",
+        "Process",
+        "list_children",
+        "list_descendants",
+        "read_age",
+        "read_exit_status",
+        "read_process",
+        "select_workers",
+    ],
+}
 
 __all__ = [
-    "PROC",
+    "UNREADABLE",
     "Mount",
     "Process",
     "Space",
@@ -23,6 +49,11 @@ __all__ = [
     "list_children",
     "list_descendants",
     "measure_space",
+    "read_age",
+    "read_exit_status",
     "read_process",
     "select_workers",
 ]
+
+if not TYPE_CHECKING:  # or every name would pass for one of this module's
+    __getattr__, __dir__ = lazy_exports(__name__, _MODULES, globals())

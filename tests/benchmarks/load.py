@@ -21,9 +21,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
-from mpmetrics.system.processes import read_process
 from tests.benchmarks.directories import CASES, write_directory
 from tests.cli.processes import command
 from tests.servers import fetch
@@ -75,8 +75,7 @@ def watch(url: str, pid: int, ended: threading.Event) -> Watched:
             wrong.append(f"{len(now)} samples, not {len(seen)}")
         seen = now
         pages += 1
-        process = read_process(pid)
-        memory.append((process.resident_bytes if process else 0) / (1 << 20))
+        memory.append(psutil.Process(pid).memory_info().rss / (1 << 20))
     return Watched(pages, len(seen), wrong, memory)
 
 

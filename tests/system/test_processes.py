@@ -1,23 +1,38 @@
-"""What proc(5) says of processes, and what it keeps to itself."""
+"""The processes of a machine, and what the kernel keeps secret of them."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from mpmetrics.system import processes
-from mpmetrics.system.processes import read_process
+from mpmetrics.system.processes import (
+    list_children,
+    list_descendants,
+    read_age,
+    read_children,
+    read_exit_status,
+    read_process,
+    search_children,
+    select_workers,
+)
 from tests.workers import PATIENCE, environment, run_python
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mpmetrics.system.processes import Process
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
 
-SOMEBODY_ELSES = """
+ANOTHER_USERS = """
 import ctypes, os, subprocess
-from mpmetrics.system.processes import read_process
+from mpmetrics.system.processes import read_exit_status
 
 class Header(ctypes.Structure):
     _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
@@ -25,57 +40,122 @@ class Header(ctypes.Structure):
 PTRACE = 19
 ended = subprocess.Popen(["false"], user=65534)
 os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
-told = read_process(ended.pid).exit_status
+told = read_exit_status(ended.pid)
 libc = ctypes.CDLL(None)
 header, sets = Header(0x20080522, 0), (ctypes.c_uint32 * 6)()
 assert libc.capget(ctypes.byref(header), sets) == 0
 sets[0] &= ~(1 << PTRACE)  # the effective set, and the permitted
 sets[1] &= ~(1 << PTRACE)
 assert libc.capset(ctypes.byref(header), sets) == 0
-print(told, read_process(ended.pid).exit_status)
+print(told, read_exit_status(ended.pid))
 ended.wait()
 """
 
 
-def test_the_exit_status_of_who_has_ended() -> None:
-    """As long as nobody has waited for it, the kernel has its status; who runs has none."""
+@pytest.fixture
+def child() -> Iterator[subprocess.Popen[bytes]]:
+    """Return a child of this process that runs the same program, until the test ends."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        yield process
+        process.kill()
+
+
+def test_the_exit_status_of_a_zombie_is_known() -> None:
+    """The kernel has the status of a process until its parent waits for it; not before its end."""
     pid = os.posix_spawn(sys.executable, [sys.executable, "-c", "raise SystemExit(7)"], os.environ)
     try:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        ended = read_process(pid)
+        ended, status = read_process(pid), read_exit_status(pid)
     finally:
         os.waitpid(pid, 0)
     assert ended is not None
     assert not ended.is_running
-    assert ended.exit_status is not None
-    assert os.waitstatus_to_exitcode(ended.exit_status) == 7
+    assert status is not None
+    assert os.waitstatus_to_exitcode(status) == 7
     itself = read_process(os.getpid())
     assert itself is not None
-    assert (itself.is_running, itself.exit_status) == (True, None)
+    assert (itself.is_running, itself.parent) == (True, os.getppid())
+    assert read_exit_status(os.getpid()) is None
+    assert (read_process(pid), read_exit_status(pid)) == (None, None)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root to start a process of another user")
 def test_a_status_that_is_kept_secret_is_not_taken_for_success(tmp_path: Path) -> None:
-    """Of another user's process the kernel says 0, whatever it was: that is not known."""
+    """The kernel reports status 0 for another user's process; it is unknown, not success."""
     file = tmp_path / "program.py"
-    file.write_text(SOMEBODY_ELSES)
+    file.write_text(ANOTHER_USERS)
     told, kept = run_python(file, env=environment(None)).split()
     assert (told, kept) in {("256", "None"), ("None", "None")}
 
 
-def test_a_kernel_without_lists_of_children(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then all processes are looked through, and the same ones are found."""
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        listed = {process.pid for process in processes.list_descendants(os.getpid())}
-        monkeypatch.setattr(processes, "_lists_children", lambda: False)
-        searched = {process.pid for process in processes.list_descendants(os.getpid())}
-        assert child.pid in listed
-        assert searched == listed
-        child.kill()
+def test_a_kernel_without_lists_of_children(child: subprocess.Popen[bytes]) -> None:
+    """A search among all processes finds the same ones as the kernel's lists."""
+    listed = {each.handle: each for each in list_descendants(os.getpid(), read_children)}
+    searched = {each.handle: each for each in list_descendants(os.getpid(), search_children)}
+    assert child.pid in {handle.pid for handle in listed}
+    assert searched == listed
 
 
-def test_who_has_ended_has_no_children() -> None:
-    """Nobody is looked for in vain."""
-    with subprocess.Popen([sys.executable, "-c", ""]) as child:
-        child.wait(PATIENCE)
-    assert processes.list_children(child.pid) == []
+@pytest.mark.parametrize("children_of", [list_children, read_children, search_children])
+def test_a_process_that_has_ended_has_no_children(
+    children_of: Callable[[int], list[Process]],
+) -> None:
+    """The children of a process that is gone are an empty list, not an error."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait(PATIENCE)
+    assert children_of(process.pid) == []
+
+
+def test_a_worker_runs_the_program_of_its_parent(child: subprocess.Popen[bytes]) -> None:
+    """A child with its parent's program is a worker; one with another program is not."""
+    itself, worker = read_process(os.getpid()), read_process(child.pid)
+    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE) as program:
+        other = read_process(program.pid)
+        assert itself is not None
+        assert worker is not None
+        assert other is not None
+        assert list(select_workers([itself, worker, other])) == [worker]
+        program.communicate()
+
+
+def test_the_age_of_a_process_goes_on_after_its_end(child: subprocess.Popen[bytes]) -> None:
+    """The age counts from the start of a process, and is known when the process is gone."""
+    process = read_process(child.pid)
+    assert process is not None
+    assert time.time() - PATIENCE < process.started < time.time() + 1
+    alive = read_age(process)
+    child.kill()
+    child.wait(PATIENCE)
+    assert -0.1 <= alive <= read_age(process) < PATIENCE
+
+
+def test_handles_tell_processes_apart(child: subprocess.Popen[bytes]) -> None:
+    """Two looks at one process have equal handles; looks at two processes do not."""
+    first, second = read_process(child.pid), read_process(child.pid)
+    itself = read_process(os.getpid())
+    assert first is not None
+    assert second is not None
+    assert itself is not None
+    assert first.handle == second.handle
+    assert first.handle != itself.handle
+
+
+def test_readers_need_no_psutil(tmp_path: Path) -> None:
+    """Collecting, compacting and the doctor work without psutil; `run` names the extra."""
+    program = """
+import sys
+sys.modules["psutil"] = None
+import mpmetrics
+from mpmetrics.doctor import diagnose
+assert mpmetrics.collect(sys.argv[1]).problems == []
+assert mpmetrics.compact(sys.argv[1]).outcome == "nothing"
+assert diagnose(sys.argv[1])
+from mpmetrics_cli.__main__ import main
+sys.stderr = sys.stdout
+try:
+    main(["run", "true"])
+except SystemExit as error:
+    print(error.code)
+"""
+    said = "mpmetrics: the package psutil is needed: pip install 'mpmetrics-toolkit[serve]'"
+    assert run_python(program, str(tmp_path), env=environment(None)) == f"{said}\n2\n"

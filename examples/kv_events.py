@@ -1,7 +1,7 @@
 """An engine that publishes the events of its KV cache, simulated: something for a bridge to read.
 
     python examples/kv_events.py &
-    mpmetrics events --source tcp://127.0.0.1:5557 --replay tcp://127.0.0.1:5558 --print
+    mpmetrics events --publisher tcp://127.0.0.1:5557 --replay tcp://127.0.0.1:5558 --print
 
 It answers requests by a seeded trace: conversations that share system prompts, in a cache that is
 too small for all of them. It publishes as vLLM does (`vllm/distributed/kv_events.py`), and answers

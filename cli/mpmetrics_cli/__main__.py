@@ -8,7 +8,8 @@ from mpmetrics_cli.compact import compact
 from mpmetrics_cli.doctor import doctor
 from mpmetrics_cli.dump import dump
 from mpmetrics_cli.events import events
-from mpmetrics_cli.exit import USAGE, Program
+from mpmetrics_cli.exit import USAGE
+from mpmetrics_cli.program import Program
 from mpmetrics_cli.run import run
 from mpmetrics_cli.serve import serve
 

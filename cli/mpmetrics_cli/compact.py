@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mpmetrics_cli.exit import FOUND, OK, complain, write
-from mpmetrics_cli.options import dead_gauges_options, directory_argument
+from mpmetrics_cli.exit import FAILED, OK
+from mpmetrics_cli.options import dead_gauges_options, directory_argument, report_format_option
+from mpmetrics_cli.streams import write_message, write_output
 
 if TYPE_CHECKING:
     from mpmetrics.compaction import Fate
@@ -16,15 +17,8 @@ if TYPE_CHECKING:
 @click.command()
 @directory_argument
 @dead_gauges_options
-@click.option("--dry-run", is_flag=True, help="Change nothing, say what would be done.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="text for people, json for programs.",
-)
+@click.option("--dry-run", is_flag=True, help="Change nothing, only report what would be done.")
+@report_format_option
 def compact(
     directory: str | None,
     dead_gauges: dict[str, Fate],
@@ -38,17 +32,17 @@ def compact(
     It may run at any time, also from cron, from several processes at once, and while DIR is
     read. Exits with status 1 if it could not be done; then everything counts as before.
     """
-    # Not at the top: `--help` need not wait for the library.
+    # Not at the top: `--help` does not wait for the library.
     from mpmetrics.compaction import compact
     from mpmetrics.errors import CompactionError
-    from mpmetrics_cli.output import COMPACTION_FORMATS
+    from mpmetrics_cli.renderers import COMPACTION_RENDERERS
 
     try:
         compaction = compact(directory, keep_dead_gauges, dead_gauges=dead_gauges, dry_run=dry_run)
     except CompactionError as error:
-        complain(str(error))
-        return FOUND
-    write(COMPACTION_FORMATS[form](compaction))
+        write_message(str(error))
+        return FAILED
+    write_output(COMPACTION_RENDERERS[form](compaction))
     for problem in compaction.quarantined:
-        complain(f"set aside: {problem}")
+        write_message(f"set aside: {problem}")
     return OK

@@ -1,4 +1,4 @@
-"""What a histogram or a summary says about its observations: count, mean, quantiles.
+"""The distribution of the observations of a histogram or summary: count, mean, quantiles.
 
 Quantiles are estimated as PromQL's `histogram_quantile` does it, by linear interpolation within
 a bucket: https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Distribution:
-    """The observations of one child, as far as its family tells.
+    """The observations of one child of a family.
 
     *buckets* are (upper bound, cumulated count) pairs, ascending, the last bound +Inf.
     """
@@ -39,16 +39,16 @@ class Distribution:
 
     @property
     def highest_bound(self) -> float:
-        """The highest bound that is a number; NaN if there is none."""
+        """The highest finite bound; NaN without one."""
         return max((bound for bound, _ in self.buckets if bound < math.inf), default=math.nan)
 
     def quantile(self, quantile: float) -> float:
         """Return an estimate of a *quantile* (between 0 and 1); NaN without observations.
 
-        +Inf means that it is above the highest bound: where PromQL answers with that bound.
+        +Inf means that it is above the highest bound; PromQL returns that bound instead.
         """
         rank = quantile * self.count
-        # As in PromQL, observations are taken to be positive unless bounds say otherwise.
+        # As in PromQL, observations are assumed positive unless there are bounds below zero.
         lower, below = 0.0, 0.0
         for bound, cumulated in self.buckets if rank > 0 else ():
             if cumulated >= rank:
@@ -59,8 +59,8 @@ class Distribution:
         return math.nan
 
 
-def distributions(family: Metric) -> Mapping[Labels, Distribution]:
-    """Return what each child of a histogram or summary *family* has observed."""
+def compute_distributions(family: Metric) -> Mapping[Labels, Distribution]:
+    """Return the distribution of each child of a histogram or summary *family*, by its labels."""
     children: dict[Labels, Distribution] = defaultdict(Distribution)
     for sample in family.samples:
         labels = dict(sample.labels)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from mpmetrics_cli.exit import FOUND, OK, complain, write
+from mpmetrics_cli.exit import FINDINGS, OK
 from mpmetrics_cli.options import directory_argument, selection_options
+from mpmetrics_cli.streams import write_message, write_output
 
 
 @click.command()
@@ -35,12 +36,12 @@ def dump(
 
     Problems go to standard error, one line each.
     """
-    # Not at the top: `--help` need not wait for the library.
+    # Not at the top: `--help` does not wait for the library.
     from mpmetrics.scrape import take_snapshot
-    from mpmetrics_cli.output import SNAPSHOT_FORMATS
+    from mpmetrics_cli.renderers import SNAPSHOT_RENDERERS
 
     snapshot = take_snapshot(directory, include, exclude, dict(labels), by_process=by_process)
-    write(SNAPSHOT_FORMATS[form](snapshot))
+    write_output(SNAPSHOT_RENDERERS[form](snapshot))
     for problem in snapshot.problems:
-        complain(str(problem))
-    return FOUND if strict and snapshot.problems else OK
+        write_message(str(problem))
+    return FINDINGS if strict and snapshot.problems else OK

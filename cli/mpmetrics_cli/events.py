@@ -1,4 +1,4 @@
-"""`mpmetrics events`: the KV events of an engine, passed on, and what they come to at /metrics."""
+"""`mpmetrics events`: the KV events of an engine, passed on, and counted at /metrics."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from click.core import ParameterSource
 
-from mpmetrics_cli.exit import FOUND, OK, complain, log_to_stderr, write
+from mpmetrics_cli.exit import FAILED, OK
 from mpmetrics_cli.options import (
     Seconds,
     listen_options,
+    load_web_config,
     selection_options,
-    web_config,
     with_options,
 )
-from mpmetrics_cli.sinks import sink_options, sinks_of, write_records
+from mpmetrics_cli.renamed import RenamedOption
+from mpmetrics_cli.sinks import make_sinks, sink_options, write_records
+from mpmetrics_cli.streams import log_to_stderr, write_message, write_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,10 +29,12 @@ if TYPE_CHECKING:
     from mpmetrics.engines.events import EventBridge
     from mpmetrics_cli.options import Decorator
 
-_SOURCE: Final[tuple[Decorator, ...]] = (
+_PUBLISHER: Final[tuple[Decorator, ...]] = (
     click.option(
-        "--source",
+        "--publisher",
         "endpoint",
+        cls=RenamedOption,
+        former_names=["--source"],
         required=True,
         metavar="ENDPOINT",
         help="Where the engine publishes, as it was configured: tcp://HOST:PORT or ipc://PATH; of "
@@ -40,12 +44,12 @@ _SOURCE: Final[tuple[Decorator, ...]] = (
         "--replay",
         default="",
         metavar="ENDPOINT",
-        help="Where the engine can be asked for messages that were missed.",
+        help="Where the engine answers requests for messages that were missed.",
     ),
     click.option(
         "--bind",
         is_flag=True,
-        help="Listen on the source's ENDPOINT: the engine connects to it, as vLLM does to one with "
+        help="Bind the publisher's ENDPOINT: the engine connects to it, as vLLM does to one with "
         "the address of a host.",
     ),
     click.option(
@@ -54,7 +58,7 @@ _SOURCE: Final[tuple[Decorator, ...]] = (
         default=1,
         show_default=True,
         metavar="N",
-        help="How many data-parallel ranks there are, each on the port behind the one before.",
+        help="The number of data-parallel ranks, each on the port behind the one before.",
     ),
     click.option(
         "--first-rank",
@@ -62,13 +66,13 @@ _SOURCE: Final[tuple[Decorator, ...]] = (
         default=0,
         show_default=True,
         metavar="N",
-        help="The first of them; its port is so much higher.",
+        help="The first of these ranks; the port of its publisher is so much higher.",
     ),
     click.option(
         "--topic",
         default="",
-        metavar="PREFIX",
-        help="Only messages whose topic begins with PREFIX.",
+        metavar="TOPIC",
+        help="Only messages whose topic begins with TOPIC.",
     ),
     click.option(
         "--batch",
@@ -83,7 +87,7 @@ _SOURCE: Final[tuple[Decorator, ...]] = (
 
 
 @click.command()
-@partial(with_options, _SOURCE)
+@partial(with_options, _PUBLISHER)
 @click.option("--print", "prints", is_flag=True, help="Write each event as a line of JSON.")
 @sink_options
 @listen_options
@@ -101,34 +105,34 @@ def events(
     labels: tuple[tuple[str, str], ...],
     **others: Any,
 ) -> int:
-    """Pass on the KV events of an engine, and serve what they come to at /metrics.
+    """Pass on the KV events of an engine, and count them at /metrics.
 
-    Events that are missing are asked for again, and counted if nobody has them any more. With
+    Missing events are requested again, and counted as lost if the engine has dropped them. With
     --print the metrics are served only if --listen is given, too. Needs the extra "zmq", "nats"
     for a sink of that kind, and "serve" for the metrics.
     """
-    # Not at the top: `--help` need not wait for the library.
+    # Not at the top: `--help` does not wait for the library.
     from mpmetrics.pages import Page
     from mpmetrics.web import PageServer
 
     log_to_stderr()
-    config = web_config(web_config_file)
-    end = _End()
+    config = load_web_config(web_config_file)
+    ending = _Ending()
     with ExitStack() as stack:
-        bridge = _bridge(end.show if prints else None, **others)
+        bridge = _make_bridge(ending.print_lines if prints else None, **others)
         stack.callback(bridge.stop)
         if not prints or context.get_parameter_source("listen") != ParameterSource.DEFAULT:
             page = Page([bridge.metrics], include, exclude, dict(labels))
-            serving = PageServer(page, listen, web_config=config)
-            stack.callback(serving.stop)
-            serving.start()
-            complain(f"listening on {serving.address}")
+            server = PageServer(page, listen, web_config=config)
+            stack.callback(server.stop)
+            server.start()
+            write_message(f"listening on {server.address}")
         bridge.start()
-        return end.wait(bridge)
+        return ending.wait(bridge)
 
 
-def _bridge(
-    show: Callable[[bytes], None] | None,
+def _make_bridge(
+    print_lines: Callable[[bytes], None] | None,
     *,
     endpoint: str,
     replay: str,
@@ -140,48 +144,48 @@ def _bridge(
     records: str | None,
     **others: Any,
 ) -> EventBridge:
-    """Return the bridge that the options stand for; *show* gets the lines to be printed, if any."""
-    from mpmetrics.engines.events import (  # `--help` need not wait
+    """Return the bridge that the options describe; with *print_lines*, it passes lines of JSON."""
+    from mpmetrics.engines.events import (  # `--help` does not wait
         EventBridge,
         EventSource,
         LinesSink,
         publishers,
     )
 
-    asked = publishers(endpoint, replay, ranks=ranks, first_rank=first_rank, bind=bind)
-    sinks = sinks_of(**others)
+    chosen = publishers(endpoint, replay, ranks=ranks, first_rank=first_rank, bind=bind)
+    sinks = make_sinks(**others)
     if records is not None:
         write_records(records, sinks, range(first_rank, first_rank + ranks))
-    if show is not None:
-        sinks.append(LinesSink(show, name="stdout", capacity=others["capacity"]))
-    return EventBridge(EventSource(asked, topic=topic), sinks, delay=delay)
+    if print_lines is not None:
+        sinks.append(LinesSink(print_lines, name="stdout", capacity=others["capacity"]))
+    return EventBridge(EventSource(chosen, topic=topic), sinks, delay=delay)
 
 
-class _End:
-    """What ends the command: a signal, a reader that has gone, a bridge that does not go on."""
+class _Ending:
+    """The end of the command: by a signal, a closed output, or a bridge that has failed."""
 
     def __init__(self) -> None:
-        """Take the signals."""
-        self._came = threading.Event()
+        """Handle the signals."""
+        self._ended = threading.Event()
         self._failure: OSError | None = None
         for number in signal.SIGTERM, signal.SIGINT:
-            signal.signal(number, lambda *_: self._came.set())
+            signal.signal(number, lambda *_: self._ended.set())
 
-    def show(self, lines: bytes) -> None:
-        """Write *lines* to standard output; if that does not work, nobody wants any more."""
+    def print_lines(self, lines: bytes) -> None:
+        """Write *lines* to standard output; a failure ends the command."""
         if self._failure is not None:
             return
         try:
-            write(lines, buffered=False)
+            write_output(lines, buffered=False)
         except OSError as error:
             self._failure = error
-            self._came.set()
+            self._ended.set()
 
     def wait(self, bridge: EventBridge) -> int:
-        """Wait for the end; return the exit status. Raises `OSError` when nobody reads."""
-        # Not without a limit: on Windows nothing could interrupt that.
-        while bridge.is_running and not self._came.wait(1.0):
+        """Wait for the end; return the exit status. Raises `OSError` of the output."""
+        # With a limit: on Windows no signal interrupts a wait without one.
+        while bridge.is_running and not self._ended.wait(1.0):
             pass
         if self._failure is not None:
             raise self._failure
-        return OK if self._came.is_set() else FOUND
+        return OK if self._ended.is_set() else FAILED

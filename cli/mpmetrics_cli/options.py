@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from mpmetrics_cli.renamed import RenamedOption
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Seconds(click.FloatRange):
-    """A length of time, within limits. What is not a number is within all of them to click."""
+    """A number of seconds within limits; NaN, which click finds within any limits, is refused."""
 
     def convert(
         self,
@@ -25,7 +27,7 @@ class Seconds(click.FloatRange):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> Any:
-        """Return the number; fail for one that is none."""
+        """Return the number; fail for NaN."""
         number = super().convert(value, param, ctx)
         if math.isnan(number):
             self.fail(f"{value!r} is not a length of time.", param, ctx)
@@ -41,7 +43,7 @@ def parse_label(text: str) -> tuple[str, str]:
     return name, value
 
 
-# Without it the library asks the environment, in the order that prometheus_client has.
+# Without it the library reads the environment, in the order of prometheus_client.
 directory_argument: Final[Decorator] = click.argument("directory", metavar="[DIR]", required=False)
 
 
@@ -63,16 +65,30 @@ _DEAD_GAUGES: Final[tuple[Decorator, ...]] = (
     click.option(
         "--keep-dead-gauges",
         is_flag=True,
-        help="Leave gauges of mode all, one series for each process, when the process has died.",
+        help="Keep gauges of mode all, one series for each process, when their process has died.",
     ),
     click.option(
-        "--dead-gauges",
+        "--gauge-fate",
+        "dead_gauges",
+        cls=RenamedOption,
+        former_names=["--dead-gauges"],
         multiple=True,
         callback=parse_fates,
         metavar="PREFIX=kept|gone",
         help="Whether gauges whose name begins with PREFIX outlive their process, where their "
         "mode is sum, min, max or mostrecent (repeatable; the default is lmcache:=gone).",
     ),
+)
+
+report_format_option: Final[Decorator] = click.option(
+    "--format",
+    "form",
+    cls=RenamedOption,
+    former_values={"text": "report"},
+    type=click.Choice(["report", "json"]),
+    default="report",
+    show_default=True,
+    help="report for people, json for programs.",
 )
 
 _SELECTION: Final[tuple[Decorator, ...]] = (
@@ -138,7 +154,7 @@ _SERVING: Final[tuple[Decorator, ...]] = (
 
 
 def listen_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of a command that serves nothing but a page of its own to *command*."""
+    """Add the options of a command that serves only metrics of its own to *command*."""
     return with_options((_LISTEN, _WEB_CONFIG), command)
 
 
@@ -147,9 +163,9 @@ def serving_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_options(_SERVING, command)
 
 
-def web_config(path: str | None) -> WebConfig | None:
-    """Return what the file *path* says, if there is one. Raises `WebConfigError`."""
-    from mpmetrics.web import read_web_config  # `--help` need not wait
+def load_web_config(path: str | None) -> WebConfig | None:
+    """Return the settings in the file *path*, None without a path. Raises `WebConfigError`."""
+    from mpmetrics.web import read_web_config  # `--help` does not wait
 
     return None if path is None else read_web_config(path)
 
@@ -164,12 +180,9 @@ def make_page(
     labels: Sequence[tuple[str, str]],
 ) -> Page:
     """Return the page of *sources* and *urls*. Raises what `Page` raises."""
-    from mpmetrics.pages import (
-        Page,
-        UrlSource,
-    )
+    from mpmetrics.pages import Page, UrlSource
 
-    # What comes too late for one scrape is still good to have for the next.
+    # An answer that is too late for one scrape serves the next one.
     others = [UrlSource(url, timeout=2 * timeout) for url in urls]
     return Page([*sources, *others], include, exclude, dict(labels), timeout=timeout)
 
@@ -180,12 +193,12 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def dead_gauges_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say what becomes of dead workers' gauges to *command*."""
+    """Add the options for the gauges of dead workers to *command*."""
     return with_options(_DEAD_GAUGES, command)
 
 
 def with_options(options: Sequence[Decorator], command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add *options*, in the order in which the help shall have them."""
+    """Add *options* to *command*; the help has them in this order."""
     for option in reversed(options):
         command = option(command)
     return command

@@ -1,4 +1,4 @@
-"""`mpmetrics run`: a server with a page beside it, and nothing left of its dead workers."""
+"""`mpmetrics run`: a server with a page beside it, whose dead workers leave no files."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mpmetrics_cli.exit import complain, log_to_stderr
 from mpmetrics_cli.options import (
     Seconds,
     dead_gauges_options,
+    load_web_config,
     make_page,
     selection_options,
     serving_options,
-    web_config,
 )
+from mpmetrics_cli.streams import log_to_stderr, write_message
 
 if TYPE_CHECKING:
     from mpmetrics.compaction import Fate
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     help="Have the server write to DIR, which stays; else a directory is made for this run, "
     "unless PROMETHEUS_MULTIPROC_DIR is set.",
 )
-@click.option("--fresh", is_flag=True, help="Empty DIR first, if nobody uses what is in it.")
+@click.option("--fresh", is_flag=True, help="Empty DIR first, if no process uses what is in it.")
 @click.option("--keep", is_flag=True, help="Do not remove the directory at the end.")
 @serving_options
 @click.option(
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     "--grace",
     type=Seconds(min=0),
     metavar="SECONDS",
-    help="Kill the server so long after it was asked to end; else it may take its time.",
+    help="Kill the server so long after it was asked to end; by default it is never killed.",
 )
 @click.option(
     "--per-worker", is_flag=True, help="Show process_* of each process instead of their sum."
@@ -74,29 +74,29 @@ def run(
     died are folded. Signals go to the server, and its exit status is that of this command. Needs
     the extra "serve", and Linux.
     """
-    # Not at the top: `--help` need not wait for the library.
+    # Not at the top: `--help` does not wait for the library.
     from mpmetrics.directory import VARIABLE
     from mpmetrics.errors import CommandError
     from mpmetrics.supervisor import RunOptions, end_like, run_command
 
     log_to_stderr()
-    wrap = RunOptions(
-        directory or os.environ.get(VARIABLE, ""),
-        fresh,
-        keep,
-        listen,
-        web_config(web_config_file),
-        compact_interval,
-        keep_dead_gauges,
-        dead_gauges,
-        grace,
-        per_worker,
+    options = RunOptions(
+        directory=directory or os.environ.get(VARIABLE, ""),
+        fresh=fresh,
+        keep=keep,
+        listen=listen,
+        web_config=load_web_config(web_config_file),
+        compact_interval=compact_interval,
+        keep_dead_gauges=keep_dead_gauges,
+        dead_gauges=dead_gauges,
+        grace=grace,
+        per_worker=per_worker,
     )
-    if fresh and not wrap.directory:
+    if fresh and not options.directory:
         message = f"--fresh needs --dir, or {VARIABLE} to be set"
         raise click.UsageError(message)
     try:
-        return end_like(run_command(command, partial(make_page, **page), wrap, complain))
+        return end_like(run_command(command, partial(make_page, **page), options, write_message))
     except CommandError as error:
-        complain(str(error))
+        write_message(str(error))
         return error.status

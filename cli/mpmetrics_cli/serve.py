@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import click
 
-from mpmetrics_cli.exit import OK, complain, log_to_stderr
+from mpmetrics_cli.exit import OK
 from mpmetrics_cli.options import (
     directory_argument,
+    load_web_config,
     make_page,
     selection_options,
     serving_options,
-    web_config,
 )
+from mpmetrics_cli.streams import log_to_stderr, write_message
 
 
 @click.command()
@@ -33,18 +34,18 @@ def serve(
 
     The server that writes them may already be running. Needs the extra "serve".
     """
-    # Not at the top: `--help` need not wait for the library.
+    # Not at the top: `--help` does not wait for the library.
     from mpmetrics.directory import require_directory
     from mpmetrics.pages import DirectorySource
     from mpmetrics.web import PageServer
 
     log_to_stderr()
-    config = web_config(web_config_file)
+    config = load_web_config(web_config_file)
     source = DirectorySource(require_directory(directory), liveness=True)
     page = make_page(
         [source], urls=urls, timeout=timeout, include=include, exclude=exclude, labels=labels
     )
-    serving = PageServer(page, listen, web_config=config)
-    complain(f"listening on {serving.address}")
-    serving.run()
+    server = PageServer(page, listen, web_config=config)
+    write_message(f"listening on {server.address}")
+    server.run()
     return OK

@@ -1,4 +1,4 @@
-"""Options that say where events go, and the sinks that they stand for."""
+"""The options of `mpmetrics events` for its sinks, and the sinks that they describe."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from mpmetrics_cli.exit import complain
 from mpmetrics_cli.options import with_options
+from mpmetrics_cli.renamed import RenamedOption
+from mpmetrics_cli.streams import write_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -20,14 +21,14 @@ if TYPE_CHECKING:
 
 _SEGMENTS: Final = 3
 
-_BITS: Final = 53
-"""Of an id that is made up: every reader of JSON can tell it from others."""
+_RANDOM_BITS: Final = 53
+"""Bits of a random worker id: every reader of JSON keeps an integer of this size exactly."""
 
 
-def parse_number(
+def parse_worker_id(
     _context: click.Context, _parameter: click.Parameter, text: str | None
 ) -> int | None:
-    """Return the worker's id, which labels have in hexadecimal, with 0x before it."""
+    """Return a worker's id from decimal, or from hexadecimal with 0x, as labels have it."""
     if text is None:
         return None
     digits = text.lower().removeprefix("0x")
@@ -41,20 +42,20 @@ def parse_number(
     return number
 
 
-def parse_address(
+def parse_dynamo_endpoint(
     _context: click.Context, _parameter: click.Parameter, text: str
 ) -> tuple[str, ...]:
     """Split NAMESPACE.COMPONENT.ENDPOINT, as Dynamo spells it, at its last two dots."""
     parts = tuple(text.removeprefix("dyn://").rsplit(".", _SEGMENTS - 1))
-    # What is no text cannot be printed, either.
+    # Bytes of the command line that are no text cannot be printed.
     if len(parts) != _SEGMENTS or not all(parts) or not text.isprintable():
         message = f"{text!r} is not of the form NAMESPACE.COMPONENT.ENDPOINT"
         raise click.BadParameter(message)
     return parts
 
 
-def _secret(name: str, variable: str, meaning: str, metavar: str) -> Decorator:
-    """Return an option that is better given by a variable of the environment."""
+def _make_secret_option(name: str, variable: str, meaning: str, metavar: str) -> Decorator:
+    """Return an option that the environment *variable* can set, unseen by other processes."""
     return click.option(
         f"--nats-{name}",
         default="",
@@ -65,7 +66,7 @@ def _secret(name: str, variable: str, meaning: str, metavar: str) -> Decorator:
     )
 
 
-def _file(name: str, meaning: str) -> Decorator:
+def _make_file_option(name: str, meaning: str) -> Decorator:
     return click.option(f"--nats-{name}", default="", metavar="FILE", help=meaning)
 
 
@@ -81,19 +82,21 @@ _SINKS: Final[tuple[Decorator, ...]] = (
     ),
     click.option(
         "--worker-id",
-        callback=parse_number,
+        callback=parse_worker_id,
         metavar="ID",
         help="The worker's id in Dynamo, decimal or with 0x; routers send requests to it. Without "
-        "it the events are those of a worker that nobody has.",
+        "it the events have a random id, which no worker has.",
     ),
     click.option(
-        "--endpoint",
+        "--dynamo-endpoint",
         "address",
+        cls=RenamedOption,
+        former_names=["--endpoint"],
         default="dynamo.backend.generate",
         show_default=True,
-        callback=parse_address,
+        callback=parse_dynamo_endpoint,
         metavar="NAMESPACE.COMPONENT.ENDPOINT",
-        help="Where the worker serves in Dynamo.",
+        help="The endpoint in Dynamo at which the worker serves.",
     ),
     click.option(
         "--block-size",
@@ -108,35 +111,37 @@ _SINKS: Final[tuple[Decorator, ...]] = (
         default=100_000,
         show_default=True,
         metavar="EVENTS",
-        help="How many wait for a sink that is not there; then the oldest are dropped.",
+        help="How many events wait for a sink that is not reachable; then the oldest are dropped.",
     ),
     click.option(
         "--records",
         metavar="FILE",
-        help="Write there at the start what Dynamo's discovery must have of the sinks for routers "
-        "to listen: a JSON object with a key and a value a line.",
+        help="Write to FILE, at the start, the records that Dynamo's discovery needs so that "
+        "routers listen to the sinks: one JSON object with a key and a value a line.",
     ),
     click.option(
         "--jetstream",
         is_flag=True,
         help="Have NATS confirm that a stream, which must be there, keeps what is published.",
     ),
-    _secret("user", "NATS_AUTH_USERNAME", "The user, for NATS.", "NAME"),
-    _secret("password", "NATS_AUTH_PASSWORD", "The user's password.", "TEXT"),
-    _secret("token", "NATS_AUTH_TOKEN", "The token, for NATS.", "TEXT"),
-    _secret("credentials", "NATS_AUTH_CREDENTIALS_FILE", "A file with a JWT and its key.", "FILE"),
-    _file("tls-ca", "The certificates that NATS servers are to be known by."),
-    _file("tls-cert", "The certificate to show to NATS servers."),
-    _file("tls-key", "The key of that certificate, if it is in a file of its own."),
+    _make_secret_option("user", "NATS_AUTH_USERNAME", "The user, for NATS.", "NAME"),
+    _make_secret_option("password", "NATS_AUTH_PASSWORD", "The user's password.", "TEXT"),
+    _make_secret_option("token", "NATS_AUTH_TOKEN", "The token, for NATS.", "TEXT"),
+    _make_secret_option(
+        "credentials", "NATS_AUTH_CREDENTIALS_FILE", "A file with a JWT and its key.", "FILE"
+    ),
+    _make_file_option("tls-ca", "The certificates of the authorities of NATS servers."),
+    _make_file_option("tls-cert", "The certificate to show to NATS servers."),
+    _make_file_option("tls-key", "The key of that certificate, if it is in a file of its own."),
 )
 
 
 def sink_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say where events go to *command*."""
+    """Add the options for sinks to *command*."""
     return with_options(_SINKS, command)
 
 
-def sinks_of(
+def make_sinks(
     urls: Sequence[str],
     *,
     worker_id: int | None,
@@ -147,31 +152,29 @@ def sinks_of(
     **nats: str,
 ) -> list[Sink]:
     """Return a sink for each of the *urls*. Raises what the sinks raise."""
-    from mpmetrics.engines.events import (
-        Address,
-        NatsOptions,
-        Worker,
-    )
+    from mpmetrics.engines.events import Address, NatsOptions, Worker
 
-    known = secrets.randbits(_BITS) if worker_id is None else worker_id
-    worker = Worker(known, Address(*address), block_size)
+    identifier = secrets.randbits(_RANDOM_BITS) if worker_id is None else worker_id
+    worker = Worker(identifier, Address(*address), block_size)
     given: dict[str, Any] = {name.removeprefix("nats_"): value for name, value in nats.items()}
     options = NatsOptions(**given, jetstream=jetstream)
-    names = _names(urls)
+    names = _name_sinks(urls)
     if len(set(names)) < len(names):
         message = f"--sink {max(names, key=names.count)} is given twice"
         raise click.UsageError(message)
     sinks = [
-        _sink(url, worker, options, name=name, capacity=capacity)
+        _make_sink(url, worker, options, name=name, capacity=capacity)
         for url, name in zip(urls, names, strict=True)
     ]
     if sinks and worker_id is None:
-        complain(f"no --worker-id: the events are of worker {known:#x}, which no router has")
+        write_message(
+            f"no --worker-id: the events are of worker {identifier:#x}, which no router has"
+        )
     return sinks
 
 
 def write_records(path: str, sinks: Sequence[Any], ranks: Iterable[int]) -> None:
-    """Write what Dynamo's discovery has to have of *sinks*. Raises `OSError`."""
+    """Write the records of *sinks* for Dynamo's discovery. Raises `OSError`."""
     records = [sink.records(rank) for sink in sinks for rank in ranks]
     lines = [
         json.dumps({"key": key, "value": value})
@@ -181,8 +184,8 @@ def write_records(path: str, sinks: Sequence[Any], ranks: Iterable[int]) -> None
     Path(path).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-def _sink(url: str, worker: Worker, options: NatsOptions, *, name: str, capacity: int) -> Sink:
-    """Return the sink that *url* stands for."""
+def _make_sink(url: str, worker: Worker, options: NatsOptions, *, name: str, capacity: int) -> Sink:
+    """Return the sink for *url*."""
     from mpmetrics.engines.events import NatsSink, ZmqSink
 
     endpoint = url.removeprefix("+")
@@ -191,8 +194,8 @@ def _sink(url: str, worker: Worker, options: NatsOptions, *, name: str, capacity
     return NatsSink(url, worker, options, name=name, capacity=capacity)
 
 
-def _names(urls: Sequence[str]) -> list[str]:
-    """Return a name for each sink: its URL without what is before an @, which is secret."""
+def _name_sinks(urls: Sequence[str]) -> list[str]:
+    """Return a name for each sink: its URL without the credentials, which end at an @."""
     return [
         ",".join(
             "://".join((scheme, rest.rpartition("@")[2]))

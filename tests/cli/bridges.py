@@ -23,16 +23,16 @@ class Bridge:
         """Take the running *process*."""
         self.process = process
 
-    def said(self) -> str:
+    def next_message(self) -> str:
         """Return the next line on standard error."""
         assert self.process.stderr is not None
         return self.process.stderr.readline()
 
     def address(self) -> str:
-        """Return where the metrics are, which is the first thing that it says."""
-        said = self.said()
-        found = re.fullmatch(r"mpmetrics: listening on (http://127\.0\.0\.1:[0-9]+)\n", said)
-        assert found, said
+        """Return the URL of the metrics, which is in the first line on standard error."""
+        message = self.next_message()
+        found = re.fullmatch(r"mpmetrics: listening on (http://127\.0\.0\.1:[0-9]+)\n", message)
+        assert found, message
         return found[1]
 
     def lines(self, count: int) -> list[dict[str, Any]]:
@@ -41,7 +41,7 @@ class Bridge:
         return [json.loads(self.process.stdout.readline()) for _ in range(count)]
 
     def end(self, number: int = signal.SIGTERM) -> int:
-        """Ask it to end; return its exit status."""
+        """Send a signal; return the exit status."""
         self.process.send_signal(number)
         return self.process.wait(PATIENCE)
 

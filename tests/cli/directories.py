@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def fill(directory: Path, files: Mapping[str, Entry | Iterable[Entry] | bytes]) -> Path:
-    """Write *files*, by name what is in them, into *directory*; return that."""
+    """Write *files*, contents by name, into *directory*; return *directory*."""
     for name, content in files.items():
         if isinstance(content, bytes):
             (directory / name).write_bytes(content)

@@ -1,4 +1,4 @@
-"""The command as its users run it: in this process for the quick cases, or in one of its own."""
+"""The command, in this process for quick cases, or in a process of its own."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+    import click
+
     Argument = str | os.PathLike[str]
 
 
@@ -26,7 +28,7 @@ _SEPARATE_STREAMS: Final[dict[str, Any]] = (
 
 
 class Ending(NamedTuple):
-    """What is left of a command: its exit *status*, and what it wrote."""
+    """The exit *status* of a command, and its output."""
 
     status: int
     stdout: str = ""
@@ -34,12 +36,17 @@ class Ending(NamedTuple):
 
 
 def invoke(*arguments: Argument, **env: str | None) -> Ending:
-    """Run the command in this process; an exception that nobody expected fails the test.
+    """Run the command in this process; an unexpected exception fails the test.
 
-    The variables of *env* are set, those that are None are not; neither is the directory's.
+    The variables of *env* are set; those that are None are unset, and so is the directory's.
     """
+    return invoke_program(main, *arguments, **env)
+
+
+def invoke_program(program: click.Group, *arguments: Argument, **env: str | None) -> Ending:
+    """Run a command of *program* like `invoke`."""
     result = CliRunner(**_SEPARATE_STREAMS).invoke(
-        main,
+        program,
         [str(argument) for argument in arguments],
         catch_exceptions=False,
         env={"PROMETHEUS_MULTIPROC_DIR": None, "prometheus_multiproc_dir": None, **env},

@@ -56,7 +56,7 @@ def test_the_directory_may_come_from_the_environment(directory: Path) -> None:
 
 def test_gauges_of_the_dead_can_be_kept(directory: Path) -> None:
     """Both options reach the library."""
-    kept = ("--keep-dead-gauges", "--dead-gauges", "lmcache:=kept")
+    kept = ("--keep-dead-gauges", "--gauge-fate", "lmcache:=kept")
     assert invoke("compact", directory, *kept).stdout == (
         "3 files folded into the archives\n"
         "1 file left: kept: gauges of the dead are kept on demand\n"
@@ -87,7 +87,7 @@ def test_somebody_else_is_at_it(directory: Path) -> None:
     """That is no failure: the work is being done."""
     with make_compaction_lock(str(directory)):
         ending = invoke("compact", directory)
-    text = "somebody else is compacting this directory; nothing was done\n"
+    text = "another process is compacting this directory; nothing was done\n"
     assert ending == Ending(0, text)
 
 
@@ -102,7 +102,7 @@ def test_what_cannot_be_done_is_one_line_and_status_1(directory: Path) -> None:
 @pytest.mark.parametrize("text", ["lmcache:", "lmcache:=lost", "=gone"])
 def test_a_fate_is_kept_or_gone(directory: Path, text: str) -> None:
     """Anything else is a mistake, and nothing has happened."""
-    status, stdout, stderr = invoke("compact", directory, "--dead-gauges", text)
+    status, stdout, stderr = invoke("compact", directory, "--gauge-fate", text)
     assert (status, stdout, stderr.count("\n")) == (2, "", 1)
     assert "neither PREFIX=kept nor PREFIX=gone" in stderr
     assert not (directory / "MANIFEST").exists()

@@ -1,4 +1,4 @@
-"""What histograms and summaries say about their observations."""
+"""The count, mean and quantiles of histograms and summaries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, Summary
 from prometheus_client.metrics_core import HistogramMetricFamily
 
-from mpmetrics_cli.distributions import Distribution, distributions
+from mpmetrics_cli.distributions import Distribution, compute_distributions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def histogram_quantile(quantile: float, buckets: Buckets) -> float:
-    """Do what PromQL does, step by step as its `bucketQuantile` (promql/quantile.go)."""
+    """Compute a quantile step by step as PromQL's `bucketQuantile` (promql/quantile.go)."""
     observations = buckets[-1][1]
     if len(buckets) < 2 or not observations:
         return math.nan
@@ -56,7 +56,7 @@ def histograms(draw: st.DrawFn) -> list[tuple[float, float]]:
 
 @given(histograms(), st.sampled_from([0.01, 0.5, 0.9, 0.99, 1.0]))
 def test_quantiles_are_those_of_promql(buckets: Buckets, quantile: float) -> None:
-    """The estimate is PromQL's; where that answers with the highest bound, it is infinite."""
+    """The estimate is PromQL's; where that returns the highest bound, it is infinite."""
     child = Distribution(buckets[-1][1], math.nan, list(buckets))
     expected = histogram_quantile(quantile, buckets)
     estimate = child.quantile(quantile)
@@ -88,21 +88,21 @@ def test_quantiles_are_those_of_promql(buckets: Buckets, quantile: float) -> Non
     ],
 )
 def test_quantiles(buckets: Buckets, expected: list[float]) -> None:
-    """Interpolation within a bucket; infinite above the highest bound; NaN for the unknown."""
+    """A quantile is interpolated within a bucket, infinite above the highest bound, else NaN."""
     child = Distribution(buckets[-1][1] if buckets else 0.0, math.nan, list(buckets))
     estimates = [child.quantile(quantile) for quantile in (0.5, 0.9, 0.99)]
     assert estimates == pytest.approx(expected, nan_ok=True)
 
 
-def test_what_prometheus_client_observed_comes_back() -> None:
-    """Children are told apart by their labels, whatever order the samples have."""
+def test_children_are_told_apart_by_their_labels() -> None:
+    """Each child of a histogram of prometheus_client has its own distribution."""
     registry = CollectorRegistry()
     histogram = Histogram("h", "", ["b", "a"], buckets=[1.0], registry=registry)
     histogram.labels("x", "y").observe(0.5)
     histogram.labels("x", "y").observe(2.5)
     histogram.labels("x", "z").observe(3.0)
     (family,) = registry.collect()
-    assert distributions(family) == {
+    assert compute_distributions(family) == {
         (("a", "y"), ("b", "x")): Distribution(2.0, 3.0, [(1.0, 1.0), (math.inf, 2.0)]),
         (("a", "z"), ("b", "x")): Distribution(1.0, 3.0, [(1.0, 0.0), (math.inf, 1.0)]),
     }
@@ -115,14 +115,14 @@ def test_a_summary_has_no_quantiles() -> None:
     summary.observe(1.0)
     summary.observe(2.0)
     (family,) = registry.collect()
-    (child,) = distributions(family).values()
+    (child,) = compute_distributions(family).values()
     assert (child.count, child.mean) == (2.0, 1.5)
     assert math.isnan(child.quantile(0.5))
 
 
 def test_without_a_sum_there_is_no_mean() -> None:
-    """Where observations may be negative, a histogram has no sum."""
+    """A histogram without a sum, as with negative bounds, has no mean."""
     family = HistogramMetricFamily("h", "", buckets=[("-1.0", 1.0), ("+Inf", 2.0)], sum_value=None)
-    (child,) = distributions(family).values()
+    (child,) = compute_distributions(family).values()
     assert (child.count, child.highest_bound) == (0.0, -1.0)
     assert math.isnan(child.mean)

@@ -1,4 +1,4 @@
-"""`mpmetrics dump`: what it writes in which format, and what it says beside that."""
+"""`mpmetrics dump`: its formats, options and messages."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def parsed(form: str, text: str) -> list[Metric]:
 
 
 def numbers(families: Iterable[Metric]) -> dict[tuple[str, frozenset[tuple[str, str]]], str]:
-    """Return the value of every series, as text because of NaN; a series twice is a mistake."""
+    """Return the value of every series, as text because of NaN; check that none is there twice."""
     samples = [sample for family in families for sample in family.samples]
     values = {
         (sample.name, frozenset(sample.labels.items())): repr(sample.value) for sample in samples
@@ -66,7 +66,7 @@ def numbers(families: Iterable[Metric]) -> dict[tuple[str, frozenset[tuple[str, 
 
 
 def test_text_is_the_page(directory: Path) -> None:
-    """Without options, the output is the page that the library makes, byte for byte."""
+    """Without options the output is the page of the library, byte for byte."""
     expected = mpmetrics.collect(directory).render().decode()
     assert invoke("dump", directory) == Ending(0, expected)
     assert invoke("dump", directory, "--format", "text") == Ending(0, expected)
@@ -74,15 +74,15 @@ def test_text_is_the_page(directory: Path) -> None:
 
 
 def test_openmetrics_is_the_page(directory: Path) -> None:
-    """The other text format is the library's page, too, and a strict parser reads it."""
+    """The OpenMetrics format is the library's page, and a strict parser reads it."""
     expected = mpmetrics.collect(directory).render(openmetrics=True).decode()
     assert invoke("dump", directory, "--format", "openmetrics") == Ending(0, expected)
     families = parsed("openmetrics", expected)
     assert numbers(families) == numbers(mpmetrics.collect(directory).families)
 
 
-def test_json_has_everything(tmp_path: Path) -> None:
-    """JSON has the families and the problems; what is no number in JSON is a string."""
+def test_json_has_families_and_problems(tmp_path: Path) -> None:
+    """JSON has the families and the problems; NaN and infinities are strings."""
     fill(
         tmp_path,
         {
@@ -127,7 +127,7 @@ def test_json_has_everything(tmp_path: Path) -> None:
 
 
 def test_the_table_is_for_people(directory: Path) -> None:
-    """The table is aligned, has units, and sums up what has many samples."""
+    """The table is aligned, has units, and shows histograms and summaries in a few numbers."""
     ending = invoke("dump", directory, "--format", "table")
     assert ending == Ending(
         0,
@@ -159,7 +159,7 @@ vllm:size_bytes (summary)  help
 
 @pytest.mark.parametrize("form", ["text", "openmetrics", "table"])
 def test_an_empty_directory_gives_an_empty_page(tmp_path: Path, form: str) -> None:
-    """No metrics is no mistake; OpenMetrics still says where it ends."""
+    """An empty directory gives an empty page; that of OpenMetrics has its end mark."""
     expected = "# EOF\n" if form == "openmetrics" else ""
     assert invoke("dump", tmp_path, "--format", form) == Ending(0, expected)
 
@@ -187,7 +187,7 @@ def test_an_empty_directory_gives_an_empty_page(tmp_path: Path, form: str) -> No
 def test_prefixes_choose_families(
     directory: Path, form: str, options: list[str], names: str
 ) -> None:
-    """The options choose whole families, the same ones in every format."""
+    """Prefix filters choose whole families, the same in every format."""
     status, stdout, stderr = invoke("dump", directory, *options, "--format", form)
     assert (status, stderr) == (0, "")
     if form == "json":
@@ -216,14 +216,14 @@ g{env="own",host="a=b"} 1.0
     ],
 )
 def test_labels_are_added(tmp_path: Path, form: str, expected: str) -> None:
-    """Labels come to every series that does not have them; a value may contain anything."""
+    """A label is added to every series without it; its value may be any text."""
     fill(tmp_path, {"gauge_max_7.db": [gauge("g", 2.0), gauge("g", 1.0, {"env": "own"})]})
     options = ["--label", "env=x", "--label", "host=a=b", "--format", form]
     assert invoke("dump", tmp_path, *options) == Ending(0, expected)
 
 
 def test_labels_are_added_to_json(tmp_path: Path) -> None:
-    """JSON has the added labels like any others, also for single processes."""
+    """JSON has the added labels in merged samples and in those of processes."""
     fill(tmp_path, {"gauge_max_7.db": [gauge("g", 2.0), gauge("g", 1.0, {"env": "own"})]})
     options = ["--label", "env=x", "--by-process", "--format", "json"]
     (family,) = json.loads(invoke("dump", tmp_path, *options).stdout)["families"]
@@ -261,10 +261,10 @@ def test_labels_are_added_to_json(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_an_option_that_cannot_be_meant_is_refused(
+def test_an_option_that_makes_an_invalid_page_is_refused(
     directory: Path, options: list[str], message: str
 ) -> None:
-    """Nothing is written when an option would make a page that nobody could read."""
+    """An option that would make an invalid page is refused, and nothing is written."""
     assert invoke("dump", directory, *options) == Ending(2, "", f"mpmetrics: {message}\n")
 
 
@@ -273,7 +273,7 @@ def test_an_option_that_cannot_be_meant_is_refused(
 
 @pytest.fixture
 def two_processes(tmp_path: Path) -> Path:
-    """Return a directory in which two processes wrote the same, and one of them more."""
+    """Return a directory in which several processes wrote to the same families."""
     return fill(
         tmp_path,
         {
@@ -287,7 +287,7 @@ def two_processes(tmp_path: Path) -> Path:
 
 
 def test_text_has_single_processes_beside_the_merged_values(two_processes: Path) -> None:
-    """Each family comes once, and a label tells processes apart, in the order of their pids."""
+    """Each family comes once; a label tells processes apart, which are sorted by id."""
     ending = invoke("dump", two_processes, "--by-process")
     assert ending == Ending(
         0,
@@ -318,7 +318,7 @@ wait_count{mpmetrics_process="12",q="a"} 2.0
 
 @pytest.mark.parametrize("form", ["text", "openmetrics"])
 def test_a_page_with_single_processes_is_valid(directory: Path, form: str) -> None:
-    """A strict parser reads it; without the processes' own series it is the merged page."""
+    """A page with single processes is valid; without their series it is the merged page."""
     ending = invoke("dump", directory, "--by-process", "--format", form)
     assert (ending.status, ending.stderr) == (0, "")
     merged, own = [], defaultdict(list)
@@ -336,7 +336,7 @@ def test_a_page_with_single_processes_is_valid(directory: Path, form: str) -> No
 
 
 def test_json_has_single_processes_beside_the_merged_values(two_processes: Path) -> None:
-    """A family has the samples of each process by its id."""
+    """JSON has the samples of each process by its id."""
     options = ["--by-process", "--prefix", "requests", "--format", "json"]
     document = json.loads(invoke("dump", two_processes, *options).stdout)
 
@@ -358,7 +358,7 @@ def test_json_has_single_processes_beside_the_merged_values(two_processes: Path)
 
 
 def test_the_table_has_single_processes_below_the_merged_values(two_processes: Path) -> None:
-    """Below each row come those of processes, indented, so that they can be compared."""
+    """The rows of processes stand, indented, below the merged row."""
     ending = invoke("dump", two_processes, "--by-process", "--format", "table")
     assert ending == Ending(
         0,
@@ -379,8 +379,8 @@ wait (histogram)  help
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_what_was_not_merged_in_is_not_shown_beside_it(tmp_path: Path, form: str) -> None:
-    """A process that uses a name for another type would make the page wrong."""
+def test_an_unmerged_family_is_not_shown_for_its_process(tmp_path: Path, form: str) -> None:
+    """A family of another type, which is not merged, is not shown for its process either."""
     fill(tmp_path, {"counter_7.db": counter("x", 7.25), "gauge_max_12.db": gauge("x", 12.25)})
     status, stdout, stderr = invoke("dump", tmp_path, "--by-process", "--format", form)
     assert (status, stderr.count("\n")) == (0, 1)
@@ -389,7 +389,7 @@ def test_what_was_not_merged_in_is_not_shown_beside_it(tmp_path: Path, form: str
 
 
 def test_odd_line_breaks_in_labels_survive(tmp_path: Path) -> None:
-    """What only Unicode calls a line break is no line break, alone or beside processes."""
+    """Unicode's line breaks in a label do not break a line of the page."""
     value = "a\u2028# b\x85# c\x0bd"
     fill(tmp_path, {"counter_7.db": counter("requests", 1, {"path": value})})
     for options in [], ["--by-process"]:
@@ -398,8 +398,8 @@ def test_odd_line_breaks_in_labels_survive(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "openmetrics"])
-def test_names_need_not_be_to_the_liking_of_prometheus_client(tmp_path: Path, form: str) -> None:
-    """Old releases refuse names that others may write; here they are made fit for the page."""
+def test_names_that_prometheus_client_refuses_are_escaped(tmp_path: Path, form: str) -> None:
+    """Names that old releases of prometheus_client refuse are escaped on the page."""
     fill(tmp_path, {"counter_7.db": counter("my.metric", 2), "gauge_max_7.db": gauge("1 ü", 1)})
     line = command("dump", tmp_path, "--by-process", "--format", form)
     ending = run(line, env={"PROMETHEUS_LEGACY_NAME_VALIDATION": "true"})
@@ -413,8 +413,8 @@ def test_names_need_not_be_to_the_liking_of_prometheus_client(tmp_path: Path, fo
 
 
 @pytest.fixture
-def troubled_directory(tmp_path: Path) -> Path:
-    """Return a directory with line breaks wherever one can be."""
+def broken_directory(tmp_path: Path) -> Path:
+    """Return a directory with line breaks in its path, file names and keys."""
     directory = tmp_path / "a\nb"
     directory.mkdir()
     fill(
@@ -431,13 +431,13 @@ def troubled_directory(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_every_problem_is_one_line(troubled_directory: Path, form: str) -> None:
-    """Whatever there is in names and keys: a line for each problem, nothing for terminals."""
-    status, stdout, stderr = invoke("dump", troubled_directory, "--format", form)
+def test_every_problem_is_one_line(broken_directory: Path, form: str) -> None:
+    """Each problem is one printable line, whatever file names and keys contain."""
+    status, stdout, stderr = invoke("dump", broken_directory, "--format", form)
     assert status == 0
     assert "requests" in stdout
     lines = stderr.splitlines()
-    path = str(troubled_directory).replace("\n", "\\n")
+    path = str(broken_directory).replace("\n", "\\n")
     assert len(lines) == 3
     assert all(line.startswith(f"mpmetrics: {path}/") for line in lines)
     assert stderr.replace("\n", "").isprintable()
@@ -445,7 +445,7 @@ def test_every_problem_is_one_line(troubled_directory: Path, form: str) -> None:
 
 
 def test_strict_makes_problems_a_status(directory: Path) -> None:
-    """With --strict the output is the same, but the status tells of problems."""
+    """With --strict the output is the same, and the status is 1 if there are problems."""
     before = invoke("dump", directory)
     assert invoke("dump", directory, "--strict") == before
     (directory / "stranger").touch()
@@ -461,7 +461,7 @@ def test_strict_makes_problems_a_status(directory: Path) -> None:
 
 
 def test_the_environment_names_the_directory(directory: Path, tmp_path: Path) -> None:
-    """Without DIR the variable counts, with it not."""
+    """The environment names the directory unless DIR is given."""
     expected = invoke("dump", directory)
     elsewhere = str(tmp_path / "elsewhere")
     assert invoke("dump", PROMETHEUS_MULTIPROC_DIR=str(directory)) == expected
@@ -469,7 +469,7 @@ def test_the_environment_names_the_directory(directory: Path, tmp_path: Path) ->
 
 
 def test_no_directory_is_a_mistake(tmp_path: Path) -> None:
-    """There must be a directory, and the message says which one is none."""
+    """A missing directory is a mistake, and the message names it."""
     missing, file = tmp_path / "missing", tmp_path / "file"
     file.touch()
     unset = "no directory given and PROMETHEUS_MULTIPROC_DIR is not set"
@@ -481,6 +481,6 @@ def test_no_directory_is_a_mistake(tmp_path: Path) -> None:
 
 
 def test_an_empty_variable_is_a_mistake() -> None:
-    """A variable that is set but empty names no directory."""
+    """An empty variable is a mistake."""
     status, stdout, stderr = invoke("dump", PROMETHEUS_MULTIPROC_DIR="")
     assert (status, stdout, stderr.count("\n")) == (2, "", 1)

@@ -1,4 +1,4 @@
-"""`mpmetrics events`: a process that reads what a publisher in another one sends."""
+"""`mpmetrics events`: a process that reads the events of a publisher in another process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.cli.processes import invoke
 from tests.engines.events.brokers import Broker, Listener, do, with_stream
 from tests.engines.events.messages import CLEARED, batch, removed, stored
 from tests.engines.events.publishing import EnginePublisher
-from tests.servers import fetch, free_ports
+from tests.servers import eventually, fetch, free_ports
 from tests.workers import PATIENCE
 
 if TYPE_CHECKING:
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def endpoint(tmp_path: Path) -> str:
-    """Return where the publisher is."""
+    """Return the publisher's endpoint."""
     return f"ipc://{tmp_path}/live"
 
 
 @pytest.fixture
 def replay(tmp_path: Path) -> str:
-    """Return where it answers."""
+    """Return the endpoint at which the publisher replays messages."""
     return f"ipc://{tmp_path}/replay"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_events_are_printed(endpoint: str, number: int) -> None:
-    """Each is a line of JSON; a signal ends it, with status 0 and not a word."""
+    """Each event is a line of JSON; a signal ends the command with status 0 and no message."""
     with (
         EnginePublisher(endpoint) as publisher,
-        bridging("--source", endpoint, "--print") as bridge,
+        bridging("--publisher", endpoint, "--print") as bridge,
     ):
         publisher.do("subscribed")
         publisher.publish(batch(stored(2**64 - 1, size=1, tokens=[7])), batch(removed(3), CLEARED))
@@ -61,12 +61,12 @@ def test_events_are_printed(endpoint: str, number: int) -> None:
             {"event": "cleared", "rank": 0},
         ]
         assert bridge.end(number) == 0
-        assert bridge.said() == ""
+        assert bridge.next_message() == ""
 
 
 def test_the_metrics_are_served(endpoint: str, replay: str) -> None:
-    """What was missed is asked for again; the page tells, and takes the usual options."""
-    arguments = ["--source", endpoint, "--replay", replay, "--listen", "127.0.0.1:0"]
+    """The page counts events and replays of missed messages, and is filtered and labelled."""
+    arguments = ["--publisher", endpoint, "--replay", replay, "--listen", "127.0.0.1:0"]
     options = ["--exclude", "mpmetrics_kv_lag", "--label", "pool=decode", "--batch", "0.01"]
     with EnginePublisher(endpoint, replay) as publisher:
         publisher.publish(batch(stored(1, 2)), lose=True)
@@ -91,9 +91,9 @@ def test_the_metrics_are_served(endpoint: str, replay: str) -> None:
 
 
 def test_each_rank_has_its_publisher() -> None:
-    """The ports follow each other; those of a worker need not begin with the first."""
+    """Each rank has a publisher on the next port; the first rank need not be 0."""
     port = free_ports(2)
-    arguments = ["--source", f"tcp://127.0.0.1:{port - 2}", "--ranks", "2", "--first-rank", "2"]
+    arguments = ["--publisher", f"tcp://127.0.0.1:{port - 2}", "--ranks", "2", "--first-rank", "2"]
     with (
         EnginePublisher(f"tcp://127.0.0.1:{port}") as one,
         EnginePublisher(f"tcp://127.0.0.1:{port + 1}") as other,
@@ -108,8 +108,8 @@ def test_each_rank_has_its_publisher() -> None:
 
 
 def test_an_engine_that_connects(endpoint: str) -> None:
-    """It is listened to, at the endpoint as it is configured there."""
-    arguments = ["--source", endpoint, "--bind", "--print", "--listen", "127.0.0.1:0"]
+    """With --bind the command listens on the endpoint to which an engine connects."""
+    arguments = ["--publisher", endpoint, "--bind", "--print", "--listen", "127.0.0.1:0"]
     with bridging(*arguments) as bridge:
         bridge.address()
         with EnginePublisher(f">{endpoint}") as publisher:
@@ -118,9 +118,9 @@ def test_an_engine_that_connects(endpoint: str) -> None:
             assert bridge.lines(1) == [{"event": "cleared", "rank": 0}]
 
 
-def test_a_reader_that_goes_away_is_the_end(endpoint: str) -> None:
-    """As with every program that writes lines; `head` is enough."""
-    with EnginePublisher(endpoint) as publisher, bridging("--source", endpoint, "--print") as it:
+def test_a_reader_that_goes_away_ends_the_command(endpoint: str) -> None:
+    """The command ends with status 141 when the reader of its output goes away."""
+    with EnginePublisher(endpoint) as publisher, bridging("--publisher", endpoint, "--print") as it:
         publisher.do("subscribed")
         publisher.publish(batch(CLEARED))
         assert it.lines(1)
@@ -128,31 +128,34 @@ def test_a_reader_that_goes_away_is_the_end(endpoint: str) -> None:
         it.process.stdout.close()
         publisher.publish(batch(CLEARED))
         assert it.process.wait(PATIENCE) == 141
-        assert it.said() == ""
+        assert it.next_message() == ""
 
 
 def test_a_reader_that_stops_reading_holds_up_nothing(endpoint: str) -> None:
-    """What cannot be written any more is dropped when it ends, which it does."""
-    arguments = ["--source", endpoint, "--print", "--listen", "127.0.0.1:0", "--buffer", "10"]
+    """A reader that stops reading costs dropped events, and delays neither scrapes nor the end."""
+    arguments = ["--publisher", endpoint, "--print", "--listen", "127.0.0.1:0", "--buffer", "10"]
     with EnginePublisher(endpoint) as publisher, bridging(*arguments) as bridge:
         address = bridge.address()
         publisher.do("subscribed")
         publisher.publish(*[batch(*[stored(*range(512), size=1)] * 4)] * 100)
-        page = ""
-        while not re.search(r'kv_dropped_events_total{sink="stdout"} [1-9]', page):
-            page = fetch(f"{address}/metrics").body.decode()
+        eventually(
+            lambda: re.search(
+                rb'kv_dropped_events_total{sink="stdout"} [1-9]', fetch(f"{address}/metrics").body
+            ),
+            "events are dropped",
+        )
         assert bridge.end() == 0
 
 
 def test_events_reach_a_broker(endpoint: str, tmp_path: Path, needs_program: NeedsProgram) -> None:
-    """The address and the worker's id are those of Dynamo; secrets come from the environment."""
+    """Events reach a NATS broker with Dynamo's endpoint and worker id; secrets may be variables."""
     program = needs_program("nats-server", package="nats-server")
     config = "authorization { user: worker, password: secret }\n"
     login = {"user": "worker", "pass": "secret"}
     with Broker(program, tmp_path, config) as broker, EnginePublisher(endpoint) as publisher:
         do(broker.url.replace("//", "//worker:secret@"), with_stream)
-        arguments = ["--source", endpoint, "--sink", broker.url, "--worker-id", "0xfe"]
-        arguments += ["--endpoint", "a.b.c", "--jetstream", "--listen", "127.0.0.1:0"]
+        arguments = ["--publisher", endpoint, "--sink", broker.url, "--worker-id", "0xfe"]
+        arguments += ["--dynamo-endpoint", "a.b.c", "--jetstream", "--listen", "127.0.0.1:0"]
         variables = {"NATS_AUTH_USERNAME": "worker", "NATS_AUTH_PASSWORD": "secret"}
         with (
             Listener(broker.port, login=login) as listener,
@@ -168,24 +171,24 @@ def test_events_reach_a_broker(endpoint: str, tmp_path: Path, needs_program: Nee
     assert [event["worker_id"] for event in heard.documents] == [254]
 
 
-def test_events_of_nobody(tmp_path: Path) -> None:
-    """A sink needs no worker; it is said that routers will not know what to do with its events."""
+def test_events_without_a_worker_id(tmp_path: Path) -> None:
+    """Without --worker-id events have a random id, and a message says that no router has it."""
     file = tmp_path / "records"
-    arguments = ["--source", "tcp://127.0.0.1:5557", "--sink", "tcp://127.0.0.1:0"]
+    arguments = ["--publisher", "tcp://127.0.0.1:5557", "--sink", "tcp://127.0.0.1:0"]
     with bridging(*arguments, "--records", str(file), "--listen", "127.0.0.1:0") as bridge:
-        said = bridge.said()
+        message = bridge.next_message()
         bridge.address()
         records = [json.loads(line)["value"] for line in file.read_text().splitlines()]
         assert bridge.end() == 0
     (worker,) = [each["metadata"]["worker"]["worker_id"] for each in records if "metadata" in each]
-    assert said.startswith("mpmetrics: no --worker-id: ")
-    assert f" worker {worker:#x}," in said
+    assert message.startswith("mpmetrics: no --worker-id: ")
+    assert f" worker {worker:#x}," in message
 
 
 def test_records_for_the_discovery(endpoint: str, tmp_path: Path) -> None:
-    """They are those of the sinks, for each rank; what cannot be written is said."""
+    """The records of all sinks and ranks are written; a file that cannot be written is status 1."""
     file = tmp_path / "records"
-    arguments = ["--source", "tcp://127.0.0.1:5557", "--ranks", "2", "--worker-id", "7"]
+    arguments = ["--publisher", "tcp://127.0.0.1:5557", "--ranks", "2", "--worker-id", "7"]
     arguments += ["--sink", "tcp://127.0.0.1:0", "--records", str(file), "--listen", "127.0.0.1:0"]
     with bridging(*arguments) as bridge:
         bridge.address()
@@ -198,48 +201,48 @@ def test_records_for_the_discovery(endpoint: str, tmp_path: Path) -> None:
         {"worker_id": 7, "dp_rank": 0},
         {"worker_id": 7, "dp_rank": 1},
     ]
-    ending = invoke("events", "--source", endpoint, "--records", str(tmp_path))
+    ending = invoke("events", "--publisher", endpoint, "--records", str(tmp_path))
     assert (ending.status, ending.stdout) == (1, "")
     assert str(tmp_path) in ending.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "words"),
     [
-        ([], "Missing option '--source'"),
-        (["--source", "localhost:5557"], "localhost:5557"),
-        (["--source", "tcp://127.0.0.1:65535", "--ranks", "2"], "65536"),
-        (["--source", "tcp://127.0.0.1:1", "--replay", "x"], "'x'"),
-        (["--source", "ipc://x", "--sink", "http://h:1", "--worker-id", "1"], "http"),
-        (["--source", "ipc://x", "--worker-id", "0xx"], "0xx"),
-        (["--source", "ipc://x", "--worker-id", "-1"], "-1"),
-        (["--source", "ipc://x", "--endpoint", "a.b"], "NAMESPACE.COMPONENT.ENDPOINT"),
-        (["--source", "ipc://x", "--listen", "nowhere"], "nowhere"),
-        (["--source", "ipc://x", "--batch", "nan"], "--batch"),
-        (["--source", "ipc://\udcff"], "ipc://"),
-        (["--source", "ipc://x", "--replay", "tcp://\udcff:1"], "tcp://"),
-        (["--source", "ipc://x", "--sink", "ipc://\udcff", "--worker-id", "1"], "ipc://"),
-        (["--source", "ipc://x", "--endpoint", "a.b.\udcff"], "--endpoint"),
-        (["--source", "ipc://x", "--web-config", "/nowhere"], "/nowhere"),
-        (["--source", "ipc://x", "--sink", "nats://a", "--sink", "nats://u:p@a"], "twice"),
+        ([], "Missing option '--publisher'"),
+        (["--publisher", "localhost:5557"], "localhost:5557"),
+        (["--publisher", "tcp://127.0.0.1:65535", "--ranks", "2"], "65536"),
+        (["--publisher", "tcp://127.0.0.1:1", "--replay", "x"], "'x'"),
+        (["--publisher", "ipc://x", "--sink", "http://h:1", "--worker-id", "1"], "http"),
+        (["--publisher", "ipc://x", "--worker-id", "0xx"], "0xx"),
+        (["--publisher", "ipc://x", "--worker-id", "-1"], "-1"),
+        (["--publisher", "ipc://x", "--dynamo-endpoint", "a.b"], "NAMESPACE.COMPONENT.ENDPOINT"),
+        (["--publisher", "ipc://x", "--listen", "nowhere"], "nowhere"),
+        (["--publisher", "ipc://x", "--batch", "nan"], "--batch"),
+        (["--publisher", "ipc://\udcff"], "ipc://"),
+        (["--publisher", "ipc://x", "--replay", "tcp://\udcff:1"], "tcp://"),
+        (["--publisher", "ipc://x", "--sink", "ipc://\udcff", "--worker-id", "1"], "ipc://"),
+        (["--publisher", "ipc://x", "--dynamo-endpoint", "a.b.\udcff"], "--dynamo-endpoint"),
+        (["--publisher", "ipc://x", "--web-config", "/nowhere"], "/nowhere"),
+        (["--publisher", "ipc://x", "--sink", "nats://a", "--sink", "nats://u:p@a"], "twice"),
     ],
 )
-def test_mistakes(arguments: list[str], said: str) -> None:
-    """Each is one line and status 2; passwords are not repeated."""
-    if "twice" in said:
+def test_mistakes(arguments: list[str], words: str) -> None:
+    """A mistake is one line and status 2, without passwords."""
+    if "twice" in words:
         arguments = [*arguments, "--worker-id", "1"]
     ending = invoke("events", *arguments)
     assert (ending.status, ending.stdout) == (2, "")
-    assert said in ending.stderr
+    assert words in ending.stderr
     assert len(ending.stderr.splitlines()) == 1
     assert "u:p" not in ending.stderr
 
 
 def test_a_topic_that_is_no_text(endpoint: str) -> None:
-    """A topic is bytes, and so is an argument."""
+    """A topic may be bytes that are no text."""
     with (
         EnginePublisher(endpoint) as publisher,
-        bridging("--source", endpoint, "--topic", "\udcff", "--print") as bridge,
+        bridging("--publisher", endpoint, "--topic", "\udcff", "--print") as bridge,
     ):
         publisher.do("subscribed")
         publisher.send(b"kv", bytes(8), batch(stored(1)))
@@ -248,8 +251,8 @@ def test_a_topic_that_is_no_text(endpoint: str) -> None:
 
 
 def test_a_missing_package_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It names the extra."""
+    """A missing package is one line that names the extra."""
     monkeypatch.setitem(sys.modules, "zmq", None)
-    ending = invoke("events", "--source", "tcp://127.0.0.1:5557")
+    ending = invoke("events", "--publisher", "tcp://127.0.0.1:5557")
     assert ending.status == 2
     assert "mpmetrics-toolkit[zmq]" in ending.stderr

@@ -1,4 +1,4 @@
-"""How the command ends, whatever happens to it; most of this needs a process of its own."""
+"""The ends of the command: statuses, messages and streams; most need a process of its own."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import click
 import pytest
 
 import mpmetrics
-from mpmetrics import scrape
 from mpmetrics_cli.__main__ import main
+from mpmetrics_cli.program import Program
 from tests.cli.directories import fill
-from tests.cli.processes import Ending, command, invoke, run
+from tests.cli.processes import Ending, command, invoke, invoke_program, run
 from tests.database import counter
 from tests.workers import PATIENCE, environment
 
@@ -28,11 +28,13 @@ if TYPE_CHECKING:
 
 COMMANDS = tuple(main.commands)
 
-# More than a pipe holds, so that whoever writes has to wait for a reader.
+# More than a pipe holds, so that the writer has to wait for a reader.
 MANY = 3000
 
+FULL = Path("/dev/full")
+
 BUFFERING = {
-    "buffered": {"PYTHONUNBUFFERED": ""},  # for Python that is as good as not set
+    "buffered": {"PYTHONUNBUFFERED": ""},  # Python treats it as not set
     "unbuffered": {"PYTHONUNBUFFERED": "1"},
 }
 
@@ -52,7 +54,7 @@ def large_directory(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def broken_pipe() -> Iterator[int]:
-    """Yield the writing end of a pipe that nobody reads."""
+    """Yield the writing end of a pipe without a reader."""
     reading, writing = os.pipe()
     os.close(reading)
     yield writing
@@ -65,7 +67,7 @@ def broken_pipe() -> Iterator[int]:
 @pytest.mark.parametrize("arguments", [(), *((name,) for name in COMMANDS)], ids=" ".join)
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_help_does_not_wait_for_prometheus_client(arguments: tuple[str, ...], option: str) -> None:
-    """Help is there at once: what a command will need is imported when it runs."""
+    """Help does not import prometheus_client, which a command imports when it runs."""
     line = [sys.executable, "-X", "importtime", "-m", "mpmetrics_cli", *arguments, option]
     status, stdout, stderr = run(line)
     assert (status, stdout.split()[:2]) == (0, ["Usage:", "mpmetrics"])
@@ -75,7 +77,7 @@ def test_help_does_not_wait_for_prometheus_client(arguments: tuple[str, ...], op
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_everything_has_help(name: str) -> None:
-    """Every command and every option says what it is for; every argument is spoken of."""
+    """Every command and every option has help; the help of a command names its argument."""
     each = main.commands[name]
     assert each.help
     for parameter in each.params:
@@ -86,14 +88,14 @@ def test_everything_has_help(name: str) -> None:
 
 
 def test_without_arguments_the_help_is_shown() -> None:
-    """Who does not know how to begin is told, but nothing was done: that is a mistake."""
+    """Without arguments the command writes its help to standard error, with status 2."""
     ending = invoke()
     assert (ending.status, ending.stdout) == (2, "")
     assert ending.stderr.startswith("Usage: mpmetrics ")
 
 
 def test_both_entry_points_know_the_version() -> None:
-    """The console script and the module are the same program, of the installed version."""
+    """The console script and the module report the installed version."""
     expected = Ending(0, f"mpmetrics, version {version('mpmetrics-toolkit')}\n")
     script = Path(sysconfig.get_path("scripts"), "mpmetrics")
     assert run([str(script), "--version"]) == expected
@@ -109,7 +111,7 @@ CHOOSY = {"run": "--grace", "serve": "--timeout", "events": "--ranks"}
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_value_that_cannot_be_is_a_mistake(name: str) -> None:
-    """So is none at all."""
+    """A missing or impossible value of an option is a mistake."""
     option = CHOOSY.get(name, "--format")
     status, stdout, stderr = invoke(name, option)
     assert (status, stdout) == (2, "")
@@ -121,15 +123,15 @@ def test_a_value_that_cannot_be_is_a_mistake(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in {"run", "events"}])
 def test_two_directories_are_a_mistake(name: str) -> None:
-    """One at a time."""
+    """Two directories are a mistake."""
     status, stdout, stderr = invoke(name, ".", ".")
     assert (status, stdout) == (2, "")
     assert stderr == "mpmetrics: Got unexpected extra argument (.)\n"
 
 
-def test_events_are_of_no_directory() -> None:
-    """They come from a publisher."""
-    status, stdout, stderr = invoke("events", "--source", "tcp://127.0.0.1:5557", ".")
+def test_events_takes_no_directory() -> None:
+    """The command `events` takes no directory."""
+    status, stdout, stderr = invoke("events", "--publisher", "tcp://127.0.0.1:5557", ".")
     assert (status, stdout) == (2, "")
     assert stderr == "mpmetrics: Got unexpected extra argument (.)\n"
 
@@ -143,7 +145,7 @@ def test_events_are_of_no_directory() -> None:
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(name: str, arguments: list[str], words: str) -> None:
-    """A wrong call is told in one line: no usage, no traceback."""
+    """A mistake is one line, without usage or traceback, and status 2."""
     status, stdout, stderr = invoke(name, *arguments)
     assert (status, stdout, stderr.count("\n")) == (2, "", 1)
     assert stderr.startswith("mpmetrics: ")
@@ -151,24 +153,25 @@ def test_a_mistake_is_one_line_and_status_2(name: str, arguments: list[str], wor
 
 
 def test_an_unknown_command_is_a_mistake() -> None:
-    """A command that does not exist is told like any other mistake."""
+    """An unknown command is a mistake of one line."""
     status, stdout, stderr = invoke("undump")
     assert (status, stdout, stderr.count("\n")) == (2, "", 1)
     assert stderr.startswith("mpmetrics: No such command 'undump'")
 
 
-def test_a_file_that_the_system_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever else the system refuses is one line, too, with the name of the file."""
+def test_an_error_of_the_system_is_one_line() -> None:
+    """An error of the system is one line that names the file, and status 1."""
 
-    def fail(*_args: object, **_options: object) -> None:
+    def fail() -> None:
         raise OSError(errno.EIO, "Input/output error", "/m/a\nb")
 
-    monkeypatch.setattr(scrape, "take_snapshot", fail)
-    assert invoke("dump") == Ending(1, "", "mpmetrics: /m/a\\nb: Input/output error\n")
+    program = Program(commands={"fail": click.Command("fail", callback=fail)})
+    ending = invoke_program(program, "fail")
+    assert ending == Ending(1, "", "mpmetrics: /m/a\\nb: Input/output error\n")
 
 
 def test_a_mistake_in_a_process_of_its_own(tmp_path: Path) -> None:
-    """What the runner says holds for the real thing, also where assertions are switched off."""
+    """A mistake has the same message in a process of its own, with and without assertions."""
     missing = tmp_path / "missing"
     expected = Ending(2, "", f"mpmetrics: {missing}: no such directory\n")
     assert run(command("dump", missing)) == expected
@@ -180,21 +183,21 @@ def test_a_mistake_in_a_process_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("env", BUFFERING.values(), ids=BUFFERING)
 def test_a_page_larger_than_a_pipe_is_complete(large_directory: Path, env: dict[str, str]) -> None:
-    """Not a byte is lost when the reader is slower than the writer."""
+    """A page that is larger than a pipe is written completely."""
     expected = mpmetrics.collect(large_directory).render().decode()
     assert run(command("dump", large_directory), env=env) == Ending(0, expected)
 
 
 @pytest.mark.parametrize("flags", [["-O"], ["-X", "dev", "-W", "error"]], ids=" ".join)
 def test_every_interpreter_writes_the_same(directory: Path, flags: list[str]) -> None:
-    """Nothing depends on assertions, and there is nothing to warn of."""
+    """The output is the same without assertions, and with warnings as errors."""
     expected = mpmetrics.collect(directory).render().decode()
     assert run(command("dump", directory, flags=flags)) == Ending(0, expected)
 
 
 @pytest.mark.parametrize("form", ["text", "openmetrics", "json", "table"])
 def test_data_is_utf_8_in_every_locale(directory: Path, form: str) -> None:
-    """The locale is the terminal's affair: the formats say that they are UTF-8."""
+    """The output is UTF-8 in every locale."""
     line = command("dump", directory, "--format", form)
     ascii_only = {
         "LC_ALL": "C",
@@ -209,7 +212,7 @@ def test_data_is_utf_8_in_every_locale(directory: Path, form: str) -> None:
 
 
 def test_messages_are_written_in_every_locale(tmp_path: Path) -> None:
-    """A path that the locale cannot spell is spelled with escapes, and costs nothing."""
+    """A message about a path that the locale cannot encode has escapes instead."""
     missing = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
     ascii_only = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     expected = Ending(2, "", f"mpmetrics: {tmp_path}/\\udcff: no such directory\n")
@@ -222,7 +225,7 @@ def test_messages_are_written_in_every_locale(tmp_path: Path) -> None:
 def test_a_reader_that_has_gone_away_ends_it_quietly(
     directory: Path, arguments: str, env: dict[str, str], broken_pipe: int
 ) -> None:
-    """Nobody is there to read: the status is that of a process that died of SIGPIPE."""
+    """A reader that is gone before the first write ends the command with status 141, silently."""
     line = command(*arguments.replace("DIR", str(directory)).split())
     assert run(line, env=env, stdout=broken_pipe) == Ending(141)
 
@@ -231,7 +234,7 @@ def test_a_reader_that_has_gone_away_ends_it_quietly(
 def test_a_reader_that_goes_away_ends_it_quietly(
     large_directory: Path, env: dict[str, str]
 ) -> None:
-    """The same in the middle of a page, as `head` does it."""
+    """A reader that goes away within a page ends the command with status 141, silently."""
     process = subprocess.Popen(
         command("dump", large_directory),
         env={**environment(None), **env},
@@ -246,21 +249,21 @@ def test_a_reader_that_goes_away_ends_it_quietly(
         assert (process.wait(PATIENCE), process.stderr.read()) == (141, b"")
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
+@pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("env", BUFFERING.values(), ids=BUFFERING)
 @pytest.mark.parametrize("arguments", ["--help", "--version", "dump --help", "dump DIR", "doctor"])
-def test_a_full_disk_is_told(directory: Path, arguments: str, env: dict[str, str]) -> None:
-    """What was asked for could not be written, and there is somebody to tell."""
+def test_a_full_disk_is_an_error(directory: Path, arguments: str, env: dict[str, str]) -> None:
+    """An output that cannot be written is one line and status 1."""
     line = command(*arguments.replace("DIR", str(directory)).split())
-    with open("/dev/full", "wb") as full:  # noqa: PTH123 - a device
+    with FULL.open("wb") as full:
         ending = run(line, env=env, stdout=full)
     assert ending == Ending(1, "", "mpmetrics: cannot write: No space left on device\n")
 
 
 @pytest.mark.skipif(not hasattr(os, "set_blocking"), reason="needs pipes that do not block")
 @pytest.mark.parametrize("env", BUFFERING.values(), ids=BUFFERING)
-def test_a_stream_that_does_not_wait_is_told(large_directory: Path, env: dict[str, str]) -> None:
-    """A page is complete or an error: never a part of it, and no waiting in a busy loop."""
+def test_a_pipe_that_does_not_block_is_an_error(large_directory: Path, env: dict[str, str]) -> None:
+    """A pipe that does not block and is full is an error: no partial page counts as success."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     try:
@@ -273,8 +276,8 @@ def test_a_stream_that_does_not_wait_is_told(large_directory: Path, env: dict[st
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
-def test_a_closed_stdout_is_told(directory: Path) -> None:
-    """There is nowhere to write to: that is an error, and not a traceback."""
+def test_a_closed_stdout_is_an_error(directory: Path) -> None:
+    """A closed standard output is one line and status 1."""
     line = ["sh", "-c", 'exec "$@" >&-', "sh", *command("dump", directory)]
     expected = "mpmetrics: cannot write: standard output is closed\n"
     assert run(line) == Ending(1, "", expected)
@@ -286,7 +289,7 @@ def test_a_closed_stdout_is_told(directory: Path) -> None:
 def test_a_stderr_that_cannot_be_written_to_costs_nothing(
     directory: Path, redirection: str, env: dict[str, str]
 ) -> None:
-    """Nobody can be told of the problem; the data and the status are as they would be."""
+    """A standard error that cannot be written changes neither output nor status."""
     (directory / "stranger").touch()
     expected = mpmetrics.collect(directory).render().decode()
     for arguments, status in ([], 0), (["--strict"], 1):
@@ -297,7 +300,7 @@ def test_a_stderr_that_cannot_be_written_to_costs_nothing(
 
 # -- signals --------------------------------------------------------------------------------------
 
-# Who starts the tests in the background of a shell has SIGINT ignored, and so have children.
+# In the background of a shell SIGINT is ignored, and child processes inherit that.
 _WITH_SIGINT = """
 import runpy, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -308,7 +311,7 @@ runpy.run_module("mpmetrics_cli", run_name="__main__")
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 @pytest.mark.parametrize("env", BUFFERING.values(), ids=BUFFERING)
 def test_ctrl_c_ends_it_quietly(large_directory: Path, env: dict[str, str]) -> None:
-    """Interrupted while it waits for its reader, it ends at once and without a word."""
+    """An interrupted command that waits for its reader ends with status 130, silently."""
     process = subprocess.Popen(
         [sys.executable, "-c", _WITH_SIGINT, "dump", str(large_directory)],
         env={**environment(None), **env},
@@ -318,7 +321,7 @@ def test_ctrl_c_ends_it_quietly(large_directory: Path, env: dict[str, str]) -> N
     with process:
         assert process.stdout is not None
         assert process.stderr is not None
-        # From here on it writes, and cannot come to an end.
+        # From here on it writes, and cannot finish.
         assert process.stdout.read(1) == b"#"
         process.send_signal(signal.SIGINT)
         try:
@@ -345,6 +348,6 @@ runpy.run_module("mpmetrics_cli", run_name="__main__")
 
 
 def test_after_ctrl_c_nothing_more_is_written(directory: Path) -> None:
-    """What is left in the buffer is given up: who waited for the reader would wait again."""
+    """An interrupted command discards its buffer instead of waiting for the reader again."""
     line = [sys.executable, "-c", _INTERRUPTED_ONCE, "dump", str(directory)]
     assert run(line) == Ending(130)

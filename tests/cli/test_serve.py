@@ -1,4 +1,4 @@
-"""`mpmetrics serve`: a process that serves a page until it is told to end."""
+"""`mpmetrics serve`: a process that serves a page until it gets a signal."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -24,22 +25,22 @@ if TYPE_CHECKING:
 
 @contextmanager
 def serving(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """Run the command; yield the process and the address that it says."""
+    """Run the command; yield the process and the URL that it writes."""
     line = command("serve", "--listen", "127.0.0.1:0", *arguments)
     with subprocess.Popen(line, stderr=subprocess.PIPE, env=environment(None)) as process:
         try:
             assert process.stderr is not None
-            said = process.stderr.readline().decode()
-            found = re.fullmatch(r"mpmetrics: listening on (http://127\.0\.0\.1:[0-9]+)\n", said)
-            assert found, said
+            message = process.stderr.readline().decode()
+            found = re.fullmatch(r"mpmetrics: listening on (http://127\.0\.0\.1:[0-9]+)\n", message)
+            assert found, message
             yield process, found[1]
         finally:
             process.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_serves_until_it_is_told_to_end(tmp_path: Path, number: int) -> None:
-    """Whoever asks it to end gets status 0, and no other word."""
+def test_it_serves_until_a_signal(tmp_path: Path, number: int) -> None:
+    """The command serves until SIGTERM or SIGINT, and then ends with status 0 and no message."""
     fill(tmp_path, {"counter_7.db": counter("jobs", 3)})
     with serving(tmp_path) as (process, address):
         assert b"jobs_total 3.0\n" in fetch(f"{address}/metrics").body
@@ -50,8 +51,8 @@ def test_it_serves_until_it_is_told_to_end(tmp_path: Path, number: int) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux")
-def test_the_living_are_told_from_the_dead(tmp_path: Path) -> None:
-    """The page says how many processes of either kind there are."""
+def test_live_and_dead_processes_are_counted(tmp_path: Path) -> None:
+    """The page counts live and dead processes."""
     fill(tmp_path, {"counter_1.db": counter("jobs", 3)})
     with Worker(tmp_path) as worker, serving(tmp_path) as (_, address):
         worker.do("Counter('jobs', 'help').inc()")
@@ -62,7 +63,7 @@ def test_the_living_are_told_from_the_dead(tmp_path: Path) -> None:
 
 
 def test_filters_labels_and_other_exporters(tmp_path: Path) -> None:
-    """As in `dump`, and other pages joined in."""
+    """The page is filtered and labelled as that of `dump`, and has the pages of other exporters."""
     fill(tmp_path, {"counter_7.db": [counter("jobs", 3), counter("other", 1)]})
     with answering_with(b"jobs_elsewhere 5\n") as url:
         options = ("--source", url, "--prefix", "jobs", "--exclude", "jobs_x", "--label", "a=b")
@@ -78,7 +79,7 @@ def _late(handler: Handler) -> None:
 
 
 def test_a_late_exporter_does_not_hold_up_the_page(tmp_path: Path) -> None:
-    """After the timeout the rest is served."""
+    """A page without the late exporter is served after the timeout."""
     fill(tmp_path, {"counter_7.db": counter("jobs", 3)})
     with (
         answering(_late) as url,
@@ -104,17 +105,15 @@ def test_a_late_exporter_does_not_hold_up_the_page(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(arguments: list[str], words: str) -> None:
-    """Before anything listens."""
+    """A mistake is one line and status 2."""
     status, stdout, stderr = invoke("serve", *arguments)
     assert (status, stdout, stderr.count("\n")) == (2, "", 1)
     assert words in stderr
 
 
-def test_without_the_extra_it_is_said_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In one line."""
-    monkeypatch.setitem(__import__("sys").modules, "uvicorn", None)
+def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra the message is one line that names what to install."""
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert invoke("serve", tmp_path) == Ending(
         2,
         "",

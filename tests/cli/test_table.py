@@ -45,13 +45,13 @@ def table(*families: Metric, **labels: str) -> str:
     return format_table(Snapshot(snapshots, [], tuple(labels.items())))
 
 
-def test_nothing_gives_nothing() -> None:
-    """Without families there is no table."""
+def test_a_table_without_families_is_empty() -> None:
+    """Without families the table is empty."""
     assert table() == ""
 
 
 def test_families_are_set_apart() -> None:
-    """Each family has its name, type and help, and an empty line between it and the next."""
+    """Each family has a line of name, type and help; an empty line separates families."""
     one = GaugeMetricFamily("one", "What it is.\nIn two lines.", value=1)
     two = CounterMetricFamily("two", "", value=1e6)
     assert table(one, two) == (
@@ -60,7 +60,7 @@ def test_families_are_set_apart() -> None:
 
 
 def test_titles_stand_left_and_numbers_right() -> None:
-    """Columns are aligned by what a terminal shows: wide characters take two places."""
+    """Columns are aligned as a terminal shows them: wide characters take two places."""
     family = gauge("g", {"a": 1, "漢字": 22.5, "u\u0308": -333, "long " * 9: 4})
     assert table(family) == (
         "g (gauge)\n"
@@ -71,7 +71,7 @@ def test_titles_stand_left_and_numbers_right() -> None:
     )
 
 
-def test_numbers_that_are_none_are_told() -> None:
+def test_nan_and_infinities() -> None:
     """NaN and infinities are spelled as on the page, without a unit."""
     numbers = {"nan": math.nan, "+inf": math.inf, "-inf": -math.inf, "none": 0.0}
     assert table(gauge("wait_seconds", numbers)) == (
@@ -84,7 +84,7 @@ def test_numbers_that_are_none_are_told() -> None:
 
 
 def test_labels_are_one_line_and_cannot_be_mistaken() -> None:
-    """Quotes, backslashes and what has no shape are escaped; equal texts are not one row."""
+    """Quotes, backslashes and unprintable characters in labels are escaped, so that rows differ."""
     family = gauge("g", {"a\nb": 1, "a\\nb": 2, 'a" b="': 3, "\x1b[2J": 4})
     assert table(family) == (
         "g (gauge)\n"
@@ -96,7 +96,7 @@ def test_labels_are_one_line_and_cannot_be_mistaken() -> None:
 
 
 def test_labels_are_sorted_and_those_of_a_series_win() -> None:
-    """Added labels stand among the others, except where a series has its own."""
+    """Labels are sorted; a label of the series beats an added one of the same name."""
     assert table(gauge("g", {"own": 1}), z="z", l="added", a="a") == (
         'g (gauge)\n  a="a" l="own" z="z"  1\n'
     )
@@ -132,7 +132,7 @@ def test_labels_are_sorted_and_those_of_a_series_win() -> None:
     ],
 )
 def test_histograms_in_five_numbers(family: Metric, cells: list[str]) -> None:
-    """Count, mean and three quantiles; a dash for what nobody can know."""
+    """A histogram is shown as count, mean and three quantiles; an unknown number is a dash."""
     title, heads, row = table(family).splitlines()
     assert title == f"{family.name} (histogram)"
     assert heads.split() == ["count", "mean", "p50", "p90", "p99"]
@@ -140,14 +140,14 @@ def test_histograms_in_five_numbers(family: Metric, cells: list[str]) -> None:
 
 
 def test_summaries_in_two_numbers() -> None:
-    """A summary of several processes has a count and a mean."""
+    """A summary is shown as count and mean."""
     assert table(SummaryMetricFamily("s_seconds", "", count_value=4, sum_value=0.01)) == (
         "s_seconds (summary)\n    count    mean\n        4  2.5 ms\n"
     )
 
 
 def test_processes_stand_below_the_merged_row() -> None:
-    """Each series has those of processes below it; a process need not have all of them."""
+    """Rows of processes stand below the merged row of their series."""
     first, second = gauge("g", {"a": 1, "b": 2}), gauge("g", {"b": 3, "newer": 9})
     view = FamilySnapshot(gauge("g", {"a": 1, "b": 5}), {"7": first, "a\nb": second})
     assert format_table(Snapshot([view], [], (("host", "x"),))) == (

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def test_the_bridge_counts_what_the_engine_says(tmp_path: Path) -> None:
     """Stored, removed and resident blocks: those of the printed events, and those of the page."""
     where = f"ipc://{tmp_path}/live", f"ipc://{tmp_path}/replay"
-    options = ["--source", where[0], "--replay", where[1], "--print", "--listen", "127.0.0.1:0"]
+    options = ["--publisher", where[0], "--replay", where[1], "--print", "--listen", "127.0.0.1:0"]
     script = [sys.executable, str(EXAMPLES / "kv_events.py"), "--interval", "0.005"]
     script += ["--endpoint", where[0], "--replay", where[1], "--requests", "400"]
     with bridging(*options) as bridge:

@@ -1,7 +1,7 @@
-"""What the commands print, in each of their formats.
+"""The results of the commands as bytes, in each of their formats.
 
-JSON is for programs. What it has no number for, NaN and infinities, is a string there, spelled
-as in the text format.
+JSON is for programs. It has no numbers for NaN and infinities: they are strings there, spelled as
+in the text format.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ if TYPE_CHECKING:
     from mpmetrics.scrape import FamilySnapshot, Snapshot
 
 
-def _snapshot_json(snapshot: Snapshot) -> bytes:
+def _render_snapshot_as_json(snapshot: Snapshot) -> bytes:
     """Return `families`, each with `samples` and, if asked for, `processes`, and `problems`."""
     added = dict(snapshot.labels)
-    return _json(
-        families=[_family(each, added) for each in snapshot.families],
+    return _render_json(
+        families=[_family_document(each, added) for each in snapshot.families],
         problems=[problem._asdict() for problem in snapshot.problems],
     )
 
 
-def _family(view: FamilySnapshot, added: dict[str, str]) -> dict[str, Any]:
-    """Return a family as JSON has it, with the labels *added* to its samples."""
-    family = view.merged
+def _family_document(snapshot: FamilySnapshot, added: dict[str, str]) -> dict[str, Any]:
+    """Return a family as a JSON object, with the labels *added* to its samples."""
+    family = snapshot.merged
     document: dict[str, Any] = {
         "name": family.name,
         "type": family.type,
         "help": family.documentation,
-        "samples": _samples(family, added),
+        "samples": _sample_documents(family, added),
     }
-    if view.processes:
+    if snapshot.processes:
         document["processes"] = {
-            process: _samples(own, added) for process, own in view.processes.items()
+            process: _sample_documents(own, added) for process, own in snapshot.processes.items()
         }
     return document
 
 
-def _samples(family: Metric, added: dict[str, str]) -> list[dict[str, Any]]:
+def _sample_documents(family: Metric, added: dict[str, str]) -> list[dict[str, Any]]:
     return [
         {
             "name": sample.name,
@@ -62,12 +62,12 @@ def _samples(family: Metric, added: dict[str, str]) -> list[dict[str, Any]]:
     ]
 
 
-def _findings_json(findings: Sequence[Finding]) -> bytes:
-    """Return `findings`."""
-    return _json(findings=[finding._asdict() for finding in findings])
+def _render_findings_as_json(findings: Sequence[Finding]) -> bytes:
+    """Return an object with `findings`."""
+    return _render_json(findings=[finding._asdict() for finding in findings])
 
 
-def _findings_text(findings: Sequence[Finding]) -> bytes:
+def _render_findings_as_report(findings: Sequence[Finding]) -> bytes:
     """Return two lines for each finding: what it is, and what to do."""
     lines = []
     for finding in findings:
@@ -77,18 +77,18 @@ def _findings_text(findings: Sequence[Finding]) -> bytes:
     return "".join(lines).encode()
 
 
-def _compaction_json(compaction: Compaction) -> bytes:
-    """Return the fields of a `mpmetrics.Compaction`."""
+def _render_compaction_as_json(compaction: Compaction) -> bytes:
+    """Return an object with the fields of a `mpmetrics.Compaction`."""
     document = compaction._asdict()
     for field in ("skipped", "quarantined", "problems"):
         document[field] = [each._asdict() for each in document[field]]
-    return _json(**document)
+    return _render_json(**document)
 
 
-def _compaction_text(compaction: Compaction) -> bytes:
-    """Return a line for each thing that was done, or not."""
+def _render_compaction_as_report(compaction: Compaction) -> bytes:
+    """Return a line for each kind of result."""
     if compaction.outcome == "busy":
-        return b"somebody else is compacting this directory; nothing was done\n"
+        return b"another process is compacting this directory; nothing was done\n"
     would = "would be " if compaction.outcome == "preview" else ""
     lines = [
         f"{plural(len(files), 'file')} {would}{what}\n"
@@ -108,26 +108,26 @@ def _compaction_text(compaction: Compaction) -> bytes:
     return "".join(lines or ["there is nothing to compact\n"]).encode()
 
 
-def _json(**document: object) -> bytes:
+def _render_json(**document: object) -> bytes:
     return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
 
 
-SNAPSHOT_FORMATS: Final[Mapping[str, Callable[[Snapshot], bytes]]] = {
+SNAPSHOT_RENDERERS: Final[Mapping[str, Callable[[Snapshot], bytes]]] = {
     "text": lambda snapshot: snapshot.write(Format()),
     "openmetrics": lambda snapshot: snapshot.write(Format(openmetrics=True)),
-    "json": _snapshot_json,
+    "json": _render_snapshot_as_json,
     "table": lambda snapshot: format_table(snapshot).encode(),
 }
-"""How `mpmetrics dump` writes, by the name of the format."""
+"""The formats of `mpmetrics dump`."""
 
-COMPACTION_FORMATS: Final[Mapping[str, Callable[[Compaction], bytes]]] = {
-    "text": _compaction_text,
-    "json": _compaction_json,
+COMPACTION_RENDERERS: Final[Mapping[str, Callable[[Compaction], bytes]]] = {
+    "report": _render_compaction_as_report,
+    "json": _render_compaction_as_json,
 }
-"""How `mpmetrics compact` writes, by the name of the format."""
+"""The formats of `mpmetrics compact`."""
 
-FINDINGS_FORMATS: Final[Mapping[str, Callable[[Sequence[Finding]], bytes]]] = {
-    "text": _findings_text,
-    "json": _findings_json,
+FINDINGS_RENDERERS: Final[Mapping[str, Callable[[Sequence[Finding]], bytes]]] = {
+    "report": _render_findings_as_report,
+    "json": _render_findings_as_json,
 }
-"""How `mpmetrics doctor` writes, by the name of the format."""
+"""The formats of `mpmetrics doctor`."""

@@ -10,7 +10,7 @@ import hashlib
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mpmetrics.format import encode, format_key
-from mpmetrics.merging import Plan, Segment
+from mpmetrics.merging import Segment, make_plan
 from mpmetrics.scrape import SegmentReader
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Folder:
         digests: dict[str, bytes] = {}
         reading = reader.read(files, lambda file, data: _note(digests, file, data))
         segments = [Segment(each.file, each.layout.keys) for each in reading.columns]
-        plan = Plan(segments, reader.meanings, accumulate=False)
+        plan = make_plan(segments, reader.meanings, accumulate=False)
         folded = [series for series in plan.fold(reading.values) if keeps(series.family)]
         data = encode(
             (format_key(family, sample, labels, help_text), value, second)

@@ -1,10 +1,12 @@
-"""The rules of merging, and the plan that applies them to columns of values. No I/O."""
+"""From series to families: the rules of merging, and the plan that applies them. No I/O."""
 
 from __future__ import annotations
 
 from mpmetrics.merging.families import MergedFamily, PlainNaming, Template
-from mpmetrics.merging.plan import Plan, Segment
+from mpmetrics.merging.plan import Plan
+from mpmetrics.merging.planning import make_plan
 from mpmetrics.merging.rules import GONE, KEPT, RULES
+from mpmetrics.merging.series import Segment
 
 __all__ = [
     "GONE",
@@ -15,4 +17,5 @@ __all__ = [
     "Plan",
     "Segment",
     "Template",
+    "make_plan",
 ]

@@ -1,136 +1,58 @@
-"""How the samples of a histogram family are put together from merged buckets.
+"""Histograms: how the samples of a family are put together from merged buckets.
 
-Files hold the count of each bucket alone; a page shows cumulative counts and `_count`. That is
-easy while all processes use the same bounds. Where they do not, only the bounds that every
-contributing process has are shown, so that each exposed count is true.
+Files hold the count of each bucket alone; a page shows cumulative counts and `_count`. While all
+processes use the same bounds, the rule merges bucket by bucket. Where they do not, the page shows
+only the bounds that every contributing process has, so that each count is true.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mpmetrics.exposition import BUCKET, COUNT, SUM
 from mpmetrics.format import BUCKET_LABEL, format_value, with_bound
-from mpmetrics.merging.rules import counts_between, cumulative, shared_bounds
+from mpmetrics.merging.buckets import counts_between, cumulative, parse_bound, shared_bounds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mpmetrics.exposition import LinePrefixes
-    from mpmetrics.format import Labels, SeriesName
+    from mpmetrics.format import Labels
+    from mpmetrics.merging.series import Flat, Origins, Places, Series
 
-    Places = tuple[int, ...]
-    Series = dict[SeriesName, Places]
     Buckets = dict[float, Places]
+    Part = Mapping[float, Sequence[int]]
 
 
 # Stands for the bound while everything around it is written; no label can contain it as such.
 _HOLE: Final = "\n"
 
 
-class Flat(Protocol):
-    """The values of all files, behind each other."""
-
-    def __getitem__(self, place: int, /) -> Any:  # noqa: ANN401 - a number, or a pair of numbers
-        """Return the value at *place*."""
-        ...  # pragma: no cover - a protocol has no body
-
-
-class Origins(Protocol):
-    """Tells where values come from."""
-
-    def owner(self, place: int) -> int:
-        """Return the number of the file that the value at *place* in *flat* comes from."""
-        ...  # pragma: no cover - a protocol has no body
-
-    def origin(self, place: int) -> tuple[int, str]:
-        """Return that and, where one file has the series twice, the HELP to tell them apart."""
-        ...  # pragma: no cover - a protocol has no body
-
-
-class _Child(NamedTuple):
+class Child(NamedTuple):
     """One histogram of a family: its *labels* and ascending *bounds*, and which totals it has.
 
-    *parts* is None while all processes have the same bounds and the rule has merged the buckets.
-    Otherwise it has, for each process, the places of its buckets in *flat*, and merging is left
-    to us.
+    *parts* is None while all processes have the same bounds: then the rule merges the buckets.
+    Otherwise it has, for each process, the places of its buckets in *flat* by bound, and
+    `HistogramShape.values` merges them.
     """
 
     labels: Labels
     bounds: tuple[float, ...]
     has_sum: bool
     has_count: bool
-    parts: list[dict[float, list[int]]] | None
+    parts: Sequence[Part] | None
 
 
 class HistogramShape:
-    """The children of a histogram family, in page order, and how their values come about.
+    """The children of a histogram family, in page order: their names, and how values fill them."""
 
-    *slots* are the places that the rule has to merge for them. *firsts* says for each series
-    where the first part of its child stands. *hidden* are the bounds that not all processes have,
-    *unreadable* the texts that are no bound; both with places as examples.
-    """
-
-    def __init__(self, family: str, series: Series, origins: Origins, *, accumulate: bool) -> None:
-        """Sort out the *series* of a *family*; *origins* knows where values come from."""
-        self.slots: list[Places] = []
-        self.firsts: list[int] = []
-        self.hidden: dict[float, Places] = {}
-        self.unreadable: dict[str, Places] = {}
-        self._sum, self._bucket, self._count = (
-            f"{family}{suffix}" for suffix in (SUM, BUCKET, COUNT)
-        )
+    def __init__(self, family: str, children: Sequence[Child], *, accumulate: bool) -> None:
+        """Take the *children* of a *family*. With *accumulate*, counts become cumulative."""
+        self._sum, self._bucket, self._count = family + SUM, family + BUCKET, family + COUNT
+        self._children = children
         self._accumulate = accumulate
-        self._children: list[_Child] = []
-        for labels, buckets in sorted(self._buckets(series).items()):
-            sums = series.get((self._sum, labels, None))
-            self._add_child(labels, buckets, sums, origins)
-
-    def _buckets(self, series: Series) -> dict[Labels, Buckets]:
-        """Return the buckets, by bound, of each child that has any or has at least a count."""
-        children: dict[Labels, Buckets] = defaultdict(dict)
-        bounds = _Bounds()
-        for (sample, labels, text), at in series.items():
-            if sample == self._bucket:
-                bound = bounds[text or ""]
-                if bound is None:
-                    self.unreadable[text or ""] = at
-                else:
-                    buckets = children[labels]
-                    known = buckets.setdefault(bound, at)
-                    if known is not at:
-                        buckets[bound] = tuple(sorted(known + at))
-        for (sample, labels, _), at in series.items():
-            # Without buckets the count is all there is: what +Inf would have.
-            if sample == self._count and labels not in children:
-                children[labels][math.inf] = at
-        return children
-
-    def _add_child(
-        self, labels: Labels, buckets: Buckets, sums: Places | None, origins: Origins
-    ) -> None:
-        """Add one child and the slots that it needs."""
-        bounds = tuple(sorted(buckets))
-        places = [buckets[bound] for bound in bounds]
-        # The sum of observations that may be negative can fall. OpenMetrics forbids it, and
-        # prometheus_client leaves it out, too, while it is not in multiprocess mode.
-        has_sum = sums is not None and (bounds[0] >= 0 or not self._accumulate)
-        if sums is not None and has_sum:
-            self.slots.append(sums)
-        # A count goes with a sum, or OpenMetrics has it that something is missing.
-        has_count = self._accumulate and (has_sum or bounds[0] < 0)
-        parts = None
-        if bounds[-1] == math.inf and _is_uniform(places, origins):
-            self.slots += places
-        else:
-            parts = _by_process(buckets, origins)
-            bounds = tuple(shared_bounds([sorted(part) for part in parts]))
-            self.hidden |= {bound: buckets[bound] for bound in buckets.keys() - set(bounds)}
-        first = min(at[0] for at in (*places, *([sums] if sums else [])))
-        self.firsts += [first] * (has_sum + len(bounds) + has_count)
-        self._children.append(_Child(labels, bounds, has_sum, has_count, parts))
 
     def names(self) -> list[tuple[str, Labels]]:
         """Return the names of all series, in the order of `values`."""
@@ -160,7 +82,22 @@ class HistogramShape:
         return texts
 
     def values(self, merged: Sequence[float], flat: Flat) -> list[float]:
-        """Return the value of every series from the *merged* slots and, if need be, *flat*."""
+        """Return the value of every series from its *merged* slots, or from its parts in *flat*."""
+        return self._fill(merged, lambda bounds, parts: _merge_parts(bounds, parts, flat))
+
+    def rests(self, merged: Sequence[float]) -> list[float]:
+        """Return the second number of every series, which an archive holds beside the value.
+
+        Counts that were merged from parts have no rest: they are whole numbers.
+        """
+        return self._fill(merged, lambda bounds, _: [0.0] * len(bounds))
+
+    def _fill(
+        self,
+        merged: Sequence[float],
+        merge_parts: Callable[[Sequence[float], Sequence[Part]], list[float]],
+    ) -> list[float]:
+        """Return the numbers of all series: those *merged*, and what *merge_parts* returns."""
         values: list[float] = []
         position = 0
         for _, bounds, has_sum, has_count, parts in self._children:
@@ -171,7 +108,7 @@ class HistogramShape:
                 counts = merged[position : position + len(bounds)]
                 position += len(bounds)
             else:
-                counts = _merge_parts(bounds, parts, flat)
+                counts = merge_parts(bounds, parts)
             if self._accumulate:
                 counts = cumulative(counts)
             values += counts
@@ -180,47 +117,120 @@ class HistogramShape:
         return values
 
 
-class _Bounds(dict[str, "float | None"]):
-    """Bucket bounds by their text; None for what is not a number."""
+class HistogramPlan(NamedTuple):
+    """What is found out about the histograms of one family.
 
-    def __missing__(self, text: str) -> float | None:
-        try:
-            bound = float(text)
-        except ValueError:
-            bound = math.nan
-        self[text] = None if math.isnan(bound) else bound
-        return self[text]
+    *slots* are the places that the rule has to merge for the *shape*. *firsts* has, for each
+    series, the place of the first part of its child. *hidden* are the bounds that not all
+    processes have, *unreadable* the texts that are no bound; both with places as examples.
+    """
+
+    shape: HistogramShape
+    slots: Sequence[Places]
+    firsts: Sequence[int]
+    hidden: Mapping[float, Places]
+    unreadable: Mapping[str, Places]
+
+
+def plan_histograms(
+    family: str, series: Series, origins: Origins, *, accumulate: bool
+) -> HistogramPlan:
+    """Plan the histograms that the *series* of a *family* are; *origins* has who wrote them."""
+    by_labels, unreadable = _collect_buckets(family, series)
+    children: list[Child] = []
+    slots: list[Places] = []
+    firsts: list[int] = []
+    hidden: dict[float, Places] = {}
+    for labels, buckets in sorted(by_labels.items()):
+        sums = series.get((family + SUM, labels, None))
+        child = _make_child(labels, buckets, sums, origins, accumulate=accumulate)
+        bounds, has_sum, has_count = child.bounds, child.has_sum, child.has_count
+        if sums is not None and has_sum:
+            slots.append(sums)
+        if child.parts is None:
+            slots += [buckets[bound] for bound in bounds]
+        else:
+            hidden |= {bound: buckets[bound] for bound in buckets.keys() - set(bounds)}
+        first = min(at[0] for at in (*buckets.values(), *([sums] if sums else [])))
+        firsts += [first] * (has_sum + len(bounds) + has_count)
+        children.append(child)
+    shape = HistogramShape(family, children, accumulate=accumulate)
+    return HistogramPlan(shape, slots, firsts, hidden, unreadable)
+
+
+def _collect_buckets(
+    family: str, series: Series
+) -> tuple[dict[Labels, Buckets], dict[str, Places]]:
+    """Return the buckets of each child, by bound, and the places of bounds that are no number.
+
+    A child without buckets has at least a count: that is what +Inf would have.
+    """
+    children: dict[Labels, Buckets] = defaultdict(dict)
+    unreadable: dict[str, Places] = {}
+    bounds: dict[str | None, float | None] = {}
+    for (sample, labels, text), at in series.items():
+        if sample == family + BUCKET:
+            if text not in bounds:
+                bounds[text] = parse_bound(text)
+            bound = bounds[text]
+            if bound is None:
+                unreadable[text or ""] = at
+            else:
+                buckets = children[labels]
+                known = buckets.setdefault(bound, at)
+                if known is not at:
+                    buckets[bound] = tuple(sorted(known + at))
+    for (sample, labels, _), at in series.items():
+        if sample == family + COUNT and labels not in children:
+            children[labels][math.inf] = at
+    return children, unreadable
+
+
+def _make_child(
+    labels: Labels, buckets: Buckets, sums: Places | None, origins: Origins, *, accumulate: bool
+) -> Child:
+    """Find out which bounds and totals a child shows, and whether the rule merges its buckets."""
+    bounds = tuple(sorted(buckets))
+    # The sum of observations that may be negative can fall. OpenMetrics forbids it, and
+    # prometheus_client leaves it out, too, while it is not in multiprocess mode.
+    has_sum = sums is not None and (bounds[0] >= 0 or not accumulate)
+    # In OpenMetrics a count without a sum is incomplete, unless a bound is negative.
+    has_count = accumulate and (has_sum or bounds[0] < 0)
+    places = [buckets[bound] for bound in bounds]
+    if bounds[-1] == math.inf and _is_uniform(places, origins):
+        return Child(labels, bounds, has_sum, has_count, None)
+    parts = _split_by_process(buckets, origins)
+    shared = tuple(shared_bounds([sorted(part) for part in parts]))
+    return Child(labels, shared, has_sum, has_count, parts)
 
 
 def _is_uniform(places: Sequence[Places], origins: Origins) -> bool:
-    """Tell whether every process that has one of several buckets has each of them once."""
+    """Return whether every process that has one of several buckets has each of them once."""
     first, last = places[0], places[-1]
     if len(set(map(len, places))) > 1:
         return False
     # prometheus_client makes the buckets of a child one after the other, so this is the rule.
     if {end - start for start, end in zip(first, last, strict=True)} == {len(places) - 1}:
         return True
-    owners = [origins.owner(place) for place in first]
+    owners = [origins.segment(place) for place in first]
     return len(set(owners)) == len(owners) and all(
-        [origins.owner(place) for place in at] == owners for at in places[1:]
+        [origins.segment(place) for place in at] == owners for at in places[1:]
     )
 
 
-def _by_process(buckets: Buckets, origins: Origins) -> list[dict[float, list[int]]]:
-    """Sort the places of *buckets* by who wrote them.
+def _split_by_process(buckets: Buckets, origins: Origins) -> list[Part]:
+    """Return the places of *buckets* for each process that wrote some of them.
 
     One process with two HELP texts counts as two: it has two histograms.
     """
     parts: dict[tuple[int, str], dict[float, list[int]]] = defaultdict(dict)
     for bound, at in buckets.items():
         for place in at:
-            parts[origins.origin(place)].setdefault(bound, []).append(place)
-    return [parts[origin] for origin in sorted(parts)]
+            parts[origins.histogram(place)].setdefault(bound, []).append(place)
+    return [parts[histogram] for histogram in sorted(parts)]
 
 
-def _merge_parts(
-    bounds: Sequence[float], parts: Sequence[Mapping[float, Sequence[int]]], flat: Flat
-) -> list[float]:
+def _merge_parts(bounds: Sequence[float], parts: Sequence[Part], flat: Flat) -> list[float]:
     """Add up what each of the *parts* counted between the *bounds* that all of them have."""
     columns = []
     for part in parts:

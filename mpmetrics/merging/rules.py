@@ -1,21 +1,19 @@
 """The rules: how the values of one series from several processes become one value.
 
-A rule works on *columns*: each column holds one process's values of many series, all columns the
-same series in the same order, so that the loops over series and processes run in C. Every rule
-is commutative and associative, so merging what was merged before gives what merging everything
-at once gives. That is what makes an archive of dead workers possible.
+A rule works on *columns*: each column holds one process's values of many series, and all columns
+have the same series in the same order, so that the loops over series and processes run in C.
+Every rule is commutative and associative: the merge of merged values equals the merge of all
+values at once. This makes an archive of dead workers possible.
 
-For sums of floating-point numbers that takes care. Added up in another order they differ in the
-last digit, and Prometheus takes a counter that falls by so little for one that started again. So
-sums are those of the exact numbers, rounded once, and an archive keeps what the rounding took
-away beside the sum (as "double-double" arithmetic does; Dekker 1971,
-https://doi.org/10.1007/BF01397083).
+Floating-point sums need care. In another order they differ in the last digit, and Prometheus
+takes a counter that falls by one digit for a counter that started again. So a sum is that of the
+exact numbers, rounded once, and an archive keeps the rest, which the rounding took away, beside
+the sum (as "double-double" arithmetic does; Dekker 1971, https://doi.org/10.1007/BF01397083).
 """
 
 from __future__ import annotations
 
 import math
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mpmetrics.exposition import METRIC_TYPES, TOTAL
@@ -33,7 +31,7 @@ def total(columns: Sequence[Column]) -> list[float]:
     """Add up: the sum over all processes, for each series."""
     try:
         return list(map(math.fsum, zip(*columns, strict=True)))
-    except (OverflowError, ValueError):  # infinities of both signs, or sums beyond all floats
+    except (OverflowError, ValueError):  # infinities of both signs, or a sum too large for a float
         return [exact_sum(row) for row in zip(*columns, strict=True)]
 
 
@@ -47,7 +45,7 @@ def exact_sum(numbers: Iterable[float]) -> float:
 
 
 def fold_total(columns: Sequence[Column]) -> Pairs:
-    """Add up, and return with each sum what its rounding took away."""
+    """Add up, and return each sum with its rest: what the rounding took away."""
     pairs = []
     for row in zip(*columns, strict=True):
         rounded = exact_sum(row)
@@ -57,27 +55,27 @@ def fold_total(columns: Sequence[Column]) -> Pairs:
 
 
 def smallest(columns: Sequence[Column]) -> list[float]:
-    """Take the smallest number; NaN only where there is no number at all."""
-    return _skipping_nan(min, columns)
+    """Take the smallest number; NaN only if all values are NaN."""
+    return _skip_nan(min, columns)
 
 
 def largest(columns: Sequence[Column]) -> list[float]:
-    """Take the largest number; NaN only where there is no number at all."""
-    return _skipping_nan(max, columns)
+    """Take the largest number; NaN only if all values are NaN."""
+    return _skip_nan(max, columns)
 
 
 def newest(columns: Sequence[Column]) -> list[float | None]:
     """Take the value with the latest timestamp from (timestamp, value) pairs.
 
-    Of two values with one timestamp the larger is taken, so that the order does not matter.
-    A timestamp of 0 means that the gauge was never set: such a series has no value (None).
+    Of two values with the same timestamp, take the larger one, so that the order does not matter.
+    A timestamp of 0 means that no process has set the gauge: the series has no value (None).
     """
     latest = map(max, zip(*columns, strict=True))
     return [value if timestamp > 0 else None for timestamp, value in latest]
 
 
 def fold_newest(columns: Sequence[Column]) -> Pairs:
-    """Take the value with the latest timestamp, as `newest` does, and return both."""
+    """Take the value with the latest timestamp, as `newest` does, and return it with that."""
     latest = map(max, zip(*columns, strict=True))
     return [(value, timestamp) for timestamp, value in latest]
 
@@ -87,8 +85,8 @@ def last(columns: Sequence[Column]) -> list[float]:
     return list(columns[-1])
 
 
-def _skipping_nan(choose: Callable[..., float], columns: Sequence[Column]) -> list[float]:
-    """Apply *choose* (min or max) to each series, as if NaN were not there."""
+def _skip_nan(choose: Callable[..., float], columns: Sequence[Column]) -> list[float]:
+    """Apply *choose* (min or max) to the values of each series that are not NaN."""
     if len(columns) == 1:
         return list(columns[0])
     rows = list(zip(*columns, strict=True))
@@ -101,8 +99,8 @@ def _skipping_nan(choose: Callable[..., float], columns: Sequence[Column]) -> li
     return chosen
 
 
-def _without_second(merge: Merge) -> Fold:
-    """Return the folding that does what *merge* does and needs no second number."""
+def _fold_by(merge: Merge) -> Fold:
+    """Return a function that folds as *merge* merges, with 0.0 for the second number."""
 
     def fold(columns: Sequence[Column]) -> Pairs:
         return [(value, 0.0) for value in merge(columns)]
@@ -113,11 +111,12 @@ def _without_second(merge: Merge) -> Fold:
 class Rule(NamedTuple):
     """How one type of metric is merged.
 
-    *merge* takes the columns of all processes to one list, the values of the page. *fold* does
-    the same for an archive, so that it can be merged again: to (value, second number) pairs,
-    which fill both numbers of an entry. *name* and *meaning* say it in words; *dead* says what
-    becomes of a dead process's values. *per_process* series carry the id of their process in the
-    label `pid`; *stamped* columns hold (timestamp, value) pairs.
+    *merge* turns the columns of all processes into one list, the values of the page. *fold* does
+    the same for an archive, which can be merged again: it returns (value, second number) pairs,
+    which fill both numbers of an entry. *name* and *meaning* describe the rule in words, *dead*
+    what becomes of a dead process's values. *per_process* series have the id of their process in
+    the label `pid`. *stamped* columns hold (timestamp, value) pairs. With *has_rests*, the second
+    number of an archive's entry is a rest, to be added to the value.
     """
 
     name: str
@@ -127,11 +126,7 @@ class Rule(NamedTuple):
     dead: str
     per_process: bool = False
     stamped: bool = False
-
-    @property
-    def rests(self) -> bool:
-        """Whether the second number of an archive's entry is a part of the value."""
-        return self.fold is fold_total
+    has_rests: bool = False
 
 
 KEPT: Final = "kept"
@@ -139,21 +134,19 @@ GONE: Final = "gone"
 _IN_TOTALS: Final = "kept in the totals"
 _UNTIL_FOLDED: Final = "kept until it is folded"
 
-_SUM: Final = Rule("sum", total, fold_total, "the sum over all processes", _IN_TOTALS)
+_SUM: Final = Rule(
+    "sum", total, fold_total, "the sum over all processes", _IN_TOTALS, has_rests=True
+)
 _ALL: Final = Rule(
     "all",
     last,
-    _without_second(last),
+    _fold_by(last),
     "one series for each process, told apart by `pid`",
     _UNTIL_FOLDED,
     per_process=True,
 )
-_MIN: Final = Rule(
-    "min", smallest, _without_second(smallest), "the smallest value of any process", KEPT
-)
-_MAX: Final = Rule(
-    "max", largest, _without_second(largest), "the largest value of any process", KEPT
-)
+_MIN: Final = Rule("min", smallest, _fold_by(smallest), "the smallest value of any process", KEPT)
+_MAX: Final = Rule("max", largest, _fold_by(largest), "the largest value of any process", KEPT)
 _NEWEST: Final = Rule(
     "mostrecent",
     newest,
@@ -190,33 +183,3 @@ FILE_SAMPLES: Final[Mapping[str, Mapping[str, str]]] = {
 
 The sample of a counter may also have the name of the family itself.
 """
-
-
-def cumulative(counts: Iterable[float]) -> list[float]:
-    """Turn the counts of buckets, in the order of their bounds, into cumulative counts."""
-    return list(accumulate(counts))
-
-
-def shared_bounds(layouts: Sequence[Sequence[float]]) -> list[float]:
-    """Return the bucket bounds at which every one of the *layouts* has a true count.
-
-    Each layout is the ascending bounds of one process's histogram. A layout with +Inf has a count
-    at exactly its own bounds. One without is still being made (prometheus_client makes buckets
-    in order, before the first observation): beyond its last bound it counts everything it has.
-    +Inf itself is always shared.
-    """
-    candidates = sorted({bound for layout in layouts for bound in layout} | {math.inf})
-    sets = [(frozenset(layout), layout[-1] if layout else -math.inf) for layout in layouts]
-    return [
-        bound
-        for bound in candidates
-        if all(bound in bounds or bound > highest for bounds, highest in sets)
-    ]
-
-
-def counts_between(bounds: Sequence[float], histogram: Mapping[float, float]) -> list[float]:
-    """Return how much of *histogram* (bound to count) lies between each two of *bounds*."""
-    counts = dict.fromkeys(bounds, 0.0)
-    for bound, count in histogram.items():
-        counts[min(shared for shared in bounds if shared >= bound)] += count
-    return list(counts.values())

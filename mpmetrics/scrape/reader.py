@@ -59,7 +59,7 @@ class Reading(NamedTuple):
         gather = layout.stamped_values if rule.stamped else layout.values
         self.values.extend(gather(data))
         self.columns.append(Column(file, layout))
-        if file.name.is_archive and rule.rests:
+        if file.name.is_archive and rule.has_rests:
             rests = layout.seconds(data)
             if any(rests):
                 self.values.extend(rests)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mpmetrics._forks import reset_in_children
 from mpmetrics.directory import FileName
-from mpmetrics.merging import Plan, Segment
+from mpmetrics.merging import Segment, make_plan
 from mpmetrics.scrape.reader import SegmentReader
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Scraper:
         self._lock = threading.Lock()
         self._reader = SegmentReader()
         self._planned_for: list[Column] = []
-        self._plan = Plan((), {})
+        self._plan = make_plan((), {})
 
     def scrape(self, listing: Listing) -> Scrape:
         """Read and merge the files of *listing*; never raise for what is in them."""
@@ -82,7 +82,7 @@ class Scraper:
     def _make_plan(self, columns: list[Column]) -> None:
         """Make the plan for other files or other keys than the last time."""
         segments = [Segment(column.file, column.layout.keys) for column in columns]
-        self._plan = Plan(segments, self._reader.meanings, accumulate=self._accumulate)
+        self._plan = make_plan(segments, self._reader.meanings, accumulate=self._accumulate)
         self._planned_for = columns
         self._reader.forget_files(besides=columns)
 

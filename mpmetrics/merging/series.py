@@ -1,0 +1,164 @@
+"""From segments to series: which values belong together.
+
+The values of all segments stand behind each other in one sequence, *flat*, in the order of the
+segments. A *place* is an index of it. A series of the result has as many places as segments have
+contributed to it, and one more for each time that a segment has it under another key.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mpmetrics.exposition import TOTAL
+from mpmetrics.format import clean_text
+from mpmetrics.merging.rules import RULES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from mpmetrics.directory import WorkerFile
+    from mpmetrics.format import Key, SeriesName
+
+    Flat = Sequence[Any]
+    Places = tuple[int, ...]
+    Series = dict[SeriesName, Places]
+
+
+class Segment(NamedTuple):
+    """The series of one process: the file they come from and their raw keys, in file order."""
+
+    file: WorkerFile
+    keys: tuple[bytes, ...]
+
+
+class Kind(NamedTuple):
+    """What decides how values are merged: the metric *type* and the gauge *mode*."""
+
+    type: str
+    mode: str
+
+
+class Origins:
+    """Which segment each value comes from, and under which HELP."""
+
+    def __init__(self, segments: Sequence[Segment], helps: Mapping[int, str]) -> None:
+        """Take the *segments*, and the HELP of each place whose series has several (*helps*)."""
+        self._files = [segment.file for segment in segments]
+        self._starts = list(_starts(segments))
+        self._helps = helps
+
+    def segment(self, place: int) -> int:
+        """Return the number of the segment that the value at *place* comes from."""
+        return bisect_right(self._starts, place) - 1
+
+    def file(self, place: int) -> WorkerFile:
+        """Return the file that the value at *place* comes from."""
+        return self._files[self.segment(place)]
+
+    def histogram(self, place: int) -> tuple[int, str]:
+        """Return what tells apart histograms of one name: the segment, and the HELP within it."""
+        return self.segment(place), self._helps.get(place, "")
+
+
+class SeriesIndex(NamedTuple):
+    """The places of every series, by family and kind, and where the values come from.
+
+    *helps* has the HELP of each family of a kind: the first in file order.
+    """
+
+    families: Mapping[str, Mapping[Kind, Series]]
+    helps: Mapping[tuple[str, Kind], str]
+    origins: Origins
+
+
+def index_series(segments: Sequence[Segment], keys: Mapping[bytes, Key]) -> SeriesIndex:
+    """Index the series of *segments*, whose raw keys mean what *keys* says."""
+    families: dict[str, dict[Kind, Series]] = defaultdict(lambda: defaultdict(dict))
+    helps: dict[tuple[str, Kind], str] = {}
+    variants: dict[int, str] = {}
+    for (kind, process), places_of in _index_keys(segments).items():
+        strip_total = kind.type == "counter"
+        of_kind: dict[str, Series] = {}
+        for raw, at in places_of.items():
+            name, series_name, help_text = keys[raw]
+            if strip_total:
+                name = name.removesuffix(TOTAL) or name
+            if process:
+                series_name = _with_process(series_name, process)
+            series = of_kind.get(name)
+            if series is None:
+                series = of_kind[name] = families[name][kind]
+                helps.setdefault((name, kind), help_text)
+            known = series.setdefault(series_name, at)
+            if known is not at:
+                # The same series under another HELP, in another spelling, or of two processes.
+                series[series_name] = tuple(sorted(known + at))
+                variants.update(dict.fromkeys(at, help_text))
+    return SeriesIndex(families, helps, Origins(segments, variants))
+
+
+class _SharedKeys:
+    """A tuple of raw keys, equal only to itself.
+
+    Files that look alike share one tuple. Comparing the keys one by one, to find a second tuple
+    with the same keys, would cost more than it saves.
+    """
+
+    __slots__ = ("keys",)
+
+    def __init__(self, keys: tuple[bytes, ...]) -> None:
+        self.keys = keys
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _SharedKeys) and self.keys is other.keys
+
+    def __hash__(self) -> int:
+        return id(self.keys)
+
+
+def _index_keys(segments: Sequence[Segment]) -> dict[tuple[Kind, str], dict[bytes, Places]]:
+    """Return the places of every distinct raw key, for each kind and process."""
+    index: dict[tuple[Kind, str], dict[bytes, Places]] = {}
+    for (kind, process, shared), starts in _group_alike(segments).items():
+        places_of = index.setdefault((kind, process), {})
+        columns = [range(start, start + len(shared.keys)) for start in starts]
+        for raw, at in zip(shared.keys, zip(*columns, strict=True), strict=True):
+            known = places_of.setdefault(raw, at)
+            if known is not at:
+                places_of[raw] = tuple(sorted(known + at))
+    return index
+
+
+def _group_alike(segments: Sequence[Segment]) -> dict[tuple[Kind, str, _SharedKeys], list[int]]:
+    """Group the segments that are merged alike and share their keys; return where each starts.
+
+    The workers of one server mostly run the same code, so this saves most of the work. The name
+    of a process is "" unless its series have it as a label.
+    """
+    alike: dict[tuple[Kind, str, _SharedKeys], list[int]] = {}
+    for (file, keys), start in zip(segments, _starts(segments), strict=True):
+        kind = Kind(file.name.type, file.name.mode)
+        process = clean_text(file.name.id) if RULES[kind].per_process else ""
+        alike.setdefault((kind, process, _SharedKeys(keys)), []).append(start)
+    return alike
+
+
+def _starts(segments: Sequence[Segment]) -> Iterator[int]:
+    """Yield the place of the first value of each segment."""
+    start = 0
+    for _, keys in segments:
+        yield start
+        start += len(keys)
+
+
+def _with_process(series: SeriesName, process: str) -> SeriesName:
+    """Add the label `pid` with the name of the *process*.
+
+    A label `pid` of the user's own stays: a label on the series beats an automatic one.
+    """
+    sample, labels, bound = series
+    if any(name == "pid" for name, _ in labels):
+        return series
+    return sample, tuple(sorted((*labels, ("pid", process)))), bound

@@ -93,8 +93,9 @@ report_format_option: Final[Decorator] = click.option(
 
 _SELECTION: Final[tuple[Decorator, ...]] = (
     click.option(
-        "--prefix",
-        "include",
+        "--include",
+        cls=RenamedOption,
+        former_names=["--prefix"],
         multiple=True,
         metavar="PREFIX",
         help="Only metrics whose name begins with PREFIX (repeatable).",
@@ -103,7 +104,7 @@ _SELECTION: Final[tuple[Decorator, ...]] = (
         "--exclude",
         multiple=True,
         metavar="PREFIX",
-        help="No metrics whose name begins with PREFIX (repeatable; beats --prefix).",
+        help="No metrics whose name begins with PREFIX (repeatable; beats --include).",
     ),
     click.option(
         "--label",

@@ -172,16 +172,16 @@ def test_an_empty_directory_gives_an_empty_page(tmp_path: Path, form: str) -> No
     ("options", "names"),
     [
         pytest.param([], "busy_ratio latency_seconds odd requests top vllm:size_bytes", id="all"),
-        pytest.param(["--prefix", "vllm:"], "vllm:size_bytes", id="prefix"),
-        pytest.param(["--prefix", "requests_total"], "requests", id="name-on-the-page"),
-        pytest.param(["--prefix", "o", "--prefix", "to"], "odd top", id="prefixes"),
+        pytest.param(["--include", "vllm:"], "vllm:size_bytes", id="prefix"),
+        pytest.param(["--include", "requests_total"], "requests", id="name-on-the-page"),
+        pytest.param(["--include", "o", "--include", "to"], "odd top", id="prefixes"),
         pytest.param(
             ["--exclude", "o", "--exclude", "v"],
             "busy_ratio latency_seconds requests top",
             id="excludes",
         ),
-        pytest.param(["--prefix", "o", "--exclude", "o"], "", id="exclude-beats-prefix"),
-        pytest.param(["--prefix", "latency_seconds_b"], "", id="histograms-are-never-cut"),
+        pytest.param(["--include", "o", "--exclude", "o"], "", id="exclude-beats-prefix"),
+        pytest.param(["--include", "latency_seconds_b"], "", id="histograms-are-never-cut"),
     ],
 )
 def test_prefixes_choose_families(
@@ -237,7 +237,7 @@ def test_labels_are_added_to_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        pytest.param(["--prefix", ""], "not a prefix to filter by: ''", id="prefix"),
+        pytest.param(["--include", ""], "not a prefix to filter by: ''", id="prefix"),
         pytest.param(["--exclude", ""], "not a prefix to filter by: ''", id="exclude"),
         pytest.param(
             ["--label", "a"],
@@ -337,7 +337,7 @@ def test_a_page_with_single_processes_is_valid(directory: Path, form: str) -> No
 
 def test_json_has_single_processes_beside_the_merged_values(two_processes: Path) -> None:
     """JSON has the samples of each process by its id."""
-    options = ["--by-process", "--prefix", "requests", "--format", "json"]
+    options = ["--by-process", "--include", "requests", "--format", "json"]
     document = json.loads(invoke("dump", two_processes, *options).stdout)
 
     def samples(value: float) -> list[dict[str, Any]]:

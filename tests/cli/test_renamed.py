@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("command", "former", "today", "value", "others"),
     [
+        ("dump", "--prefix", "--include", "shop_", ["."]),
         ("compact", "--dead-gauges", "--gauge-fate", "x=kept", []),
         ("run", "--dead-gauges", "--gauge-fate", "x=kept", ["true"]),
         ("events", "--source", "--publisher", "tcp://127.0.0.1:1", []),

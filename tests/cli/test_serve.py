@@ -66,7 +66,7 @@ def test_filters_labels_and_other_exporters(tmp_path: Path) -> None:
     """The page is filtered and labelled as that of `dump`, and has the pages of other exporters."""
     fill(tmp_path, {"counter_7.db": [counter("jobs", 3), counter("other", 1)]})
     with answering_with(b"jobs_elsewhere 5\n") as url:
-        options = ("--source", url, "--prefix", "jobs", "--exclude", "jobs_x", "--label", "a=b")
+        options = ("--source", url, "--include", "jobs", "--exclude", "jobs_x", "--label", "a=b")
         with serving(tmp_path, *options) as (_, address):
             page = fetch(f"{address}/metrics").body
     samples = [line for line in page.splitlines() if not line.startswith(b"#")]
@@ -100,7 +100,7 @@ def test_a_late_exporter_does_not_hold_up_the_page(tmp_path: Path) -> None:
         pytest.param([".", "--timeout", "nan"], "Invalid value for '--timeout'", id="no-number"),
         pytest.param([".", "--source", "ftp://x/"], "only http and https", id="source"),
         pytest.param([".", "--label", "le=x"], "label 'le'", id="label"),
-        pytest.param([".", "--prefix", ""], "", id="prefix"),
+        pytest.param([".", "--include", ""], "", id="prefix"),
         pytest.param([], "PROMETHEUS_MULTIPROC_DIR is not set", id="nothing"),
     ],
 )

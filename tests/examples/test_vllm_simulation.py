@@ -109,7 +109,7 @@ def read_page(page: str) -> Samples:
 
 def dump(directory: Path) -> str:
     """Return what the command says of the directory."""
-    options = [word for prefix in PREFIXES for word in ("--prefix", prefix)]
+    options = [word for prefix in PREFIXES for word in ("--include", prefix)]
     done = invoke("dump", *options, directory)
     assert (done.status, done.stderr) == (0, "")
     return done.stdout

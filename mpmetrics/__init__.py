@@ -1,7 +1,7 @@
 """One correct `/metrics` page for a server of many processes.
 
-The names below are loaded when they are first used: prometheus_client decides between memory and
-files when it is imported, so importing this package must not import it.
+The names in `__all__` are loaded on first use: prometheus_client decides between memory and files
+when it is imported, so importing this package must not import it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
         Problem,
         SourceError,
     )
-    from mpmetrics.pages import Page  # `--help` need not wait
+    from mpmetrics.pages import Page
     from mpmetrics.registration import Registration, register
     from mpmetrics.scrape import Collection, collect
     from mpmetrics.web import make_asgi_app, make_wsgi_app
 
 _MODULES = {
     "collector": ["MultiProcessCollector", "mark_process_dead"],
-    "compaction": ["compact", "Compaction"],
+    "compaction": ["Compaction", "compact"],
     "directory": ["Liveness", "is_alive"],
     "errors": [
         "CompactionError",

@@ -1,7 +1,8 @@
 """Public names of a package that are loaded on first use.
 
 prometheus_client decides between memory and files when it is first imported, and optional parts
-need packages that may be missing. A package that loads its names lazily imports neither.
+of mpmetrics need packages that may be missing. A package that loads its names lazily can be
+imported before that decision, and without those packages.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Problems over time: each is logged and counted once, for as long as it lasts.
 
-A damaged file is as damaged at the next scrape; saying so every few seconds would help nobody.
+A damaged file is still damaged at the next scrape, seconds later. A log line for each scrape would
+only bury the others.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ _log = logging.getLogger("mpmetrics")
 
 
 class ProblemLog:
-    """What was wrong at the last look, and how often each reason has come up."""
+    """The problems of the last report, and how often each reason has come up."""
 
     def __init__(self) -> None:
-        """Start with nothing wrong."""
+        """Start without problems."""
         self._lock = ForkSafeLock()
-        self._seen: set[Problem] = set()  # without what varies
+        self._seen: set[Problem] = set()  # as `_cause` returns them
         self._counts: Counter[str] = Counter()
 
     def report(self, problems: Iterable[Problem]) -> None:
-        """Take note of all problems that there are now; log and count those that are new."""
+        """Take all *problems* of this moment; log and count those that the last report lacked."""
         now: dict[Problem, Problem] = {}
         for problem in problems:
             now.setdefault(_cause(problem), problem)
@@ -52,7 +53,7 @@ class ProblemLog:
 def _cause(problem: Problem) -> Problem:
     """Return *problem* without the numbers that the message of an exception may have.
 
-    An address, a time or a count is another one at every scrape, and no other cause.
+    An address, a time or a count differs from scrape to scrape while the cause is the same.
     """
     if not problem.reason.endswith("_failed"):
         return problem

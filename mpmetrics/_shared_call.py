@@ -15,26 +15,25 @@ _Result = TypeVar("_Result")
 
 
 class SharedCall(Generic[_Result]):
-    """A function that is never called twice at once.
+    """A function that never runs twice at once.
 
-    Whoever calls while it runs waits for that run, and gets its result or its exception,
-    whatever the arguments are.
+    A call that begins while the function runs waits for that run, and has its result or its
+    exception, whatever the arguments of the two calls are.
     """
 
     def __init__(self, function: Callable[..., _Result]) -> None:
         """Share the calls of *function*."""
         self._function = function
-        self._lock = threading.Lock()
-        self._running: Future[_Result] | None = None
+        self.reset_after_fork()
         reset_in_children(self)
 
     def reset_after_fork(self) -> None:
-        """Start anew in a forked child, where nobody is going to finish what runs."""
+        """Forget the run: in a forked child, no thread finishes it."""
         self._lock = threading.Lock()
-        self._running = None
+        self._running: Future[_Result] | None = None
 
     def __call__(self, *arguments: object) -> _Result:
-        """Call the function with the *arguments*, or wait for whoever does."""
+        """Call the function with the *arguments*, or wait for the call that runs."""
         with self._lock:
             running = self._running
             mine: Future[_Result] = Future()
@@ -43,10 +42,10 @@ class SharedCall(Generic[_Result]):
         return self._run(mine, arguments) if running is None else running.result()
 
     def _run(self, mine: Future[_Result], arguments: tuple[object, ...]) -> _Result:
-        """Call the function for everybody who waits for *mine*."""
+        """Call the function and pass its outcome to all calls that wait for *mine*."""
         try:
             result = self._function(*arguments)
-        except BaseException as error:  # a panic of Rust's is no Exception
+        except BaseException as error:  # a panic in Rust code is no Exception
             self._running = None
             mine.set_exception(error)
             raise

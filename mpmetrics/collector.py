@@ -36,9 +36,9 @@ class Registry(Protocol):
 class MultiProcessCollector:
     """Drop-in for `prometheus_client.multiprocess.MultiProcessCollector`.
 
-    Takes the same arguments and raises the same `ValueError` when the directory is missing at
-    the start. Unlike its model it never raises for what it finds, or no longer finds, in the
-    directory: each problem is logged once, as a warning of the logger "mpmetrics".
+    It takes the same arguments and raises the same `ValueError` when the directory is missing at
+    the start. Unlike prometheus_client's, it never raises for what it finds, or no longer finds,
+    in the directory: each problem is logged once, as a warning of the logger "mpmetrics".
     """
 
     def __init__(
@@ -73,7 +73,10 @@ class MultiProcessCollector:
         return collection.families
 
     def describe(self) -> Iterable[Metric]:
-        """Claim no names: the families change, and a registry asks while it holds its lock."""
+        """Return no families, so that no names are claimed.
+
+        The families change, and a registry holds its lock while it asks for them.
+        """
         return []
 
     @staticmethod

@@ -1,7 +1,7 @@
-"""Registering the merged view with a registry, whatever state the process is in.
+"""The merged view in a registry, whatever state the process is in.
 
-Every outcome is told: there is no exception to catch and nothing that silently serves one
-process's share.
+`register` reports every outcome: there is no exception to catch, and no page that silently has
+the values of one process only.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Mode = Literal["shared", "isolated", "in_process"]
 
-_LATCHED: Final = (
+_IN_MEMORY: Final = (
     f"{VARIABLE} was not set when prometheus_client was imported, so this process keeps its own "
     "values in memory, where no other process sees them"
 )
@@ -42,8 +42,8 @@ class Registration(NamedTuple):
     timeseries, so *registry* is a new one that holds the merged view alone. "in_process": there
     is no merged view; *registry* is the given one and has this process's values only.
 
-    *path* is the directory, or None when there is none to speak of; *given* the given registry.
-    *collector* is the merged view that was put into the given registry, if it was.
+    *path* is the directory, None if there is no usable one; *given* is the given registry.
+    *collector* is the merged view that this call put into the given registry, if it did.
     """
 
     mode: Mode
@@ -54,7 +54,7 @@ class Registration(NamedTuple):
     collector: MultiProcessCollector | None = None
 
     def sources(self) -> list[Source]:
-        """Return what a page needs to have every family once: the merged view comes first."""
+        """Return the sources of a page that has every family once: the merged view comes first."""
         registry = RegistrySource(self.given)
         return [registry] if self.path is None else [DirectorySource(self.path), registry]
 
@@ -63,20 +63,21 @@ class Registration(NamedTuple):
         include: Prefixes = (),
         exclude: Prefixes = (),
         labels: Mapping[str, str] | None = None,
+        *,
+        timeout: float | None = None,
     ) -> Page:
         """Return a page that has every family once: merged where there is a merged value.
 
         That holds as well for families that the registry gets later. The arguments are `Page`'s.
         """
-        return Page(self.sources(), include, exclude, labels)
+        return Page(self.sources(), include, exclude, labels, timeout=timeout)
 
     def withdraw(self) -> None:
         """Take the merged view out of the given registry again, if it was put there."""
         if self.collector is not None:
-            # Somebody else may have done so.
-            with suppress(KeyError):
+            with suppress(KeyError):  # another caller may have unregistered it
                 self.given.unregister(self.collector)
-            _shared_with(self.given).discard(os.path.realpath(self.collector.path))
+            _accepted_views.remove(self.given, self.collector.path)
 
 
 def register(
@@ -86,7 +87,7 @@ def register(
     """Register the merged view of *path* (or of the environment's directory) with *registry*.
 
     *registry* is prometheus_client's global one when None. When it already has timeseries of the
-    same names, it is left as it is and the merged view goes to an isolated registry.
+    same names, it stays unchanged and the merged view goes to an isolated registry.
     """
     given = REGISTRY if registry is None else registry
     directory = directory_from_environment() if path is None else os.fspath(path)
@@ -97,19 +98,19 @@ def register(
         named = "the directory" if path is not None else VARIABLE
         return _in_process(given, f"{named} is of no use: {directory!r}: {why}")
     families = collect(directory).families
-    latched = values_in_memory()
-    if latched and not families:
+    in_memory = values_in_memory()
+    if in_memory and not families:
         # The page reads the directory all the same: other processes may still write to it.
-        reason = f"{_LATCHED}, and {directory} is empty"
+        reason = f"{_IN_MEMORY}, and {directory} is empty"
         return Registration("in_process", reason, given, directory, given)
-    remark = f"; but {_LATCHED}" if latched else ""
-    if os.path.realpath(directory) in _shared_with(given):
+    remark = f"; but {_IN_MEMORY}" if in_memory else ""
+    if _accepted_views.has(given, directory):
         reason = f"the registry has the merged view of {directory} already{remark}"
         return Registration("shared", reason, given, directory, given)
-    duplicates = _duplicates(given, families)
+    duplicates = _find_duplicates(given, families)
     if duplicates is None:
         collector = MultiProcessCollector(given, directory)
-        _shared_with(given).add(os.path.realpath(directory))
+        _accepted_views.add(given, directory)
         reason = f"the registry accepted the merged view of {directory}{remark}"
         return Registration("shared", reason, given, directory, given, collector)
     isolated = new_registry()
@@ -124,15 +125,31 @@ def _in_process(given: Any, why: str) -> Registration:
     return Registration("in_process", reason, given, None, given)
 
 
-_shared: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()
+class _AcceptedViews:
+    """Which registries have accepted the merged views of which directories.
+
+    A registry can be passed to `register` again, by another part of the program that knows
+    nothing of the first call, and must not get the same view twice.
+    """
+
+    def __init__(self) -> None:
+        self._paths: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()
+
+    def add(self, registry: Any, path: str) -> None:
+        self._paths.setdefault(registry, set()).add(os.path.realpath(path))
+
+    def remove(self, registry: Any, path: str) -> None:
+        self._paths.get(registry, set()).discard(os.path.realpath(path))
+
+    def has(self, registry: Any, path: str) -> bool:
+        return os.path.realpath(path) in self._paths.get(registry, ())
 
 
-def _shared_with(registry: Any) -> set[str]:
-    """Return the directories whose merged views *registry* has accepted from `register`."""
-    return _shared.setdefault(registry, set())
+_accepted_views: Final = _AcceptedViews()
+"""State of the whole process, as the registries are: a registry has no place for a remark."""
 
 
-class _Claim:
+class _NameClaim:
     """A collector that claims the names of families and gives nothing."""
 
     def __init__(self, families: Sequence[Metric]) -> None:
@@ -145,13 +162,13 @@ class _Claim:
         return []
 
 
-def _duplicates(registry: Any, families: Sequence[Metric]) -> str | None:
-    """Ask *registry* whether it has timeseries of *families*; return its complaint if so.
+def _find_duplicates(registry: Any, families: Sequence[Metric]) -> str | None:
+    """Return why *registry* refuses timeseries of *families*, None if it accepts all of them.
 
-    The question is a registration, which prometheus_client refuses with a `ValueError`. Nothing
-    is read from disk meanwhile: the registry holds its lock.
+    Register a claim of the names, which prometheus_client refuses with a `ValueError`, and take
+    it back. The claim reads nothing from disk: the registry holds its lock meanwhile.
     """
-    claim = _Claim(families)
+    claim = _NameClaim(families)
     try:
         registry.register(claim)
     except ValueError as error:

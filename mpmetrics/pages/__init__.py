@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from mpmetrics.pages.deadlines import Answer
 from mpmetrics.pages.gathering import Gathering
 from mpmetrics.pages.page import Page
-from mpmetrics.pages.self_metrics import AboutScrape, is_up, problems_family, sources_up
+from mpmetrics.pages.self_metrics import SelfMetrics, is_up, problems_family, source_up_family
 from mpmetrics.pages.sources import (
     Collector,
     DirectorySource,
     Gathered,
     RegistrySource,
     Source,
+    SourceLike,
+    Sources,
     TextSource,
     UrlSource,
     as_source,
 )
+from mpmetrics.pages.timed_source import Answer
 from mpmetrics.pages.union import Contribution, add_labels, join_families, with_samples
 
 __all__ = [
-    "AboutScrape",
     "Answer",
     "Collector",
     "Contribution",
@@ -28,7 +29,10 @@ __all__ = [
     "Gathering",
     "Page",
     "RegistrySource",
+    "SelfMetrics",
     "Source",
+    "SourceLike",
+    "Sources",
     "TextSource",
     "UrlSource",
     "add_labels",
@@ -36,6 +40,6 @@ __all__ = [
     "is_up",
     "join_families",
     "problems_family",
-    "sources_up",
+    "source_up_family",
     "with_samples",
 ]

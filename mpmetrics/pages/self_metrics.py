@@ -1,4 +1,4 @@
-"""What a page says about its own making: the families `mpmetrics_*`."""
+"""What a page reports about its own making: the families `mpmetrics_*`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from mpmetrics.pages.deadlines import NOT_UP
+from mpmetrics.pages.timed_source import NOT_UP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,48 +16,49 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from mpmetrics.directory import WorkerFile
-    from mpmetrics.pages.deadlines import Answer
     from mpmetrics.pages.sources import Gathered, Source
+    from mpmetrics.pages.timed_source import Answer
 
 
-class AboutScrape(NamedTuple):
-    """What a page says about its own making."""
+class SelfMetrics(NamedTuple):
+    """The self-metrics of one scrape.
+
+    *gathered* has the answer of each source, *shadowed* is how many in-process families lost to
+    the merged view, *problems* how often each reason has come up so far.
+    """
 
     gathered: Sequence[tuple[Source, Answer]]
     shadowed: int
     problems: Mapping[str, int]
 
     def families(self, duration: float) -> list[Metric]:
-        """Return the self-metrics of a scrape that took *duration* seconds."""
+        """Return the families of a scrape that took *duration* seconds; empty ones are left out."""
+        families = (
+            source_up_family(self.gathered),
+            self._age_family(),
+            _gauge(
+                "mpmetrics_scrape_duration_seconds",
+                "How long it took to gather and join all sources",
+                {(): duration},
+            ),
+            _gauge(
+                "mpmetrics_families_shadowed",
+                "In-process families that lost to the merged view",
+                {(): float(self.shadowed)},
+            ),
+            problems_family(self.problems),
+            *self._directory_families(),
+        )
+        return [family for family in families if family.samples]
+
+    def _age_family(self) -> Metric:
+        """Return the ages of all answers; of several sources with one name, the oldest counts."""
         ages: dict[tuple[str, ...], float] = {}
         for source, answer in self.gathered:
             if answer.age is not None:
                 ages[source.name,] = max(answer.age, ages.get((source.name,), 0.0))
-        return [
-            family
-            for family in (
-                sources_up(self.gathered),
-                _gauge(
-                    "mpmetrics_source_age_seconds",
-                    "Age of the families that the source gave, 0 if they are of this scrape",
-                    ages,
-                    "source",
-                ),
-                _gauge(
-                    "mpmetrics_scrape_duration_seconds",
-                    "How long it took to gather and join all sources",
-                    {(): duration},
-                ),
-                _gauge(
-                    "mpmetrics_families_shadowed",
-                    "In-process families that lost to the merged view",
-                    {(): float(self.shadowed)},
-                ),
-                problems_family(self.problems),
-                *self._directory_families(),
-            )
-            if family.samples
-        ]
+        help_text = "Age of the families that the source gave, 0 if they are of this scrape"
+        return _gauge("mpmetrics_source_age_seconds", help_text, ages, "source")
 
     def _directory_families(self) -> list[Metric]:
         """Return what is known about the multiprocess directories."""
@@ -65,8 +66,8 @@ class AboutScrape(NamedTuple):
         collections = [each.collection for each in answers if each.collection is not None]
         files = [file for each in collections for file in each.files]
         kinds: Counter[tuple[str, ...]] = Counter((_kind(file),) for file in files)
-        set_aside = sum(len(each.quarantined) for each in collections)
-        kinds += Counter({("quarantined",): set_aside})
+        quarantined = sum(len(each.quarantined) for each in collections)
+        kinds += Counter({("quarantined",): quarantined})
         processes: Counter[tuple[str, ...]] = Counter()
         for each in answers:
             processes.update({(state,): count for state, count in each.processes.items()})
@@ -76,7 +77,7 @@ class AboutScrape(NamedTuple):
             _gauge(
                 "mpmetrics_directory_bytes",
                 "Space that these files take on disk",
-                {(): sum(_allocated(file.path) for file in files)} if files else {},
+                {(): sum(_allocated_bytes(file.path) for file in files)} if files else {},
             ),
         ]
 
@@ -91,13 +92,17 @@ def problems_family(problems: Mapping[str, int]) -> Metric:
     return family
 
 
-def sources_up(gathered: Sequence[tuple[Source, Answer]]) -> Metric:
-    """Return for each source whether it gave all that it has."""
+def source_up_family(gathered: Sequence[tuple[Source, Answer]]) -> Metric:
+    """Return for each source whether it is up; of several with one name, all have to be."""
     up: dict[tuple[str, ...], float] = {}
     for source, answer in gathered:
-        # Of several sources with one name all have to work.
         up[source.name,] = min(float(is_up(answer.gathered)), up.get((source.name,), 1.0))
     return _gauge("mpmetrics_source_up", "Whether the source gave its families", up, "source")
+
+
+def is_up(gathered: Gathered) -> bool:
+    """Return whether a source is up: it gave all its families, and gave them in time."""
+    return not any(problem.reason in NOT_UP for problem in gathered.problems)
 
 
 def _kind(file: WorkerFile) -> str:
@@ -105,13 +110,8 @@ def _kind(file: WorkerFile) -> str:
     return "archive" if file.name.is_archive else file.name.type
 
 
-def is_up(answer: Gathered) -> bool:
-    """Tell whether a source gave all that it has."""
-    return not any(problem.reason in NOT_UP for problem in answer.problems)
-
-
-def _allocated(path: str) -> int:
-    """Return how many bytes the file *path* takes; the files are sparse."""
+def _allocated_bytes(path: str) -> int:
+    """Return how many bytes the file *path* takes on disk; the files are sparse."""
     try:
         status: Any = os.stat(path)
     except OSError:

@@ -1,7 +1,7 @@
-"""Where the families of a page come from: a directory, a registry, a text, a URL.
+"""The sources of a page: a directory, a registry, a text callback, a URL.
 
-A source gathers its families when it is asked to, and raises when it cannot; what that costs is
-decided by the page.
+A source gathers its families when the page calls it, and raises when it cannot. The page decides
+what that costs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import io
 import os
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias, Union, runtime_checkable
 from urllib.request import Request, urlopen
 
 from prometheus_client.openmetrics import parser as openmetrics_parser
@@ -24,6 +24,7 @@ from mpmetrics.scrape import Collection, DirectoryView
 if TYPE_CHECKING:
     import http.client
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from prometheus_client import Metric
 
@@ -33,10 +34,10 @@ DEFAULT_TIMEOUT: Final = 5.0
 """Seconds that another exporter has to answer."""
 
 LARGEST_PAGE: Final = 64 << 20
-"""Bytes of another exporter's page, uncompressed, that are read at the most."""
+"""The most bytes of another exporter's page, uncompressed, that are read."""
 
 MOST_FAMILIES: Final = 50_000
-"""Families of a registry; one that never ends must not take all memory."""
+"""The most families that are read from a registry: one without end must not take all memory."""
 
 _CHUNK: Final = 1 << 16
 _GZIP: Final = ("gzip", "x-gzip")
@@ -46,9 +47,10 @@ _ACCEPT: Final = (
 
 
 class Gathered(NamedTuple):
-    """What a source gave: *families*, *problems*, and for a directory the whole *collection*.
+    """What a source gave: *families* and *problems*.
 
-    *processes* is then how many processes wrote its files, by state.
+    A directory also gives the whole *collection*, and how many *processes* wrote its files, by
+    state.
     """
 
     families: Sequence[Metric]
@@ -59,17 +61,17 @@ class Gathered(NamedTuple):
 
 @runtime_checkable
 class Source(Protocol):
-    """Something that gives families for a page.
+    """An object that gives families for a page.
 
-    `name` is the label value by which the page speaks of it. The families of a source that is
-    `in_process` are this process's share only: the merged view of a directory beats them.
+    `name` is the value of the label `source` in the page's self-metrics. The families of a source
+    that is `in_process` are this process's share only: the merged view of a directory beats them.
     """
 
     name: str
     in_process: bool
 
     def gather(self) -> Gathered:
-        """Return what there is now; raise anything when there is nothing to be had."""
+        """Return the families of now; raise any exception when that is impossible."""
         ...  # pragma: no cover - a protocol has no body
 
 
@@ -82,31 +84,45 @@ class Collector(Protocol):
         ...  # pragma: no cover - a protocol has no body
 
 
+SourceLike: TypeAlias = Union[
+    Source, str, "os.PathLike[str]", Collector, "Callable[[], str | bytes]"
+]
+"""What stands for one source.
+
+A `Source` stands for itself, a string with :// in it for a URL, any other path for a directory, an
+object with `collect` (a registry or a collector) for its families, and a callable for the page of
+text that it returns.
+"""
+
+Sources: TypeAlias = Union[SourceLike, "Sequence[SourceLike]", "AbstractSet[SourceLike]"]
+"""What stands for the sources of a page: a `SourceLike`, or a list, tuple or set of them."""
+
+
 class DirectorySource:
     """The merged view of a multiprocess directory."""
 
     in_process = False
 
     def __init__(self, path: str | os.PathLike[str], *, liveness: bool = False) -> None:
-        """Read the directory *path* whenever asked; it need not exist yet.
+        """Configure only; the directory *path* need not exist yet.
 
-        With *liveness* the kernel is asked which of its processes are alive.
+        With *liveness*, ask the kernel at each scrape which of its processes are alive.
         """
         self.path = os.fspath(path)
         self.name = self.path
         self._view = DirectoryView(self.path)
-        self._state = is_alive if liveness else _unknown
+        self._state_of = is_alive if liveness else _unknown
 
     def gather(self) -> Gathered:
         """Merge the directory as it is now. Raises `DirectoryError` when it cannot be listed."""
         collection = self._view.collect()
-        processes = self._processes(collection.files)
+        processes = self._count_processes(collection.files)
         return Gathered(collection.families, collection.problems, collection, processes)
 
-    def _processes(self, files: Iterable[WorkerFile]) -> Mapping[str, int]:
-        """Count the processes that wrote *files*, by state; one file speaks for a process."""
+    def _count_processes(self, files: Iterable[WorkerFile]) -> Mapping[str, int]:
+        """Count the processes that wrote *files*, by state; one file of each decides."""
         one_each = {file.name.id: file for file in files if not file.name.is_archive}
-        return Counter(self._state(file.path).value for file in one_each.values())
+        return Counter(self._state_of(file.path).value for file in one_each.values())
 
 
 def _unknown(_: str) -> Liveness:
@@ -119,19 +135,19 @@ class RegistrySource:
     in_process = True
 
     def __init__(self, registry: Collector, name: str = "registry") -> None:
-        """Collect *registry* whenever asked."""
+        """Configure only; nothing is collected yet."""
         self.name = name
         self._registry = registry
 
     def gather(self) -> Gathered:
         """Collect; when one of the collectors raises, keep what came before it.
 
-        Raises `SourceError` when there is no end of families.
+        Raises `SourceError` when there are more than `MOST_FAMILIES`.
         """
         families: list[Metric] = []
         problems = []
         try:
-            # Not `list`: what was yielded before an exception is to be kept.
+            # Not `list`, which would lose what was yielded before an exception.
             for family in self._registry.collect():
                 families.append(family)
                 if len(families) > MOST_FAMILIES:
@@ -152,7 +168,7 @@ class TextSource:
     in_process = False
 
     def __init__(self, callback: Callable[[], str | bytes], name: str = "text") -> None:
-        """Call *callback* whenever asked."""
+        """Configure only; *callback* is not called yet."""
         self.name = name
         self._callback = callback
 
@@ -169,7 +185,7 @@ class UrlSource:
     def __init__(
         self, url: str, timeout: float = DEFAULT_TIMEOUT, largest: int = LARGEST_PAGE
     ) -> None:
-        """Fetch *url*, over http or https, whenever asked.
+        """Configure only; *url* is http or https.
 
         The server has *timeout* seconds for each part of its answer, and for the whole page,
         which may have *largest* bytes, uncompressed. Raises `SourceError` for other schemes.
@@ -198,9 +214,9 @@ class UrlSource:
         return Gathered(parse_page(body))
 
     def _read(self, response: http.client.HTTPResponse, deadline: float) -> bytes:
-        """Read to the end, but not for ever and not without a limit."""
+        """Read to the end, the deadline or the largest size. Raises `SourceError`."""
         body = bytearray()
-        # Not `read`, which would wait until it has as much as it was asked for.
+        # Not `read`, which waits for all the bytes that it was asked for, whatever the deadline.
         while chunk := response.read1(_CHUNK):
             body += chunk
             self._check_size(len(body))
@@ -226,11 +242,21 @@ def parse_page(page: str | bytes) -> list[Metric]:
     return list(text_string_to_metric_families(text))
 
 
-def as_source(given: object) -> Source:
+def as_sources(given: Sources) -> list[Source]:
+    """Return the sources that *given* stands for: one, or a list, tuple or set of them.
+
+    Raises `SourceError` for anything that stands for no source.
+    """
+    if isinstance(given, list | tuple | set | frozenset):
+        return [as_source(each) for each in given]
+    return [as_source(given)]  # type: ignore[arg-type]  # as_source refuses other collections
+
+
+def as_source(given: SourceLike) -> Source:
     """Return the source that *given* stands for.
 
     A string with :// in it is a URL, any other path a directory; something with `collect` a
-    registry; a callable a text callback. Raises `SourceError` otherwise.
+    registry; a callable a text callback. Raises `SourceError` for anything else.
     """
     if isinstance(given, Source):
         return given

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Contribution(NamedTuple):
-    """What one *source* brings: its *families*, and whether they are this process's share."""
+    """The *families* of one *source*, and whether they are this process's share only."""
 
     source: str
     in_process: bool
@@ -34,11 +34,11 @@ class Contribution(NamedTuple):
 
 
 class JoinedFamilies(NamedTuple):
-    """The *families* of all sources, sorted by name.
+    """The *families* of all contributions, sorted by name.
 
-    *owners* says for each family which of the contributions came first, by its number. *shadowed*
-    is how many in-process families lost to the merged view; *problems* are families that could
-    not be joined.
+    *owners* has for each family the position of the contribution that had it first. *shadowed* is
+    how many in-process families lost to the merged view; *problems* are families that could not
+    be joined.
     """
 
     families: list[Metric]
@@ -47,87 +47,37 @@ class JoinedFamilies(NamedTuple):
     owners: list[int]
 
 
-def join_families(contributions: Iterable[Contribution]) -> JoinedFamilies:
-    """Join the families of all *contributions*; earlier ones win where there is a conflict."""
-    by_name: dict[str, list[_Candidate]] = defaultdict(list)
-    for number, contribution in enumerate(contributions):
-        for family in contribution.families:
-            by_name[family.name].append(_Candidate(number, contribution, family))
-    problems: list[Problem] = []
-    shadowed = 0
-    all_winners = []
-    for _, candidates in sorted(by_name.items()):
-        winners = _without_shadowed(candidates)
-        shadowed += len(winners) < len(candidates)
-        all_winners.append(_of_one_type(winners, problems))
-    claims = NameClaims()
-    joined = []
-    # In the order of the sources, so that the first has the names that two families expose.
-    for winners in sorted(all_winners, key=lambda winners: winners[0].number):
-        if _claim(winners[0], claims, problems):
-            family = _joined([winner.family for winner in winners])
-            joined.append((family, winners[0].number))
-    joined.sort(key=lambda each: each[0].name)
-    families, owners = [each for each, _ in joined], [number for _, number in joined]
-    return JoinedFamilies(families, shadowed, problems, owners)
-
-
 class _Candidate(NamedTuple):
-    """A *family* of one of several contributions, that with this *number*."""
+    """A *family* of a *contribution*, which has this *position* among all."""
 
-    number: int
+    position: int
     contribution: Contribution
     family: Metric
 
 
-def _without_shadowed(candidates: list[_Candidate]) -> list[_Candidate]:
-    """Leave out in-process families where the merged view has the family; put that first."""
-    merged = [each for each in candidates if isinstance(each.family, MergedFamily)]
-    if not merged:
-        return candidates
-    return merged + [
-        each
-        for each in candidates
-        if not each.contribution.in_process and not isinstance(each.family, MergedFamily)
-    ]
-
-
-def _of_one_type(candidates: list[_Candidate], problems: list[Problem]) -> list[_Candidate]:
-    """Leave out families of another type than the first."""
-    kind = candidates[0].family.type
-    for _, contribution, family in candidates:
-        if family.type != kind:
-            detail = f"family {family.name!r} is {family.type!r} here but {kind!r} elsewhere"
-            problems.append(
-                Problem(contribution.source, "type_conflict", f"{detail}; left out here")
-            )
-    return [each for each in candidates if each.family.type == kind]
-
-
-def _claim(winner: _Candidate, claims: NameClaims, problems: list[Problem]) -> bool:
-    """Claim the names that a family exposes; tell whether they were all free."""
-    family = winner.family
-    # A merged family has no names beside those of its type, and its samples cost time to build.
-    samples = () if isinstance(family, MergedFamily) else [each.name for each in family.samples]
-    clash = claims.claim(family.name, family.type, winner.contribution.source, samples)
-    problems += [clash] if clash else []
-    return clash is None
-
-
-def _joined(families: Sequence[Metric]) -> Metric:
-    """Return one family with the series of all, each once."""
-    first = families[0]
-    if len(families) == 1 and isinstance(first, MergedFamily):
-        return first
-    series: dict[tuple[str, tuple[tuple[str, str], ...]], Sample] = {}
-    count = 0
-    for family in families:
-        for sample in family.samples:
-            series.setdefault((sample.name, tuple(sorted(sample.labels.items()))), sample)
-            count += 1
-    if len(families) == 1 and count == len(series):
-        return first
-    return with_samples(first, list(series.values()))
+def join_families(contributions: Iterable[Contribution]) -> JoinedFamilies:
+    """Join the families of all *contributions*; earlier ones win where there is a conflict."""
+    by_name: dict[str, list[_Candidate]] = defaultdict(list)
+    for position, contribution in enumerate(contributions):
+        for family in contribution.families:
+            by_name[family.name].append(_Candidate(position, contribution, family))
+    problems: list[Problem] = []
+    shadowed = 0
+    winners: list[list[_Candidate]] = []
+    for _, candidates in sorted(by_name.items()):
+        shown = _drop_shadowed(candidates)
+        shadowed += len(shown) < len(candidates)
+        winners.append(_drop_other_types(shown, problems))
+    claims = NameClaims()
+    joined: list[tuple[Metric, int]] = []
+    # In the order of the sources: of two families that expose one name, the first has it.
+    for candidates in sorted(winners, key=lambda candidates: candidates[0].position):
+        if _claim_names(candidates[0], claims, problems):
+            family = _join_series([candidate.family for candidate in candidates])
+            joined.append((family, candidates[0].position))
+    joined.sort(key=lambda each: each[0].name)
+    families, owners = [family for family, _ in joined], [position for _, position in joined]
+    return JoinedFamilies(families, shadowed, problems, owners)
 
 
 def add_labels(family: Metric, labels: Labels) -> Metric:
@@ -149,3 +99,54 @@ def with_samples(family: Metric, samples: list[Sample]) -> Metric:
     copy.type, copy.unit = family.type, family.unit
     copy.samples = samples
     return copy
+
+
+def _drop_shadowed(candidates: list[_Candidate]) -> list[_Candidate]:
+    """Drop in-process families where the merged view has the family; put that first."""
+    merged = [each for each in candidates if isinstance(each.family, MergedFamily)]
+    if not merged:
+        return candidates
+    return merged + [
+        each
+        for each in candidates
+        if not each.contribution.in_process and not isinstance(each.family, MergedFamily)
+    ]
+
+
+def _drop_other_types(candidates: list[_Candidate], problems: list[Problem]) -> list[_Candidate]:
+    """Drop families of another type than the first, and report them."""
+    kind = candidates[0].family.type
+    for _, contribution, family in candidates:
+        if family.type != kind:
+            detail = f"family {family.name!r} is {family.type!r} here but {kind!r} elsewhere"
+            problems.append(
+                Problem(contribution.source, "type_conflict", f"{detail}; left out here")
+            )
+    return [each for each in candidates if each.family.type == kind]
+
+
+def _claim_names(winner: _Candidate, claims: NameClaims, problems: list[Problem]) -> bool:
+    """Claim the names that a family exposes; return whether they were all free."""
+    family = winner.family
+    # A merged family has no names beside those of its type, and its samples cost time to build.
+    samples = () if isinstance(family, MergedFamily) else [each.name for each in family.samples]
+    clash = claims.claim(family.name, family.type, winner.contribution.source, samples)
+    if clash is not None:
+        problems.append(clash)
+    return clash is None
+
+
+def _join_series(families: Sequence[Metric]) -> Metric:
+    """Return one family with the series of all *families*, each once."""
+    first = families[0]
+    if len(families) == 1 and isinstance(first, MergedFamily):
+        return first
+    series: dict[tuple[str, tuple[tuple[str, str], ...]], Sample] = {}
+    count = 0
+    for family in families:
+        for sample in family.samples:
+            series.setdefault((sample.name, tuple(sorted(sample.labels.items()))), sample)
+            count += 1
+    if len(families) == 1 and count == len(series):
+        return first
+    return with_samples(first, list(series.values()))

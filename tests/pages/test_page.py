@@ -23,6 +23,8 @@ from tests.workers import Worker
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from mpmetrics.pages import SourceLike
+
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -146,6 +148,7 @@ def test_the_merged_view_wins_whole_families(directory: Path, *, registry_first:
     share.labels("only here").inc()
     Histogram("lmcache:latency", "", registry=registry, buckets=(5,)).observe(1)
     Gauge("own", "", registry=registry).set(7)
+    sources: list[SourceLike]
     sources = [registry, directory] if registry_first else [directory, registry]
     page = mpmetrics.Page(sources)
     assert shown(page) == {**MERGED, "own": "7.0"}

@@ -15,12 +15,12 @@ from mpmetrics.engines.dynamo.sources import ask_all
 from mpmetrics.engines.observers import ERRORS
 from mpmetrics.exposition import Format, exposed_name
 from mpmetrics.pages import (
-    AboutScrape,
     Contribution,
+    SelfMetrics,
     is_up,
     join_families,
     problems_family,
-    sources_up,
+    source_up_family,
 )
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def gather_shares(
     problems = [problem for each in answers for problem in each.answer.gathered.problems]
     problem_log.report(problems + joined.problems)
     gathered = [(each.source, each.answer) for each in answers]
-    about = AboutScrape(gathered, joined.shadowed, problem_log.counts())
+    about = SelfMetrics(gathered, joined.shadowed, problem_log.counts())
     teller, self_metrics = _choose_self_metrics(parts, about, time.perf_counter() - start)
     shares: dict[PagePart, list[Metric]] = {part: [] for part in parts}
     if teller is not None:
@@ -94,7 +94,7 @@ def _make_contributions(answers: Sequence[_PartAnswer]) -> list[Contribution]:
 
 
 def _choose_self_metrics(
-    parts: Sequence[PagePart], about: AboutScrape, duration: float
+    parts: Sequence[PagePart], about: SelfMetrics, duration: float
 ) -> tuple[PagePart | None, Sequence[Metric]]:
     """Return the self-metrics of a scrape that took *duration* seconds, and the part that has them.
 
@@ -107,7 +107,7 @@ def _choose_self_metrics(
             return part, [*about.families(duration), *([errors] if errors.samples else [])]
     families = []
     if not all(is_up(answer.gathered) for _, answer in about.gathered):
-        families.append(sources_up(about.gathered))
+        families.append(source_up_family(about.gathered))
     if about.problems:
         families.append(problems_family(about.problems))
     return (parts[0] if families else None), families

@@ -37,9 +37,9 @@ def resolve_sources(registry: Any) -> list[Source]:
 def ask_all(gatherings: Sequence[Gathering]) -> Iterable[list[tuple[Source, Answer]]]:
     """Ask the sources of all *gatherings* at once; yield the answers of each gathering."""
     for gathering in gatherings:
-        gathering.ask()
+        gathering.start()
     for gathering in gatherings:
-        yield list(zip(gathering.sources, gathering.answers(), strict=True))
+        yield list(zip(gathering.sources, gathering.wait(), strict=True))
 
 
 class PageSource:

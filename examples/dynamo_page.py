@@ -3,10 +3,10 @@
     make demo-engines
 
 This process is the worker: it has the runtime, and counts some requests itself. The processes of
-`vllm_simulation.py` are the engine behind it, with families of the same names. The page is fetched
-from the runtime's own HTTP server, and compared with what the files say and with the text that
-appending one registry after the other gives. Exits with status 1 if anything is there twice or has
-another value. Nothing is left behind.
+`vllm_simulation.py` are the engine behind it, with families of the same names. The program fetches
+the page from the runtime's own HTTP server, and compares it with the values in the files and with
+the text that you get by appending one registry after the other. It exits with status 1 if anything
+is on the page twice or has a wrong value. It leaves no files behind.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PATIENCE = 30
-"""Seconds after which a process that does not answer is given up."""
+"""Seconds to wait for the page."""
 
 OWN_REQUESTS = 3
 SHOWN = (
@@ -43,8 +43,8 @@ SHOWN = (
 
 def main() -> int:
     """Run the demo; return its exit status."""
-    # Before prometheus_client is imported, here or by anybody.
-    with ensure_multiproc_dir("mpmetrics-demo-") as directory, engine():
+    # Before anything imports prometheus_client.
+    with ensure_multiproc_dir("mpmetrics-demo-") as directory, run_engine():
         registry = count_own_requests()
         page = asyncio.run(scrape(registry))
         show(page)
@@ -52,8 +52,8 @@ def main() -> int:
 
 
 @contextmanager
-def engine() -> Iterator[None]:
-    """Run the simulated engine until the end of the block, from when all is replayed."""
+def run_engine() -> Iterator[None]:
+    """Run the simulated engine: the block begins when it has replayed everything."""
     program = Path(__file__).with_name("vllm_simulation.py")
     process = subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, text=True)
     with process:
@@ -65,8 +65,8 @@ def engine() -> Iterator[None]:
 
 
 def count_own_requests() -> Any:
-    """Count requests in this process, too; return a registry for the worker's own gauges."""
-    from prometheus_client import CollectorRegistry  # see above
+    """Count requests in this process, too; return a registry with the worker's own gauges."""
+    from prometheus_client import CollectorRegistry
     from prometheus_client import Counter as PrometheusCounter
 
     from mpmetrics.engines import ComponentGauges
@@ -81,9 +81,9 @@ def count_own_requests() -> Any:
 
 
 async def scrape(component_registry: Any) -> str:
-    """Start a runtime, have its endpoint show everything, and return its page."""
+    """Start a runtime, set up the metrics of its endpoint, and return its page."""
     os.environ |= {"DYN_SYSTEM_PORT": "0", "DYN_SYSTEM_HOST": "127.0.0.1", "DYN_LOG": "off"}
-    from dynamo.runtime import DistributedRuntime  # it looks at the environment
+    from dynamo.runtime import DistributedRuntime  # reads the environment
 
     runtime = DistributedRuntime(asyncio.get_running_loop(), "mem", "tcp")
     try:
@@ -96,13 +96,13 @@ async def scrape(component_registry: Any) -> str:
             model_name="simulated",
         ) as setup:
             print(f"{setup.mode}: {setup.reason.partition(':')[0]}\n")
-            return await asyncio.to_thread(read, f"http://127.0.0.1:{port()}/metrics")
+            return await asyncio.to_thread(fetch, f"http://127.0.0.1:{find_port()}/metrics")
     finally:
         runtime.shutdown()
 
 
-def port() -> int:
-    """Return the port on which this process listens: the kernel has chosen it."""
+def find_port() -> int:
+    """Return the port on which this process listens, which the kernel has chosen."""
     links = list(Path("/proc/self/fd").iterdir())
     sockets = {str(link.readlink()) for link in links if link.is_symlink()}
     for line in Path("/proc/self/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
@@ -113,8 +113,8 @@ def port() -> int:
     raise OSError(message)
 
 
-def read(url: str) -> str:
-    """Return the page at *url*."""
+def fetch(url: str) -> str:
+    """Fetch the page at *url*."""
     with urlopen(url, timeout=PATIENCE) as response:  # noqa: S310 - our own server
         return str(response.read().decode())
 
@@ -128,7 +128,7 @@ def show(page: str) -> None:
 
 
 def compare(page: str, directory: str) -> int:
-    """Print what is there twice, here and as it is done today; return 0 if all is well, else 1."""
+    """Print what is there twice, on this page and in appended texts; return the exit status."""
     from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
     from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -136,55 +136,57 @@ def compare(page: str, directory: str) -> int:
     MultiProcessCollector(merged, directory)
     texts = [generate_latest(registry).decode() for registry in (REGISTRY, merged)]
     appended = "".join(texts).splitlines()
-    right = successes(texts[1].splitlines())
+    right = count_requests(texts[1].splitlines())
     print("                       families  twice  without series  requests answered")
     for title, lines in [("today, texts appended", appended), ("this page", page.splitlines())]:
-        families = counted(lines)
-        empty = sum(f"# TYPE {name} " in line for name in families for line in headers_only(lines))
-        figures = f"{len(families):8}  {twice(families):5}  {empty:14}  {successes(lines):17}"
+        families = count_families(lines)
+        empty = sum(f"# TYPE {name} " in line for name in families for line in find_empty(lines))
+        figures = (
+            f"{len(families):8}  {count_twice(families):5}  {empty:14}  {count_requests(lines):17}"
+        )
         print(f"{title:21}  {figures}")
     print()
-    here = counted(page.splitlines())
-    if twice(here) or successes(page.splitlines()) != right:
+    here = count_families(page.splitlines())
+    if count_twice(here) or count_requests(page.splitlines()) != right:
         print("demo: something is there twice, or has another value", file=sys.stderr)
         return 1
     print(f"Each family is there once, and all {right} requests are counted.")
     return 0
 
 
-def counted(lines: list[str]) -> Counter[str]:
-    """Return how often each family of the engine has a TYPE."""
+def count_families(lines: list[str]) -> Counter[str]:
+    """Count the TYPE lines of each family of the engine."""
     names = [line.split()[2] for line in lines if line.startswith("# TYPE ")]
-    # `_created` is only known to the process itself.
+    # Files have no `_created`; only the registry of the process has it.
     return Counter(
         name for name in names if name.startswith((VLLM, LMCACHE)) and "_created" not in name
     )
 
 
-def headers_only(lines: list[str]) -> list[str]:
-    """Return the TYPE lines that no series follows."""
+def find_empty(lines: list[str]) -> list[str]:
+    """Return the TYPE lines that are not followed by a series."""
     following = [*lines[1:], "#"]
     pairs = zip(lines, following, strict=True)
     return [line for line, after in pairs if line.startswith("# TYPE ") and after.startswith("#")]
 
 
-def twice(families: Counter[str]) -> int:
-    """Return how many of the *families* are there more than once."""
+def count_twice(families: Counter[str]) -> int:
+    """Return the number of *families* that are there more than once."""
     return sum(count > 1 for count in families.values())
 
 
-def successes(lines: list[str]) -> int:
-    """Return how many requests were answered, by what a server takes: the first of each series."""
+def count_requests(lines: list[str]) -> int:
+    """Return the number of requests, as Prometheus counts it: by the first of equal series."""
     first: dict[str, float] = {}
     for line in lines:
         series, _, value = line.rpartition(" ")
         if series.startswith("vllm:request_success_total{"):
-            first.setdefault(reason(series), float(value))
+            first.setdefault(find_reason(series), float(value))
     return int(sum(first.values()))
 
 
-def reason(series: str) -> str:
-    """Return the label that tells these series apart."""
+def find_reason(series: str) -> str:
+    """Return the label in which the series differ."""
     return next(part for part in series.split(",") if "finished_reason" in part).strip("}")
 
 

@@ -55,6 +55,11 @@ class FakeEndpoint:
         assert all(isinstance(text, str) for text in texts), texts
         return "".join(texts)
 
+    def typed(self) -> list[Any]:
+        """Return what each typed callback returns."""
+        assert isinstance(self.metrics, FakeTypedMetrics)
+        return [callback() for callback in self.metrics.typed]
+
     def parts(self) -> list[dict[str, float]]:
         """Return the series of each callback."""
         return [series(callback()) for callback in self.metrics.text]

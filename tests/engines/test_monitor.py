@@ -258,8 +258,8 @@ def test_exceptions_in_a_thread(error: type[BaseException], step: str) -> None:
     assert asyncio.run(run()) == ["shutdown"]
 
 
-@pytest.mark.parametrize("elsewhere", [False, True], ids=["directly", "in another task"])
-def test_a_shutdown_that_stops_the_monitor(elsewhere: bool) -> None:  # noqa: FBT001 - a case
+@pytest.mark.parametrize("where", ["directly", "in another task"])
+def test_a_shutdown_that_stops_the_monitor(where: str) -> None:
     """A shutdown that stops the monitor, itself or in another task, is not cancelled by that."""
 
     async def run() -> list[str]:
@@ -268,7 +268,7 @@ def test_a_shutdown_that_stops_the_monitor(elsewhere: bool) -> None:  # noqa: FB
 
         async def shutdown() -> None:
             stopping: Any = monitor.stop()
-            await (asyncio.ensure_future(stopping) if elsewhere else stopping)
+            await (stopping if where == "directly" else asyncio.ensure_future(stopping))
             engine.done.append("shutdown")
             done.set()
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from mpmetrics.exposition import TOTAL
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -66,7 +68,7 @@ TAKEN_NAMES: Final = frozenset(
         *TRANSFER_COUNTERS,
         *(f"{tier}_cache_hit_rate" for tier in RATED_TIERS),
     )
-    for suffix in ("", "_total")
+    for suffix in ("", TOTAL)
 )
 """Names that no other metric can have, since they are always on the page."""
 
@@ -79,7 +81,7 @@ def add_upstream_names(family: Metric) -> Iterator[Metric]:
     """
     name = family.name.removeprefix(PREFIX)
     # Without the samples that tell when the counter was created.
-    totals = [sample for sample in family.samples if sample.name.endswith("_total")]
+    totals = [sample for sample in family.samples if sample.name.endswith(TOTAL)]
     if name in _UPSTREAM_COUNTERS:
         yield from _make_untyped(family.name, family.documentation, totals)
         return
@@ -113,7 +115,7 @@ def _make_untyped(name: str, documentation: str, totals: Sequence[Sample]) -> It
     """Yield a family under upstream's *name*, and the same with `_total`."""
     from prometheus_client import Metric as Family
 
-    for alias in (name, f"{name}_total"):
+    for alias in (name, name + TOTAL):
         family = Family(alias, documentation, "unknown")
         family.samples = [sample._replace(name=alias) for sample in totals]
         yield family

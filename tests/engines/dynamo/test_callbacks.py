@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-WHO = "dynamo_component=backend,dynamo_endpoint=generate,dynamo_namespace=my-ns"
+IDENTITY = "dynamo_component=backend,dynamo_endpoint=generate,dynamo_namespace=my-ns"
 """The labels of an endpoint that does not know its number."""
 
 
@@ -261,7 +261,7 @@ def test_labels(arguments: dict[str, Any], expected: dict[str, str]) -> None:
     registry = CollectorRegistry()
     Gauge("vllm:one", "", registry=registry).set(1)
     endpoint = register(registry, VLLM, **arguments)
-    (family,) = endpoint.metrics.typed[0]()  # type: ignore[attr-defined]
+    (family,) = endpoint.typed()[0]
     assert family == (
         "vllm:one",
         "",
@@ -276,7 +276,7 @@ def test_labels(arguments: dict[str, Any], expected: dict[str, str]) -> None:
 def test_labels_of_the_series_win(written: Path) -> None:
     """A label of the series itself, such as LMCache's `worker_id`, beats an automatic one."""
     endpoint = register(written, LMCACHE, namespace_name="my-ns", component_name="backend")
-    assert endpoint.series() == {f"lmcache:hits_total{{{WHO},worker_id=0}}": 7}
+    assert endpoint.series() == {f"lmcache:hits_total{{{IDENTITY},worker_id=0}}": 7}
 
 
 @pytest.mark.parametrize("number", [RuntimeError("not yet"), None, "abc"])
@@ -285,9 +285,9 @@ def test_an_endpoint_without_a_number(number: Any) -> None:
     registry = CollectorRegistry()
     Gauge("vllm:one", "", registry=registry).set(1)
     endpoint = FakeEndpoint(number)
-    names = {"namespace_name": "my-ns", "component_name": "backend"}
-    register_engine_metrics_callback(endpoint, registry, VLLM, **names)  # type: ignore[arg-type]
-    assert endpoint.series() == {f"vllm:one{{{WHO}}}": 1}
+    names: dict[str, Any] = {"namespace_name": "my-ns", "component_name": "backend"}
+    register_engine_metrics_callback(endpoint, registry, VLLM, **names)
+    assert endpoint.series() == {f"vllm:one{{{IDENTITY}}}": 1}
 
 
 @pytest.mark.parametrize(
@@ -333,7 +333,7 @@ def test_typed_families(written: Path, registry: CollectorRegistry) -> None:
         endpoint, Fixed([family, GaugeMetricFamily("vllm:empty", "")]), VLLM
     )
     register_engine_metrics_callback(endpoint, registry, ["vllm:a_b", "vllm:req"])
-    merged, fixed, own = [callback() for callback in endpoint.metrics.typed]  # type: ignore[attr-defined]
+    merged, fixed, own = endpoint.typed()
     assert merged == [
         ("vllm:req", "Requests.", "counter", "", [("vllm:req_total", [("m", "a")], 7.0, None)])
     ]
@@ -413,7 +413,7 @@ def test_a_source_that_fails_costs_its_own_families_only(
     assert series(page)["vllm:own"] == 1
     up = {k: v for k, v in series(page, about=True).items() if k.startswith("mpmetrics_source_up")}
     assert min(up.values()) == 0
-    assert isinstance(endpoint.metrics.typed[0](), list)  # type: ignore[attr-defined]
+    assert isinstance(endpoint.typed()[0], list)
 
 
 def test_label_values_that_are_not_text() -> None:
@@ -430,7 +430,7 @@ def test_label_values_that_are_not_text() -> None:
     endpoint = register(Fixed(families))
     expected = {"vllm:x{a=1}": 1, "vllm:x{a=['x']}": 1, "vllm:x{a=None}": 1}
     assert endpoint.series() == expected
-    ((*_, samples),) = endpoint.metrics.typed[0]()  # type: ignore[attr-defined]
+    ((*_, samples),) = endpoint.typed()[0]
     assert len(samples) == len(expected)
 
 
@@ -442,7 +442,7 @@ def test_native_histograms_are_left_out() -> None:
     both.samples.append(Sample("vllm:both", {"a": "x"}, 1))
     endpoint = register(Fixed([native, both]))
     assert endpoint.page() == ('# HELP vllm:both \n# TYPE vllm:both gauge\nvllm:both{a="x"} 1.0\n')
-    ((name, *_, samples),) = endpoint.metrics.typed[0]()  # type: ignore[attr-defined]
+    ((name, *_, samples),) = endpoint.typed()[0]
     assert (name, samples) == ("vllm:both", [("vllm:both", [("a", "x")], 1.0, None)])
 
 

@@ -329,9 +329,10 @@ def test_a_prefix_filter_of_none_includes_all(name: str) -> None:
 def test_an_argument_under_both_names(name: str) -> None:
     """The error for an argument that is given under both of its names says which name to use."""
     former = {"include": "prefixes", "exclude": "exclude_prefixes"}[name]
+    both: dict[str, Any] = {name: VLLM, former: VLLM}
     endpoint = FakeEndpoint()
     with pytest.raises(FilterError, match=f"^{former} is the former name of {name}: give {name}"):
-        setup_metrics_collection(endpoint, **{name: VLLM, former: VLLM})  # type: ignore[arg-type]
+        setup_metrics_collection(endpoint, **both)
     assert endpoint.metrics.text == []
 
 

@@ -1,11 +1,13 @@
-"""What is wrong with a directory and its environment, and what to do."""
+"""A diagnosis of a multiprocess set-up: what is wrong with it, and what to do."""
 
 from __future__ import annotations
 
 from mpmetrics.doctor.diagnosis import diagnose
+from mpmetrics.doctor.probes import Probes
 from mpmetrics.doctor.remedies import Finding
 
 __all__ = [
     "Finding",
+    "Probes",
     "diagnose",
 ]

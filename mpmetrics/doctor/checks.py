@@ -1,8 +1,8 @@
-"""What a doctor looks at, and what each look can find.
+"""The checks of the doctor.
 
-A `Examination` is everything there is to see of a directory at one moment. Each check takes it and
-yields findings, in plain words and with advice; `CHECKS` is the list. What this system does not
-tell is None, and a check that would need it finds nothing.
+An `Examination` has everything that is known of a directory at one moment. Each check takes it and
+yields findings, in plain words and with advice; `CHECKS` lists them all. What this system cannot
+tell is None, and a check that needs it finds nothing.
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ if TYPE_CHECKING:
 
 
 class Examination(NamedTuple):
-    """The directory *path* and what is to be seen of it.
+    """What is known of the directory *path*.
 
-    *files* are the files that went into *families*, and *problems* is what was wrong with them.
-    *old* are the paths of those that were last written before this machine was started. *owners*
-    says by path whether the process that writes a file is alive, and *quarantined* are the paths
-    of damaged files that compaction has set aside.
+    *families* are merged from *files*, and *problems* are those of reading and merging them.
+    *is_writable* is whether this user may make files there. *old* are the paths of files that were
+    last written before this machine was started. *owners* has by path whether the worker of a file
+    is alive; archives have none. *quarantined* are the paths of damaged files that compaction has
+    set aside. *mount* and *space* are those of the file system.
     """
 
     path: str
     files: Sequence[WorkerFile]
     families: Sequence[Metric]
     problems: Sequence[Problem]
-    writable: bool = True
+    is_writable: bool = True
     old: Collection[str] = ()
     owners: Mapping[str, Liveness] = {}
     quarantined: Sequence[str] = ()
@@ -51,8 +52,8 @@ _SHOWN: Final = 3
 
 
 def check_permissions(examination: Examination) -> Iterator[Finding]:
-    """See whether this user could be the workers' user."""
-    if not examination.writable:
+    """Find a directory that this user cannot write to, as workers must."""
+    if not examination.is_writable:
         yield Finding(
             "note",
             "directory",
@@ -62,7 +63,7 @@ def check_permissions(examination: Examination) -> Iterator[Finding]:
 
 
 def check_files(examination: Examination) -> Iterator[Finding]:
-    """See whether workers write here at all."""
+    """Find a directory that no worker has written to."""
     if not examination.files and all(
         problem.reason == "stranger" for problem in examination.problems
     ):
@@ -76,7 +77,7 @@ def check_files(examination: Examination) -> Iterator[Finding]:
 
 
 def check_problems(examination: Examination) -> Iterator[Finding]:
-    """Turn the problems of the merging into one finding for each reason."""
+    """Make one finding of all problems with one reason."""
     by_reason: dict[str, list[str]] = defaultdict(list)
     for problem in examination.problems:
         example = f"{os.path.basename(problem.path)}: {problem.detail}"
@@ -84,11 +85,11 @@ def check_problems(examination: Examination) -> Iterator[Finding]:
     for reason, examples in by_reason.items():
         level, noun, what, advice = REMEDIES[reason]
         count = plural(len(examples), noun)
-        yield Finding(level, reason, f"{count} {what}: {_some(examples, '; ')}", advice)
+        yield Finding(level, reason, f"{count} {what}: {_list_some(examples, '; ')}", advice)
 
 
 def check_boot(examination: Examination) -> Iterator[Finding]:
-    """Find files of a run that cannot be this machine's present one."""
+    """Find files that were written before this machine was started, by an earlier run."""
     if examination.old:
         yield Finding(
             "warning",
@@ -101,14 +102,14 @@ def check_boot(examination: Examination) -> Iterator[Finding]:
 
 def check_stale(examination: Examination) -> Iterator[Finding]:
     """Find files whose process has ended."""
-    dead = _owned(examination, Liveness.DEAD)
+    dead = _select_by_owner(examination, Liveness.DEAD)
     if not dead:
         return
-    if not _owned(examination, Liveness.ALIVE, Liveness.UNKNOWN):
+    if not _select_by_owner(examination, Liveness.ALIVE, Liveness.UNKNOWN):
         yield Finding(
             "note",
             "stale",
-            f"{_files_of(dead, 'ended process')}, and none of a live one: the server is stopped",
+            f"{_tally(dead, 'ended process')}, and none of a live one: the server is stopped",
             "empty the directory before the next start: what lies here would be counted in",
         )
         return
@@ -118,41 +119,41 @@ def check_stale(examination: Examination) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "stale",
-            f"{_files_of(live, 'ended process')}: live gauges that are still on the page",
+            f"{_tally(live, 'ended process')}: live gauges that are still on the page",
             _FOLD,
         )
     if kept:
         yield Finding(
             "warning" if len(kept) >= _MANY else "note",
             "stale",
-            f"{_files_of(kept, 'ended process')}: what was counted stays in the totals, and every "
+            f"{_tally(kept, 'ended process')}: what was counted stays in the totals, and every "
             "scrape reads them",
             _FOLD,
         )
 
 
 _MANY: Final = 100
-"""Files of the dead that are too many: by then they cost more than those of most servers."""
+"""The number of dead workers' files that is worth a warning: most servers have fewer in all."""
 
 _FOLD: Final = "run mpmetrics compact now and then, or start the server with mpmetrics run"
 
 
 def check_owners(examination: Examination) -> Iterator[Finding]:
-    """Find files of which nothing proves whether their process is alive."""
-    unknown = _owned(examination, Liveness.UNKNOWN)
+    """Find files whose process is not proven to be alive or dead."""
+    unknown = _select_by_owner(examination, Liveness.UNKNOWN)
     if unknown:
         yield Finding(
             "note",
             "unknown_owner",
-            f"{_files_of(unknown, 'process')} of which nothing proves whether it is alive, so that "
+            f"{_tally(unknown, 'process')} of which nothing proves whether it is alive, so that "
             "compaction leaves them alone",
             "run mpmetrics on Linux, as the user of the workers, and keep the directory on a local "
-            "file system; where that is so, look again: somebody else may have been asking",
+            "file system; where that is so, look again: another process may have asked",
         )
 
 
-def _owned(examination: Examination, *liveness: Liveness) -> Sequence[WorkerFile]:
-    """Return the files of this run whose processes are thought of as *liveness* says."""
+def _select_by_owner(examination: Examination, *liveness: Liveness) -> Sequence[WorkerFile]:
+    """Return the files whose process has that *liveness*, without those of an earlier run."""
     return [
         file
         for file in examination.files
@@ -168,14 +169,14 @@ def check_quarantined(examination: Examination) -> Iterator[Finding]:
             "warning",
             "quarantined",
             f"{plural(len(names), 'damaged file')} of ended processes that compaction has set "
-            f"aside: {_some(names, ', ')}",
+            f"aside: {_list_some(names, ', ')}",
             "their values are missing from the page; keep a file to find out what happened to it, "
             "or remove it",
         )
 
 
 def check_ids(examination: Examination) -> Iterator[Finding]:
-    """Find the id that suggests containers, where everybody is process 1."""
+    """Find the id 1, which suggests containers: each has a process 1."""
     if any(file.name.id == "1" for file in examination.files):
         yield Finding(
             "note",
@@ -207,7 +208,7 @@ _ENOUGH: Final = 64 << 20
 
 
 def check_space(examination: Examination) -> Iterator[Finding]:
-    """See whether there is room for what workers write."""
+    """Find a file system with too little room for what workers write."""
     space = examination.space
     if space is not None and space.free < min(_NEARLY_FULL * space.size, _ENOUGH):
         kind = examination.mount.kind if examination.mount else "file system"
@@ -239,7 +240,7 @@ def check_pid_labels(examination: Examination) -> Iterator[Finding]:
             "note",
             "pid_label",
             f"{plural(len(processes), 'gauge')} with a series for each process, up to {most:,}, "
-            f"and more with every new worker: {_some(sorted(processes), ', ')}",
+            f"and more with every new worker: {_list_some(sorted(processes), ', ')}",
             "give them a multiprocess_mode that makes one number of all, such as livesum, max or "
             "mostrecent",
         )
@@ -260,13 +261,13 @@ CHECKS: Final[Sequence[Callable[[Examination], Iterator[Finding]]]] = (
 )
 
 
-def _files_of(files: Sequence[WorkerFile], process: str) -> str:
-    """Return how many *files* of how many processes these are; *process* is what to call one."""
+def _tally(files: Sequence[WorkerFile], process: str) -> str:
+    """Return a phrase: how many *files* of how many processes; *process* is the noun for one."""
     processes = len({file.name.id for file in files})
     return f"{plural(len(files), 'file')} of {plural(processes, process, 'es')}"
 
 
-def _some(names: Sequence[str], separator: str) -> str:
-    """Return the first few of the *names*, and how many more there are."""
+def _list_some(names: Sequence[str], separator: str) -> str:
+    """Return a list of the first few *names*, and how many more there are, as text."""
     more = len(names) - _SHOWN
     return separator.join([*names[:_SHOWN], *([f"and {more:,} more"] if more > 0 else [])])

@@ -1,7 +1,7 @@
-"""What is wrong with a multiprocess set-up, and what to do about it, in plain words.
+"""The diagnosis of a multiprocess set-up: findings and advice, in plain words.
 
-First the environment, then whether there is a directory at all, then what
-`mpmetrics.doctor.checks` has to say about it.
+It checks the environment first, then whether the directory can be read at all, then everything in
+it by `mpmetrics.doctor.checks`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, get_args
 
 from mpmetrics._text import plural
-from mpmetrics.directory import OLD_VARIABLE, VARIABLE, is_alive, unusable_reason
+from mpmetrics.directory import OLD_VARIABLE, VARIABLE
 from mpmetrics.doctor.checks import CHECKS, Examination
+from mpmetrics.doctor.probes import Probes
 from mpmetrics.doctor.remedies import Finding, Level
 from mpmetrics.scrape import collect
-from mpmetrics.system import boot_time, find_mount, measure_space
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,10 +25,16 @@ if TYPE_CHECKING:
 _SEVERITY: Final[tuple[Level, ...]] = get_args(Level)
 
 
-def diagnose(path: str | os.PathLike[str] | None = None) -> list[Finding]:
-    """Examine the directory *path*, or the environment and the directory that it names.
+_REAL_MACHINE: Final = Probes()
 
-    Returns findings, the worst first; a single "ok" when there is nothing to say.
+
+def diagnose(
+    path: str | os.PathLike[str] | None = None, probes: Probes = _REAL_MACHINE
+) -> list[Finding]:
+    """Examine the directory *path*, or without it, the environment and the directory it names.
+
+    *probes* answer the questions about the machine. Returns findings, the worst first; a single
+    "ok" when nothing is wrong.
     """
     findings: list[Finding] = []
     if path is None:
@@ -37,18 +43,18 @@ def diagnose(path: str | os.PathLike[str] | None = None) -> list[Finding]:
         if not path:
             return findings
     directory = os.fspath(path)
-    why = unusable_reason(directory)
+    why = probes.unusable_reason(directory)
     if why:
-        findings.append(_unusable(directory, why))
+        findings.append(_make_unusable_finding(directory, why))
     else:
-        examination = examine(directory)
+        examination = examine(directory, probes)
         findings += [finding for check in CHECKS for finding in check(examination)]
-        findings = findings or [_healthy(examination)]
+        findings = findings or [_make_healthy_finding(examination)]
     return sorted(findings, key=lambda finding: _SEVERITY.index(finding.level))
 
 
 def check_variable(environment: Mapping[str, str]) -> Iterator[Finding]:
-    """Look at the variable that tells workers where to write."""
+    """Find what is wrong with the variable that names the directory to workers."""
     name = _variable_in_use(environment)
     path = environment.get(name)
     if path is None:
@@ -84,62 +90,63 @@ def check_variable(environment: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _variable_in_use(environment: Mapping[str, str]) -> str:
-    """Return which of the two variables prometheus_client goes by."""
+    """Return the name of the variable that prometheus_client reads, of two."""
     only_old = OLD_VARIABLE in environment and VARIABLE not in environment
     return OLD_VARIABLE if only_old else VARIABLE
 
 
-_WHAT_TO_DO: Final = {
+_ADVICE: Final = {
     "no such directory": "create it before the server starts: a worker fails at its first metric",
     "not a directory": "remove what is there, or name a directory",
 }
 
 
-def _unusable(path: str, why: str) -> Finding:
+def _make_unusable_finding(path: str, why: str) -> Finding:
     """Return the finding for a directory that cannot be examined."""
     what = f"{path}: {why}" if path else why
-    advice = _WHAT_TO_DO.get(why, "let this user read it, or run this as the user of the workers")
+    advice = _ADVICE.get(why, "let this user read it, or run this as the user of the workers")
     return Finding("error", "directory", what, advice if path else "name a directory")
 
 
-def examine(path: str) -> Examination:
-    """Look at everything that there is to see of the directory *path*."""
+def examine(path: str, probes: Probes) -> Examination:
+    """Examine the directory *path* by reading it and asking the *probes*."""
     collection = collect(path)
+    workers = _select_workers(collection.files)
     return Examination(
         path,
         collection.files,
         collection.families,
         collection.problems,
-        writable=os.access(path, os.W_OK | os.X_OK),
-        old=_changed_before(boot_time(), collection.files),
-        owners={file.path: is_alive(file.path) for file in _of_workers(collection.files)},
+        is_writable=probes.is_writable(path),
+        old=_list_unchanged_since(probes.boot_time(), collection.files),
+        owners={file.path: probes.is_alive(file.path) for file in workers},
         quarantined=collection.quarantined,
-        mount=find_mount(path),
-        space=measure_space(path),
+        mount=probes.find_mount(path),
+        space=probes.measure_space(path),
     )
 
 
-def _of_workers(files: Sequence[WorkerFile]) -> list[WorkerFile]:
-    """Return those of the *files* that a process has written, and no compaction."""
+def _select_workers(files: Sequence[WorkerFile]) -> list[WorkerFile]:
+    """Select the *files* that a worker has written, not a compactor."""
     return [file for file in files if not file.name.is_archive]
 
 
-def _changed_before(moment: float | None, files: Sequence[WorkerFile]) -> frozenset[str]:
-    """Return the paths of the *files* that were last written before *moment*."""
+def _list_unchanged_since(moment: float | None, files: Sequence[WorkerFile]) -> frozenset[str]:
+    """List the paths of the *files* that were last written before *moment*."""
     if moment is None:
         return frozenset()
     old = set()
     for file in files:
-        with suppress(OSError):  # it went away
+        with suppress(OSError):  # the file has vanished
             if os.stat(file.path).st_mtime < moment:
                 old.add(file.path)
     return frozenset(old)
 
 
-def _healthy(examination: Examination) -> Finding:
-    """Return the one finding for a examination without any."""
+def _make_healthy_finding(examination: Examination) -> Finding:
+    """Return the finding for an *examination* in which no check finds anything."""
     files = plural(len(examination.files), "file")
-    ids = {file.name.id for file in _of_workers(examination.files)}
+    ids = {file.name.id for file in _select_workers(examination.files)}
     processes = plural(len(ids), "process", "es")
     metrics = plural(len(examination.families), "metric")
     what = f"nothing is wrong with {examination.path}: {metrics} from {files} of {processes}"

@@ -1,4 +1,4 @@
-"""What can be done about each finding."""
+"""Findings, and the remedy for each reason of a problem."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ if TYPE_CHECKING:
 
 
 Level = Literal["error", "warning", "note", "ok"]
-"""How bad a finding is: metrics are lost, may get lost or mislead, worth knowing, all is well."""
+"""How bad a finding is, the worst first.
+
+error: metrics are lost; warning: metrics may get lost, or mislead; note: worth knowing; ok: nothing
+is wrong.
+"""
 
 
 class Finding(NamedTuple):
-    """One thing that the doctor found: *what* it is and what to do (*advice*)."""
+    """A finding of one *check*: how bad it is (*level*), *what* it is, and *advice*."""
 
     level: Level
     check: str
@@ -22,7 +26,7 @@ class Finding(NamedTuple):
 
 
 class Remedy(NamedTuple):
-    """What one reason of a `Problem` is to a person: how bad, of *what*, and what to do."""
+    """How to present the problems of one reason: "3 *noun*s *what*", and *advice*."""
 
     level: Level
     noun: str
@@ -52,14 +56,14 @@ REMEDIES: Final[Mapping[str, Remedy]] = {
     "leased": Remedy(
         "warning",
         "file",
-        "missing from the page because somebody holds a lease on it for too long",
+        "missing from the page because another process holds a lease on it for too long",
         "look again; if it stays so, find the process that compacts this directory and has stopped",
     ),
     "lost_manifest": Remedy(
         "warning",
         "archive",
         "without the MANIFEST that says which archives count, so that the newest is taken",
-        "whoever removes files from this directory should remove all of them, or none",
+        "a program that removes files from this directory should remove all of them, or none",
     ),
     "damaged_manifest": Remedy(
         "error",

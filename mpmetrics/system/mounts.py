@@ -1,9 +1,13 @@
-"""On which file system a path lies, and how much room there is.
+"""The file system that a path lies on, and its free space.
 
 `/proc/self/mountinfo` (proc(5)) has a line for each mount, with fields between blanks::
 
     36 35 98:0 /root /point rw,noatime shared:1 - ext4 /dev/sda1 rw
     id parent         point                       kind
+
+psutil cannot be used instead: it has neither the ids of mounts nor their parents, and without them
+a mount that another one hides cannot be told from the one that counts. It is also not needed by
+readers.
 """
 
 from __future__ import annotations
@@ -13,9 +17,9 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-_MOUNTINFO: Final = "/proc/self/mountinfo"
+MOUNTINFO: Final = "/proc/self/mountinfo"
 _ID, _PARENT, _POINT = 0, 1, 4
 _OCTAL_ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 
@@ -24,11 +28,11 @@ NETWORK_KINDS: Final = (
     *("9p", "afs", "beegfs", "ceph", "cifs", "fuse", "gfs2", "glusterfs", "gpfs", "lustre"),
     *("ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "smb2", "smb3", "smbfs", "vboxsf", "virtiofs"),
 )
-"""File systems behind which another machine may stand; of "fuse.sshfs" the first part counts."""
+"""The file systems that other machines may use, too; of "fuse.sshfs" the first part counts."""
 
 
 class Mount(NamedTuple):
-    """A mounted file system: its *id*, that of its *parent*, where (*point*) and what (*kind*)."""
+    """A mounted file system: its *id*, its *parent*'s, its mount *point*, and its type (*kind*)."""
 
     id: str
     parent: str
@@ -37,32 +41,40 @@ class Mount(NamedTuple):
 
     @property
     def is_networked(self) -> bool:
-        """Whether another machine may have its files open, and this one would not know."""
+        """Whether another machine may have files open without this kernel knowing it."""
         return self.kind.partition(".")[0] in NETWORK_KINDS
 
 
 class Space(NamedTuple):
-    """How many bytes a file system has, and how many of them are *free* to use."""
+    """The *size* of a file system in bytes, and how many of them are *free* to use."""
 
     size: int
     free: int
 
 
-def find_mount(path: str) -> Mount | None:
-    """Return the mount that *path* lies on, None where the system does not tell."""
+def find_mount(path: str, mountinfo: str = MOUNTINFO) -> Mount | None:
+    """Return the mount that *path* lies on, None if the file *mountinfo* cannot be read."""
     try:
-        with open(_MOUNTINFO, "rb") as file:
+        with open(mountinfo, "rb") as file:
             text = os.fsdecode(file.read())
     except OSError:
         return None
     return resolve_mount(parse_mountinfo(text), os.path.realpath(path))
 
 
-def measure_space(path: str) -> Space | None:
+_STATVFS: Final[Callable[[str], os.statvfs_result] | None] = getattr(os, "statvfs", None)
+"""The function of statvfs(3), which Windows does not have."""
+
+
+def measure_space(
+    path: str, statvfs: Callable[[str], os.statvfs_result] | None = _STATVFS
+) -> Space | None:
     """Return the space of the file system that *path* lies on, None if it is not known."""
+    if statvfs is None:
+        return None
     try:
-        status = os.statvfs(path)
-    except (AttributeError, OSError):  # Windows has no such function
+        status = statvfs(path)
+    except OSError:
         return None
     size, free = status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize
     return Space(size, free) if size else None
@@ -81,18 +93,19 @@ def parse_mountinfo(text: str) -> list[Mount]:
 
 
 def resolve_mount(mounts: Sequence[Mount], path: str) -> Mount | None:
-    """Return which of the *mounts* the absolute, real *path* lies on.
+    """Return that one of the *mounts* which the absolute, real *path* lies on.
 
-    Follows the path down the tree of mounts, as the kernel does: neither the order of the lines
-    nor the length of the points says which mount hides which.
+    It follows the path down the tree of mounts, as the kernel does: which mount hides which follows
+    neither from the order of the lines nor from the length of the mount points.
     """
     found = None
-    # The parent of the root is outside, or the root itself.
+    # The parent of the root mount is a mount that is not listed, or the root mount itself.
     inside = {mount.id for mount in mounts if mount.parent != mount.id}
     below = [mount for mount in mounts if _covers(mount.point, path)]
     children = [mount for mount in below if mount.parent not in inside]
     while children:
-        # Of two below one parent, the upper one is met first and hides the lower one.
+        # Of two mounts with one parent, the path meets the one with the shorter point first, and
+        # that one hides the other.
         found = min(children, key=lambda mount: len(mount.point))
         below.remove(found)
         children = [mount for mount in below if mount.parent == found.id]
@@ -100,5 +113,5 @@ def resolve_mount(mounts: Sequence[Mount], path: str) -> Mount | None:
 
 
 def _covers(point: str, path: str) -> bool:
-    """Tell whether *path* is the mount *point* or lies below it."""
+    """Return whether *path* is the mount *point* or lies below it."""
     return path == point or path.startswith(point.rstrip("/") + "/")

@@ -35,20 +35,24 @@ class Ending(NamedTuple):
     stderr: str = ""
 
 
-def invoke(*arguments: Argument, **env: str | None) -> Ending:
+def invoke(*arguments: Argument, obj: object = None, **env: str | None) -> Ending:
     """Run the command in this process; an unexpected exception fails the test.
 
-    The variables of *env* are set; those that are None are unset, and so is the directory's.
+    *obj* is the object of click's context. The variables of *env* are set; those that are None are
+    unset, and so is the directory's.
     """
-    return invoke_program(main, *arguments, **env)
+    return invoke_program(main, *arguments, obj=obj, **env)
 
 
-def invoke_program(program: click.Group, *arguments: Argument, **env: str | None) -> Ending:
+def invoke_program(
+    program: click.Group, *arguments: Argument, obj: object = None, **env: str | None
+) -> Ending:
     """Run a command of *program* like `invoke`."""
     result = CliRunner(**_SEPARATE_STREAMS).invoke(
         program,
         [str(argument) for argument in arguments],
         catch_exceptions=False,
+        obj=obj,
         env={"PROMETHEUS_MULTIPROC_DIR": None, "prometheus_multiproc_dir": None, **env},
         prog_name="mpmetrics",
     )

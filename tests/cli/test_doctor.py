@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mpmetrics.directory.liveness import Liveness
-from mpmetrics.doctor import diagnosis
 from mpmetrics.doctor.diagnosis import diagnose
+from mpmetrics.doctor.probes import Probes
 from mpmetrics.system.mounts import Space
 from tests.cli.directories import fill
 from tests.cli.processes import Ending, command, invoke, run
@@ -21,36 +21,46 @@ if TYPE_CHECKING:
 
 
 def _is_alive(path: str) -> Liveness:
-    """Take the files that name this process for those of the living."""
+    """Answer that this process is alive, and every other process is dead."""
     return Liveness.ALIVE if path.endswith(f"_{os.getpid()}.db") else Liveness.DEAD
 
 
+MACHINE = Probes(
+    boot_time=lambda: None,
+    is_alive=_is_alive,
+    find_mount=lambda _: None,
+    measure_space=lambda _: None,
+)
+"""A machine of which little is known."""
+
+
+def doctor(*arguments: str | Path, probes: Probes = MACHINE, **env: str | None) -> Ending:
+    """Run `mpmetrics doctor` on a machine of the test."""
+    return invoke("doctor", *arguments, obj=probes, **env)
+
+
 @pytest.fixture
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a directory that this process could have written to, on a machine of its own."""
-    monkeypatch.setattr(diagnosis, "boot_time", lambda: None)
-    monkeypatch.setattr(diagnosis, "is_alive", _is_alive)
-    monkeypatch.setattr(diagnosis, "find_mount", lambda _: None)
-    monkeypatch.setattr(diagnosis, "measure_space", lambda _: None)
+def directory(tmp_path: Path) -> Path:
+    """Return a directory that this process could have written to."""
     return fill(tmp_path, {f"counter_{os.getpid()}.db": counter("requests", 1)})
 
 
 def test_a_healthy_directory_is_one_line(directory: Path) -> None:
-    """All is well: one line, status 0."""
+    """The doctor writes one line about a healthy directory, and exits with status 0."""
     what = f"nothing is wrong with {directory}: 1 metric from 1 file of 1 process"
-    assert invoke("doctor", directory) == Ending(0, f"ok: {what}\n")
-    named = invoke("doctor", PROMETHEUS_MULTIPROC_DIR=str(directory))
+    assert doctor(directory) == Ending(0, f"ok: {what}\n")
+    named = doctor(PROMETHEUS_MULTIPROC_DIR=str(directory))
     assert named == Ending(0, f"ok: {what}\n")
     finding = {"level": "ok", "check": "all", "what": what, "advice": ""}
-    status, stdout, stderr = invoke("doctor", directory, "--format", "json")
+    status, stdout, stderr = doctor(directory, "--format", "json")
     assert (status, json.loads(stdout), stderr) == (0, {"findings": [finding]}, "")
 
 
-def test_a_finding_has_two_lines(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it is, and below it what to do: the worst first."""
-    monkeypatch.setattr(diagnosis, "measure_space", lambda _: Space(64 << 20, 0))
+def test_a_finding_has_two_lines(directory: Path) -> None:
+    """A finding is a line, with the advice in a line below it; the worst comes first."""
+    probes = MACHINE._replace(measure_space=lambda _: Space(64 << 20, 0))
     (directory / "odd\n\x1b[2J").touch()
-    assert invoke("doctor", directory) == Ending(
+    assert doctor(directory, probes=probes) == Ending(
         1,
         f"""\
 error: the file system of {directory} is nearly full, 0 B of 64 MiB are left: when there is \
@@ -64,12 +74,12 @@ multiprocess metrics file
 
 
 def test_json_is_what_the_library_finds(directory: Path) -> None:
-    """JSON has every part of every finding, unchanged."""
+    """The JSON has every field of every finding, unchanged."""
     (directory / "odd\n").touch()
     (directory / "counter_8.db").write_bytes(b"damaged")
-    status, stdout, stderr = invoke("doctor", directory, "--format", "json")
+    status, stdout, stderr = doctor(directory, "--format", "json")
     assert (status, stderr) == (1, "")
-    expected = [finding._asdict() for finding in diagnose(directory)]
+    expected = [finding._asdict() for finding in diagnose(directory, MACHINE)]
     assert json.loads(stdout) == {"findings": expected}
     assert [finding["level"] for finding in expected] == ["error", "note"]
 
@@ -82,10 +92,10 @@ def test_json_is_what_the_library_finds(directory: Path) -> None:
         pytest.param("gauge_livesum_2.db", 1, id="warning"),
     ],
 )
-def test_notes_are_no_failure(directory: Path, name: str, status: int) -> None:
-    """Only what is wrong gives status 1, not what is worth knowing."""
+def test_notes_are_not_a_failure(directory: Path, name: str, status: int) -> None:
+    """A warning gives status 1; a note does not."""
     fill(directory, {name: []})
-    ending = invoke("doctor", directory)
+    ending = doctor(directory)
     assert (ending.status, ending.stderr) == (status, "")
     level = "warning" if status else "note"
     assert {line.split(":")[0] for line in ending.stdout.splitlines()[::2]} == {level}
@@ -113,14 +123,14 @@ def test_notes_are_no_failure(directory: Path, name: str, status: int) -> None:
 def test_a_set_up_without_a_directory_is_a_finding(
     arguments: list[str], variables: dict[str, str], line: str
 ) -> None:
-    """To find that is what the doctor is for: a finding, not a mistake in the call."""
+    """A missing directory is a finding with status 1, not a usage error with status 2."""
     status, stdout, stderr = invoke("doctor", *arguments, **variables)
     assert (status, stderr) == (1, "")
     assert stdout.startswith(f"error: {line}")
 
 
 def test_the_real_machine_is_examined(tmp_path: Path) -> None:
-    """In a process of its own, with nothing replaced, the doctor finds what there is."""
+    """In a process of its own, without fakes, the doctor finds a damaged file."""
     fill(tmp_path, {"counter_7.db": counter("requests", 1)})
     (tmp_path / "gauge_max_7.db").write_bytes(b"x")
     flags = ["-X", "dev", "-W", "error"]

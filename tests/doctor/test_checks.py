@@ -1,4 +1,4 @@
-"""What each look of the doctor finds, as whole findings."""
+"""What each check of the doctor finds, as whole findings."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def owners(**liveness: str) -> dict[str, Liveness]:
 
 
 def examination(*names: str, **seen: Any) -> Examination:
-    """Return a examination with files of these *names*, and whatever else is *seen*."""
+    """Return an examination with files of these *names*, and whatever else is *seen*."""
     return Examination("/m", worker_files(*names), **{"families": (), "problems": (), **seen})
 
 
 def problems(reason: str, count: int = 1) -> list[Problem]:
-    """Return as many problems with one reason."""
+    """Return *count* problems with one reason."""
     return [Problem(f"/m/file{number}", reason, f"detail {number}") for number in range(count)]
 
 
@@ -69,7 +69,7 @@ HEALTHY = examination(
 
 FINDINGS = {
     "not writable": (
-        examination("counter_7.db", writable=False),
+        examination("counter_7.db", is_writable=False),
         Finding(
             "note",
             "directory",
@@ -206,7 +206,7 @@ FINDINGS = {
             "lost_manifest",
             "2 archives without the MANIFEST that says which archives count, so that the newest is "
             "taken: file0: detail 0; file1: detail 1",
-            "whoever removes files from this directory should remove all of them, or none",
+            "a program that removes files from this directory should remove all of them, or none",
         ),
     ),
     "a leased file": (
@@ -214,8 +214,8 @@ FINDINGS = {
         Finding(
             "warning",
             "leased",
-            "1 file missing from the page because somebody holds a lease on it for too long: "
-            "file0: detail 0",
+            "1 file missing from the page because another process holds a lease on it for too "
+            "long: file0: detail 0",
             "look again; if it stays so, find the process that compacts this directory and has "
             "stopped",
         ),
@@ -235,7 +235,7 @@ FINDINGS = {
             "empty the directory before the server starts, or keep it on a tmpfs",
         ),
     ),
-    "nobody runs": (
+    "no process runs": (
         examination(
             "counter_7.db",
             "gauge_livesum_7.db",
@@ -305,7 +305,7 @@ FINDINGS = {
             "2 files of 1 process of which nothing proves whether it is alive, so that compaction "
             "leaves them alone",
             "run mpmetrics on Linux, as the user of the workers, and keep the directory on a local "
-            "file system; where that is so, look again: somebody else may have been asking",
+            "file system; where that is so, look again: another process may have asked",
         ),
     ),
     "set aside": (
@@ -388,15 +388,15 @@ FINDINGS = {
 }
 
 
-def examined(examination: Examination) -> list[Finding]:
+def run_checks(examination: Examination) -> list[Finding]:
     """Return what all checks find."""
     return [finding for check in CHECKS for finding in check(examination)]
 
 
 @pytest.mark.parametrize(("examination", "finding"), FINDINGS.values(), ids=FINDINGS)
-def test_every_trouble_is_found(examination: Examination, finding: Finding) -> None:
-    """Each trouble gives its own finding, and no other check sees anything in it."""
-    assert examined(examination) == [finding]
+def test_each_fault_has_its_finding(examination: Examination, finding: Finding) -> None:
+    """Each fault gives exactly one finding, and no other check finds anything."""
+    assert run_checks(examination) == [finding]
 
 
 @pytest.mark.parametrize(
@@ -415,24 +415,24 @@ def test_every_trouble_is_found(examination: Examination, finding: Finding) -> N
     ],
 )
 def test_nothing_is_found_where_nothing_is_wrong(examination: Examination) -> None:
-    """What is right, or not known, is not spoken of."""
-    assert examined(examination) == []
+    """A healthy directory, or one of which little is known, has no finding."""
+    assert run_checks(examination) == []
 
 
-def test_strangers_alone_are_no_workers() -> None:
-    """A directory with other things in it, but no worker's file, may be the wrong one."""
-    found = examined(examination(problems=problems("stranger")))
+def test_strangers_alone_are_not_workers() -> None:
+    """A directory of strangers alone has both findings: it may be the wrong directory."""
+    found = run_checks(examination(problems=problems("stranger")))
     assert [(finding.level, finding.check) for finding in found] == [
         ("warning", "files"),
         ("note", "stranger"),
     ]
 
 
-def test_the_dead_may_leave_both_kinds_of_files() -> None:
-    """Live gauges and counts are told apart: only the former are wrong."""
+def test_live_gauges_of_dead_workers_are_worse_than_their_counters() -> None:
+    """A dead worker's live gauges are a warning of their own; its counters are a note."""
     files = ["counter_7.db", "counter_8.db", "gauge_livesum_8.db"]
     known = owners(counter_7="alive", counter_8="dead", gauge_livesum_8="dead")
-    found = examined(examination(*files, owners=known))
+    found = run_checks(examination(*files, owners=known))
     assert [(finding.level, finding.check) for finding in found] == [
         ("warning", "stale"),
         ("note", "stale"),
@@ -440,21 +440,21 @@ def test_the_dead_may_leave_both_kinds_of_files() -> None:
 
 
 @pytest.mark.parametrize("kind", mounts.NETWORK_KINDS)
-def test_every_network_file_system_is_one(kind: str) -> None:
-    """The names are those that Linux has for them."""
-    (finding,) = examined(examination("counter_7.db", mount=Mount("2", "1", "/m", kind)))
+def test_every_network_file_system_is_found(kind: str) -> None:
+    """A directory on a file system of any known network type has the finding "network"."""
+    (finding,) = run_checks(examination("counter_7.db", mount=Mount("2", "1", "/m", kind)))
     assert finding.check == "network"
 
 
 def test_every_reason_has_a_remedy() -> None:
-    """Whatever can be wrong with a directory, the doctor can explain it."""
+    """Every reason of a problem that a directory can have has a remedy, and no other has."""
     of_pages = {"source_failed", "source_late", "uncompacted", "directory_lost", "callback_failed"}
     of_pages |= {"help_conflict", "repeated_series"}
     assert set(remedies.REMEDIES) == REASONS.keys() - of_pages
 
 
-def test_every_check_is_made() -> None:
-    """No check is forgotten in the list."""
+def test_every_check_is_listed() -> None:
+    """The list of checks has every check function of the module, in its order."""
     functions: Sequence[Any] = [
         value for name, value in vars(checks).items() if name.startswith("check_")
     ]

@@ -1,4 +1,4 @@
-"""The doctor's visit: environment, directory, and everything in it."""
+"""The diagnosis of an environment, its directory, and everything in it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mpmetrics.directory import environment
 from mpmetrics.directory.liveness import Liveness
 from mpmetrics.directory.manifest import Manifest
-from mpmetrics.doctor import diagnosis
-from mpmetrics.doctor.diagnosis import diagnose
+from mpmetrics.doctor.diagnosis import diagnose as diagnose_with
+from mpmetrics.doctor.probes import Probes
 from mpmetrics.doctor.remedies import Finding
 from mpmetrics.system.mounts import Mount, Space
 from tests.cli.directories import fill
@@ -24,13 +23,23 @@ VARIABLE, OLD_VARIABLE = "PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"
 BOOTED = 1_700_000_000.0
 
 
+MACHINE = Probes(
+    boot_time=lambda: BOOTED,
+    is_alive=lambda _: Liveness.ALIVE,
+    find_mount=lambda path: Mount("2", "1", path, "tmpfs"),
+    measure_space=lambda _: Space(1 << 30, 1 << 29),
+)
+"""A machine with nothing wrong about it."""
+
+
+def diagnose(path: str | Path | None = None, probes: Probes = MACHINE) -> list[Finding]:
+    """Diagnose on a machine of the test."""
+    return diagnose_with(path, probes)
+
+
 @pytest.fixture(autouse=True)
-def _machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Examine on a machine with nothing wrong about it, in an empty environment."""
-    monkeypatch.setattr(diagnosis, "boot_time", lambda: BOOTED)
-    monkeypatch.setattr(diagnosis, "is_alive", lambda _: Liveness.ALIVE)
-    monkeypatch.setattr(diagnosis, "find_mount", lambda path: Mount("2", "1", path, "tmpfs"))
-    monkeypatch.setattr(diagnosis, "measure_space", lambda _: Space(1 << 30, 1 << 29))
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each test in an environment that names no directory."""
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.delenv(OLD_VARIABLE, raising=False)
 
@@ -49,7 +58,7 @@ def healthy(directory: Path) -> Finding:
 
 
 def test_a_healthy_directory_is_well(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is exactly one finding, however the directory was named."""
+    """A healthy directory has exactly one finding, whether an argument or the variable names it."""
     assert diagnose(directory) == [healthy(directory)]
     monkeypatch.setenv(VARIABLE, str(directory))
     assert diagnose() == [healthy(directory)]
@@ -92,22 +101,24 @@ def empty(variable: str) -> Finding:
 def test_a_variable_that_names_nothing(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], findings: list[Finding]
 ) -> None:
-    """Without a directory there is nothing else to look at."""
+    """A variable that is unset or empty is the only finding: there is no directory to examine."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert diagnose() == findings
 
 
-def test_the_deprecated_variable_is_told(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It works, as long as the new one is not set."""
+def test_the_deprecated_variable_is_reported(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The deprecated variable is reported only where the new one is not set."""
     monkeypatch.setenv(OLD_VARIABLE, str(directory))
     assert diagnose() == [DEPRECATED]
     monkeypatch.setenv(VARIABLE, str(directory))
     assert diagnose() == [healthy(directory)]
 
 
-def test_a_relative_path_is_told(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It means another directory to every process with another current directory."""
+def test_a_relative_path_is_reported(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path in the variable is a warning; a relative argument is not."""
     monkeypatch.chdir(directory.parent)
     monkeypatch.setenv(VARIABLE, directory.name)
     assert diagnose() == [
@@ -123,12 +134,12 @@ def test_a_relative_path_is_told(directory: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def unusable(path: object, why: str, advice: str) -> list[Finding]:
-    """Return the finding for what cannot be examined at all."""
+    """Return the finding for a path that cannot be examined at all."""
     return [Finding("error", "directory", f"{path}: {why}", advice)]
 
 
-def test_a_directory_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is not there, or is something else, is told with what to do."""
+def test_a_path_that_is_not_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing directory, a file and an empty path are errors, each with its own advice."""
     missing, file = tmp_path / "missing", tmp_path / "file"
     file.touch()
     advice = "create it before the server starts: a worker fails at its first metric"
@@ -140,22 +151,20 @@ def test_a_directory_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert diagnose("") == [Finding("error", "directory", "the path is empty", "name a directory")]
 
 
-def test_a_directory_of_somebody_else(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the right to read there is no diagnosis; without that to write there is a note."""
-    missing_rights = os.W_OK
-    monkeypatch.setattr(os, "access", lambda _, mode: not mode & missing_rights)
-    assert [(finding.level, finding.check) for finding in diagnose(directory)] == [
+def test_a_directory_of_another_user(directory: Path) -> None:
+    """A directory that cannot be written to has a note; one that cannot be read, only an error."""
+    probes = MACHINE._replace(is_writable=lambda _: False)
+    assert [(finding.level, finding.check) for finding in diagnose(directory, probes)] == [
         ("note", "directory")
     ]
-    missing_rights = os.R_OK
-    why = environment.unusable_reason(str(directory))
-    assert why
+    why = "the directory cannot be read by this user"
+    probes = MACHINE._replace(unusable_reason=lambda _: why)
     advice = "let this user read it, or run this as the user of the workers"
-    assert diagnose(directory) == unusable(directory, why, advice)
+    assert diagnose(directory, probes) == unusable(directory, why, advice)
 
 
 def test_files_of_an_earlier_run_are_found(directory: Path) -> None:
-    """What was written before the machine was started cannot come from what runs now."""
+    """A file that was last written before the machine was started comes from an earlier run."""
     os.utime(directory / "counter_7.db", (BOOTED - 1, BOOTED - 1))
     os.utime(directory / "counter_8.db", (BOOTED, BOOTED))
     (finding,) = diagnose(directory)
@@ -163,29 +172,27 @@ def test_files_of_an_earlier_run_are_found(directory: Path) -> None:
     assert finding.what.startswith("1 file last written before this machine was started")
 
 
-def test_a_machine_that_tells_nothing(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On other systems less can be found, and that is all."""
-    monkeypatch.setattr(diagnosis, "boot_time", lambda: None)
-    for name in "find_mount", "measure_space":
-        monkeypatch.setattr(diagnosis, name, lambda _: None)
-    assert diagnose(directory) == [healthy(directory)]
+def test_a_machine_that_tells_nothing(directory: Path) -> None:
+    """On a system without these facts the checks that need them find nothing."""
+    probes = MACHINE._replace(
+        boot_time=lambda: None, find_mount=lambda _: None, measure_space=lambda _: None
+    )
+    assert diagnose(directory, probes) == [healthy(directory)]
 
 
-def test_a_file_that_goes_away_is_no_trouble(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A worker may end between two looks."""
+def test_a_file_that_vanishes_is_not_an_error(directory: Path) -> None:
+    """A file that is removed between the scrape and the checks gives no finding."""
 
     def end_worker() -> float:
         (directory / "counter_8.db").unlink()
         return BOOTED
 
-    monkeypatch.setattr(diagnosis, "boot_time", end_worker)
-    assert diagnose(directory) == [healthy(directory)]
+    probes = MACHINE._replace(boot_time=end_worker)
+    assert diagnose(directory, probes) == [healthy(directory)]
 
 
 def test_what_compaction_has_left_is_found(directory: Path) -> None:
-    """Files that were set aside, and a MANIFEST that says nothing."""
+    """A damaged MANIFEST is an error, and a quarantined file is a warning."""
     (directory / "MANIFEST").write_text("{")
     (directory / "counter_9.db.quarantined").touch()
     manifest, quarantined = diagnose(directory)
@@ -194,12 +201,19 @@ def test_what_compaction_has_left_is_found(directory: Path) -> None:
     assert "counter_9.db.quarantined" in quarantined.what
 
 
-def test_an_archive_is_no_process(directory: Path) -> None:
-    """Archives are files of nobody: they are not asked for, and not counted as processes."""
+def test_an_archive_is_not_a_process(directory: Path) -> None:
+    """An archive counts as a file, but not as a process, and its liveness is not asked for."""
     name = "counter_mpmetrics-archive-1.db"
     fill(directory, {name: counter("requests", 1)})
     (directory / "MANIFEST").write_bytes(Manifest(1, (name,)).format())
-    (finding,) = diagnose(directory)
+    asked = []
+
+    def is_alive(path: str) -> Liveness:
+        asked.append(path)
+        return Liveness.ALIVE
+
+    (finding,) = diagnose(directory, MACHINE._replace(is_alive=is_alive))
+    assert str(directory / name) not in asked
     assert finding.what == (
         f"nothing is wrong with {directory}: 2 metrics from 4 files of 2 processes"
     )
@@ -212,17 +226,16 @@ def test_an_archive_is_no_process(directory: Path) -> None:
         pytest.param(Liveness.UNKNOWN, "unknown_owner", id="unknown"),
     ],
 )
-def test_owners_are_asked_for(
-    directory: Path, monkeypatch: pytest.MonkeyPatch, liveness: Liveness, check: str
+def test_the_liveness_of_workers_is_reported(
+    directory: Path, liveness: Liveness, check: str
 ) -> None:
-    """What is known of the processes decides what is found."""
-    monkeypatch.setattr(diagnosis, "is_alive", lambda _: liveness)
-    (finding,) = diagnose(directory)
+    """Dead workers and workers of unknown liveness have a note of their own."""
+    (finding,) = diagnose(directory, MACHINE._replace(is_alive=lambda _: liveness))
     assert (finding.level, finding.check) == ("note", check)
 
 
 def test_disagreements_between_files_are_found(directory: Path) -> None:
-    """What merging reports becomes one finding for each kind, the worst first."""
+    """The problems of a scrape become one finding for each reason, the worst first."""
     fill(
         directory,
         {

@@ -1,4 +1,4 @@
-"""Which file system a path lies on."""
+"""The file system that a path lies on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mpmetrics.system import mounts
 from mpmetrics.system.mounts import (
     Mount,
     Space,
@@ -31,7 +30,7 @@ MOUNTINFO = """\
 
 
 def test_mountinfo_is_read() -> None:
-    """Any number of optional fields; octal escapes stand for blanks, line breaks, backslashes."""
+    """A line may have any number of optional fields, and octal escapes for blanks and the like."""
     assert parse_mountinfo(MOUNTINFO) == [
         Mount("26", "28", "/run", "tmpfs"),
         Mount("28", "1", "/", "ext4"),
@@ -89,44 +88,45 @@ ROOT = Mount("28", "1", "/", "ext4")
 def test_the_way_down_the_tree_finds_the_mount(
     mounted: Sequence[Mount], path: str, kind: str | None
 ) -> None:
-    """A path lies on the mount at which the kernel arrives, wherever that stands in the list."""
+    """A path lies on the mount at which the kernel arrives, in whatever order mounts are listed."""
     found = resolve_mount(mounted, path)
     assert (found.kind if found else None) == kind
 
 
-def test_a_path_lies_where_its_links_lead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Links are followed before the mount is looked for."""
+def test_a_path_lies_where_its_links_lead(tmp_path: Path) -> None:
+    """A mount is found for the target of a symbolic link; without a list of mounts it is None."""
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     real = os.path.realpath(tmp_path / "real")
     listed = tmp_path / "mountinfo"
     listed.write_text(f"1 0 0:1 / / rw - ext4 a rw\n2 1 0:2 / {real} rw - tmpfs b rw\n")
-    monkeypatch.setattr(mounts, "_MOUNTINFO", str(listed))
-    assert find_mount(str(tmp_path / "link")) == Mount("2", "1", real, "tmpfs")
-    assert find_mount(str(tmp_path)) == Mount("1", "0", "/", "ext4")
+    assert find_mount(str(tmp_path / "link"), str(listed)) == Mount("2", "1", real, "tmpfs")
+    assert find_mount(str(tmp_path), str(listed)) == Mount("1", "0", "/", "ext4")
     listed.unlink()
-    assert find_mount(str(tmp_path)) is None
+    assert find_mount(str(tmp_path), str(listed)) is None
 
 
 @pytest.mark.skipif(not Path("/proc/self/mountinfo").exists(), reason="needs Linux")
 def test_this_machine_has_mounts() -> None:
-    """What the kernel writes is understood."""
+    """The list that the kernel writes has the mount of /proc."""
     mount = find_mount("/proc/self")
     assert mount is not None
     assert (mount.point, mount.kind) == ("/proc", "proc")
 
 
 @pytest.mark.skipif(not hasattr(os, "statvfs"), reason="needs statvfs")
-def test_space_is_counted_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks times their size; what is kept back for root does not count as free."""
+def test_space_is_counted_in_bytes(tmp_path: Path) -> None:
+    """Space is blocks times their size, and blocks that are reserved for root are not free."""
     assert measure_space(str(tmp_path / "missing")) is None
     space = measure_space(str(tmp_path))
     assert space is not None
     assert 0 <= space.free <= space.size
-    told = [512, 4096, 100, 60, 50, *[0] * 5]
-    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(told))
-    assert measure_space(str(tmp_path)) == Space(100 * 4096, 50 * 4096)
-    told[2] = 0
-    assert measure_space(str(tmp_path)) is None
-    monkeypatch.delattr(os, "statvfs")
-    assert measure_space(str(tmp_path)) is None
+    status = [512, 4096, 100, 60, 50, *[0] * 5]
+    measured = measure_space(str(tmp_path), lambda _: os.statvfs_result(status))
+    assert measured == Space(100 * 4096, 50 * 4096)
+
+
+def test_space_may_be_unknown(tmp_path: Path) -> None:
+    """Space is None for a file system without blocks, and on a system without statvfs."""
+    assert measure_space(str(tmp_path), lambda _: os.statvfs_result([0] * 10)) is None
+    assert measure_space(str(tmp_path), None) is None

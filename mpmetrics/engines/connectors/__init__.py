@@ -1,6 +1,8 @@
-"""KV connectors, several at once: their statistics, their metrics, and the composite of them.
+"""KV connectors: what they declare and send, and a composite of several.
 
-What a connector is, and what it is asked, follows vLLM. Nothing here imports it.
+`ConnectorFamily` declares a metric of a connector, `ConnectorStats` and `MultiConnectorStats` carry
+its numbers, `ConnectorMetrics` and `MultiConnectorMetrics` show them. `MultiConnector` is several
+connectors as one; the interface of a connector, `Connector`, follows vLLM's. No engine is imported.
 """
 
 from __future__ import annotations

@@ -1,93 +1,43 @@
-"""Several connectors as one: a request is loaded by the first that can, and saved by all.
+"""A composite of connectors: the first that can load a request loads it, and all may save it.
 
-Every connector is called, whatever another has answered or raised. Nothing is an assertion, so
-that nothing depends on how Python was started.
+Each method calls every connector, whatever another connector has returned or raised. No check is
+an `assert` statement, so `python -O` changes nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from mpmetrics.engines.connectors.errors import (
-    ConnectorDisagreementError,
-    HybridCacheError,
-)
-from mpmetrics.engines.connectors.fan_out import Children, called
-from mpmetrics.engines.connectors.lookup import declarations
+from mpmetrics.engines.connectors.delegation import Delegation
+from mpmetrics.engines.connectors.errors import HybridCacheError
+from mpmetrics.engines.connectors.fan_out import Children, run_calls
+from mpmetrics.engines.connectors.lookup import collect_families
 from mpmetrics.engines.connectors.metadata import (
-    ExtraSaves,
     MultiConnectorMetadata,
     MultiConnectorWorkerMetadata,
-    checked,
-    merged_params,
+    check_metadata,
 )
 from mpmetrics.engines.connectors.multistats import MultiConnectorStats
-from mpmetrics.engines.connectors.names import identities, identity
+from mpmetrics.engines.connectors.names import name_connectors, resolve_alias
+from mpmetrics.engines.connectors.pending_saves import PendingSaves
 from mpmetrics.engines.connectors.protocols import supports_hma
+from mpmetrics.engines.connectors.transfer_params import merge_params
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from mpmetrics.engines.connectors.families import ConnectorFamily
     from mpmetrics.engines.connectors.protocols import Connector, Finished
 
 
-def _forwarded(name: str, meaning: str) -> Callable[..., None]:
-    """Return a method that calls the one called *name* of all, with what it is given."""
+class MultiConnector(Delegation):
+    """A composite of several connectors, which is itself a connector.
 
-    def forward(self: Forwarding, *arguments: object, **named: object) -> None:
-        self._children.all(name, *arguments, **named)
-
-    forward.__name__ = name
-    forward.__qualname__ = f"Forwarding.{name}"
-    forward.__doc__ = f"{meaning}, in every connector."
-    return forward
-
-
-class Forwarding:
-    """Tells all connectors of a composite what it is told, whatever they answer or raise."""
-
-    def __init__(self, children: Children) -> None:
-        """Tell these *children*."""
-        self._children = children
-
-    set_xfer_handshake_metadata = _forwarded(
-        "set_xfer_handshake_metadata", "Take what the workers have said of themselves"
-    )
-    set_xfer_handshake_metadata_pp_aware = _forwarded(
-        "set_xfer_handshake_metadata_pp_aware", "Take what the workers have said of themselves"
-    )
-    set_eagle_prefix_cache_hashing = _forwarded(
-        "set_eagle_prefix_cache_hashing", "Take whether keys of the cache know what follows"
-    )
-    on_new_request = _forwarded("on_new_request", "Take note of a new request")
-    bind_kv_cache_manager = _forwarded("bind_kv_cache_manager", "Take the manager of the cache")
-    bind_gpu_block_pool = _forwarded("bind_gpu_block_pool", "Take the pool of blocks")
-    register_cross_layers_kv_cache = _forwarded(
-        "register_cross_layers_kv_cache", "Take the memory of the cache, in one piece"
-    )
-    register_kv_caches = _forwarded("register_kv_caches", "Take the memory of the cache")
-    set_host_xfer_buffer_ops = _forwarded("set_host_xfer_buffer_ops", "Take the way to copy")
-    start_load_kv = _forwarded("start_load_kv", "Begin to load")
-    wait_for_layer_load = _forwarded("wait_for_layer_load", "Wait until a layer is loaded")
-    save_kv_layer = _forwarded("save_kv_layer", "Begin to save a layer")
-    wait_for_save = _forwarded("wait_for_save", "Wait until all is saved")
-    finish_forward = _forwarded("finish_forward", "Take note that a step is computed")
-    reset_capture_state = _forwarded("reset_capture_state", "Forget what was captured")
-
-
-_POOLS: Final = "Multiple connectors provide a KV cache memory pool, and it can be in one only"
-_COUNTS: Final = "connectors wait for different numbers of workers to finish"
-_LAYOUTS: Final = "connectors need different layouts of the KV cache"
-
-
-class MultiConnector(Forwarding):
-    """Several connectors, as one.
-
-    *children* are in the order in which they are asked; a mapping names them, others are known by
-    their classes. `extra_async_saves` is, by request, how many savers there are beyond the first.
+    The order of *children* is the order of the calls. The keys of a mapping are the names of the
+    connectors; otherwise the names are their classes. `extra_async_saves` is the number of savers
+    beyond the first, by request.
     """
 
     def __init__(
@@ -95,20 +45,20 @@ class MultiConnector(Forwarding):
     ) -> None:
         """Take the *children*.
 
-        Raises `HybridCacheError` when there is to be a hybrid cache and not all of them support
-        it, and `ConnectorConflictError` or `ConnectorDeclarationError` when what they declare
-        cannot be.
+        Raises `HybridCacheError` when a *hybrid_cache* is wanted and a connector does not support
+        it, and `ConnectorConflictError` or `ConnectorDeclarationError` when the declarations of
+        the connectors conflict or are invalid.
         """
-        super().__init__(Children(*_named(children)))
+        super().__init__(Children(*_split_children(children)))
         names, connectors = self._children.names, self._children.connectors
-        self._families = declarations(connectors, names)
+        self._families = collect_families(connectors, names)
         pairs = zip(names, connectors, strict=True)
         self._unsupporting = [name for name, child in pairs if not supports_hma(child)]
         if hybrid_cache and not self.supports_hma:
             raise HybridCacheError(self._unsupporting)
         self.hybrid_cache = hybrid_cache
-        self.extra_async_saves = ExtraSaves()
-        self._chosen: dict[str, int] = {}
+        self.extra_async_saves = PendingSaves()
+        self._chosen: dict[str, int] = {}  # the place of the connector that loads, by request
         self._metadata: MultiConnectorMetadata | None = None
 
     @property
@@ -118,39 +68,22 @@ class MultiConnector(Forwarding):
 
     @property
     def names(self) -> list[str]:
-        """Who the connectors are, in order; several of one class have one name."""
+        """The names of the connectors, in order; several of one class share a name."""
         return list(self._children.names)
 
     @property
     def supports_hma(self) -> bool:
-        """Whether every connector supports a hybrid cache, and there is one."""
+        """Whether there are connectors, and every one supports a hybrid cache."""
         return len(self._children) > 0 and not self._unsupporting
 
-    @property
-    def supports_divergent_local_hybrid_hits(self) -> bool:
-        """Whether every connector does, and there is one."""
-        answers = self._children.have("supports_divergent_local_hybrid_hits")
-        return bool(answers) and all(answers)
-
-    @property
-    def requires_kv_delivery(self) -> bool:
-        """Whether any connector does."""
-        return any(self._children.have("requires_kv_delivery"))
-
-    @property
-    def prefer_cross_layer_blocks(self) -> bool:
-        """Whether every connector does, and there is one."""
-        answers = self._children.have("prefer_cross_layer_blocks")
-        return bool(answers) and all(answers)
-
-    # -- Both sides --------------------------------------------------------------------------------
+    # -- Scheduler and workers ---------------------------------------------------------------------
 
     def families_by_connector(self) -> dict[str, tuple[ConnectorFamily, ...]]:
-        """Return what all of them declare, by who they are."""
+        """Return the families of all connectors, by name of connector."""
         return dict(self._families)
 
     def get_kv_connector_stats(self) -> MultiConnectorStats | None:
-        """Return what the connectors have counted since they were last asked, None if nothing."""
+        """Return the statistics of all connectors since the last call, None if there are none."""
         return MultiConnectorStats.drain(
             self._children.connectors, self._children.names, self._families
         )
@@ -158,41 +91,26 @@ class MultiConnector(Forwarding):
     def build_kv_connector_stats(
         self, data: Mapping[str, Any] | None = None
     ) -> MultiConnectorStats:
-        """Return statistics that were sent."""
+        """Return the statistics of *data* that `to_dict` has returned in another process."""
         return MultiConnectorStats.build(data, self._families)
 
-    def get_finished_count(self) -> Any:
-        """Return how many workers have to finish, None if any connector does not say.
-
-        Raises `ConnectorDisagreementError` when they say different numbers.
-        """
-        counts = self._children.all("get_finished_count")
-        return None if None in counts else self._children.same(_COUNTS, counts)
-
-    def get_required_kvcache_layout(self, *arguments: object) -> Any:
-        """Return the layout that connectors need, None if none of them needs one.
-
-        Raises `ConnectorDisagreementError` when they need different ones.
-        """
-        return self._children.same(
-            _LAYOUTS, self._children.all("get_required_kvcache_layout", *arguments)
-        )
-
     def shutdown(self) -> None:
-        """End all of them; each failure is logged, the last is raised."""
-        self._children.all("shutdown")
+        """Shut down every connector; each failure is logged, and the last one is raised."""
+        self._children.call_all("shutdown")
 
-    # -- The side of the scheduler -----------------------------------------------------------------
+    # -- Scheduler ---------------------------------------------------------------------------------
 
     def get_num_new_matched_tokens(
         self, request: Any, num_computed_tokens: int
     ) -> tuple[int | None, bool]:
-        """Ask all how many more tokens they could load; the first that has any is to load them.
+        """Choose the first connector that can load tokens; return their number and its flag.
 
-        As long as any does not know yet, nobody is chosen.
+        If any connector does not know its number yet, none is chosen, and the number is None.
         """
         self._chosen.pop(request.request_id, None)
-        answers = self._children.all("get_num_new_matched_tokens", request, num_computed_tokens)
+        answers = self._children.call_all(
+            "get_num_new_matched_tokens", request, num_computed_tokens
+        )
         if any(tokens is None for tokens, _ in answers):
             return None, False
         for number, (tokens, is_later) in enumerate(answers):
@@ -202,173 +120,143 @@ class MultiConnector(Forwarding):
         return 0, False
 
     def update_state_after_alloc(self, request: Any, blocks: Any, num_external_tokens: int) -> None:
-        """Give all of them the blocks, and the chosen one the tokens that it is to load."""
+        """Pass the blocks to every connector, and the number of tokens to the chosen one."""
         chosen = self._chosen.get(request.request_id)
         tokens = [num_external_tokens if n == chosen else 0 for n in range(len(self._children))]
-        self._children.each(
+        self._children.call_each(
             "update_state_after_alloc", [(request, blocks, each) for each in tokens]
         )
 
     def get_loaded_kv_cache_group_ids(self, request: Any) -> Any:
-        """Return which groups of blocks the chosen connector loads."""
-        return self._ask_chosen("get_loaded_kv_cache_group_ids", request)
+        """Return the groups of blocks that the chosen connector loads."""
+        return self._call_chosen("get_loaded_kv_cache_group_ids", request)
 
     def get_external_cache_hit_sources(self, request: Any, num_external_tokens: int) -> Any:
         """Return where the chosen connector has these tokens."""
-        return self._ask_chosen("get_external_cache_hit_sources", request, num_external_tokens)
+        return self._call_chosen("get_external_cache_hit_sources", request, num_external_tokens)
 
     def can_load_prefix_replay_checkpoint(self, request: Any, *arguments: object) -> bool:
-        """Return what the chosen connector says."""
-        return bool(self._ask_chosen("can_load_prefix_replay_checkpoint", request, *arguments))
+        """Return whether the chosen connector can."""
+        return bool(self._call_chosen("can_load_prefix_replay_checkpoint", request, *arguments))
 
     def consume_prefix_replay_checkpoint(self, request: Any, *arguments: object) -> bool:
-        """Return what the chosen connector says."""
-        return bool(self._ask_chosen("consume_prefix_replay_checkpoint", request, *arguments))
+        """Return whether the chosen connector does."""
+        return bool(self._call_chosen("consume_prefix_replay_checkpoint", request, *arguments))
 
     def build_connector_meta(self, scheduler_output: Any) -> MultiConnectorMetadata:
-        """Return what each has for its worker, and the saves that the worker is to wait for."""
-        metadata = self._children.all("build_connector_meta", scheduler_output)
-        return MultiConnectorMetadata(tuple(metadata), self.extra_async_saves.handed_over())
+        """Return the metadata of each connector, and the saves that the workers have to count."""
+        metadata = self._children.call_all("build_connector_meta", scheduler_output)
+        return MultiConnectorMetadata(tuple(metadata), self.extra_async_saves.drain())
 
     def update_connector_output(self, connector_output: Any) -> None:
-        """Give each what its own workers have said; the output is in the end what it was.
+        """Pass each connector the output with the metadata of its own workers.
 
-        Raises `ConnectorMetadataError`, before anybody is told, if it is not that of a composite
-        of as many connectors.
+        Afterwards the output has its original metadata again. Raises `ConnectorMetadataError`,
+        before any connector is called, if those are not for as many connectors.
         """
         whole = connector_output.kv_connector_worker_meta
         if whole is None:
-            self._children.all("update_connector_output", connector_output)
+            self._children.call_all("update_connector_output", connector_output)
             return
-        metadata = checked(MultiConnectorWorkerMetadata, whole, len(self._children)).metadata
-        tell = partial(setattr, connector_output, "kv_connector_worker_meta")
+        parts = check_metadata(MultiConnectorWorkerMetadata, whole, len(self._children)).metadata
+        replace_metadata = partial(setattr, connector_output, "kv_connector_worker_meta")
         calls = (
-            self._children.call(place, "update_connector_output", connector_output).after(
-                partial(tell, own)
+            self._children.bind(place, "update_connector_output", connector_output).preceded_by(
+                partial(replace_metadata, part)
             )
-            for place, own in enumerate(metadata)
+            for place, part in enumerate(parts)
         )
         try:
-            called(calls)
+            run_calls(calls)
         finally:
-            tell(whole)
+            replace_metadata(whole)
 
     def request_finished(self, request: Any, block_ids: list[int]) -> Finished:
-        """Tell all that a request is over; it is in use as long as any still saves it.
+        """Pass every connector a finished request; return whether any still saves its blocks.
 
-        Raises `TransferParamsClashError` when two give the same parameter. Nothing of the request
-        is remembered then.
+        Raises `TransferParamsClashError` when two connectors give the same parameter; the request
+        is forgotten then.
         """
-        return self._finished(request, "request_finished", block_ids)
+        return self._finish(request, "request_finished", block_ids)
 
     def request_finished_all_groups(
         self, request: Any, block_ids: tuple[list[int], ...]
     ) -> Finished:
-        """Tell all that a request is over, with the blocks of each group.
+        """Pass every connector a finished request, with the blocks of each group.
 
-        Where not all of them support that, there may be one group only. Raises `HybridCacheError`
-        if there are more, and `TransferParamsClashError`.
+        If a connector does not support groups, a request with a single group is passed as one
+        without groups. Raises `HybridCacheError` for any other number of groups then, and
+        `TransferParamsClashError`.
         """
         if self.supports_hma:
-            return self._finished(request, "request_finished_all_groups", block_ids)
+            return self._finish(request, "request_finished_all_groups", block_ids)
         if len(block_ids) != 1:
             self._forget(request.request_id)
             raise HybridCacheError(self._unsupporting, request.request_id, len(block_ids))
         return self.request_finished(request, block_ids[0])
 
-    def register_finished_partial_tail(self, *arguments: object) -> bool:
-        """Tell all of the end of a request that does not fill a block; whether any takes it."""
-        return any(self._children.all("register_finished_partial_tail", *arguments))
-
     def take_events(self) -> Iterator[Any]:
-        """Return the events of all since they were last asked, in the order of the connectors."""
+        """Return the events of all connectors since the last call, in their order."""
         return iter(
-            [event for events in self._children.all("take_events") for event in events or ()]
+            [event for events in self._children.call_all("take_events") for event in events or ()]
         )
 
-    def has_pending_block_frees(self) -> bool:
-        """Tell whether any has."""
-        return any(self._children.all("has_pending_block_frees"))
-
-    def has_pending_push_work(self) -> bool:
-        """Tell whether any has."""
-        return any(self._children.all("has_pending_push_work"))
-
-    def reset_cache(self) -> bool:
-        """Have all of them reset their caches; tell whether none has failed to."""
-        return all(answer is not False for answer in self._children.all("reset_cache"))
-
-    # -- The side of the worker --------------------------------------------------------------------
+    # -- Workers -----------------------------------------------------------------------------------
 
     def bind_connector_metadata(self, connector_metadata: Any) -> None:
-        """Give each what it has to do in this step.
+        """Pass each connector its own metadata of this step.
 
-        Raises `ConnectorMetadataError`, before anybody is told, if there is not one for each.
+        Raises `ConnectorMetadataError`, before any connector is called, if there are not as many
+        parts as connectors.
         """
-        metadata = checked(MultiConnectorMetadata, connector_metadata, len(self._children))
-        self.extra_async_saves.take(metadata.extra_async_saves)
+        metadata = check_metadata(MultiConnectorMetadata, connector_metadata, len(self._children))
+        self.extra_async_saves.add(metadata.extra_async_saves)
         self._metadata = metadata
-        self._children.each("bind_connector_metadata", [(each,) for each in metadata.metadata])
+        self._children.call_each("bind_connector_metadata", [(each,) for each in metadata.metadata])
 
     def clear_connector_metadata(self) -> None:
-        """Have all of them forget what they had to do in this step."""
+        """Clear the metadata of this step, in every connector."""
         self._metadata = None
-        self._children.all("clear_connector_metadata")
+        self._children.call_all("clear_connector_metadata")
 
     def has_connector_metadata(self) -> bool:
-        """Tell whether there is anything to do in this step."""
+        """Return whether metadata of a step are bound."""
         return self._metadata is not None
 
     def handle_preemptions(self, kv_connector_metadata: Any) -> None:
-        """Tell each of requests that had to make room. Raises `ConnectorMetadataError`."""
-        metadata = checked(MultiConnectorMetadata, kv_connector_metadata, len(self._children))
-        self._children.each("handle_preemptions", [(each,) for each in metadata.metadata])
+        """Pass each connector its own metadata of preempted requests.
+
+        Raises `ConnectorMetadataError`, as `bind_connector_metadata` does.
+        """
+        number = len(self._children)
+        metadata = check_metadata(MultiConnectorMetadata, kv_connector_metadata, number)
+        self._children.call_each("handle_preemptions", [(each,) for each in metadata.metadata])
 
     def get_finished(self, finished_req_ids: set[str]) -> tuple[set[str] | None, set[str] | None]:
-        """Return the requests that are saved by all who save them, and those that are loaded."""
-        answers = self._children.all("get_finished", finished_req_ids)
+        """Return the requests that all their savers have saved, and those that are loaded."""
+        answers = self._children.call_all("get_finished", finished_req_ids)
         reports = [request_id for saved, _ in answers for request_id in saved or ()]
         loaded = {request_id for _, loaded in answers for request_id in loaded or ()}
-        return self.extra_async_saves.finished(reports) or None, loaded or None
-
-    def get_block_ids_with_load_errors(self) -> set[int]:
-        """Return the blocks that any could not load."""
-        answers = self._children.all("get_block_ids_with_load_errors")
-        return {block for blocks in answers for block in blocks or ()}
+        return self.extra_async_saves.count_reports(reports) or None, loaded or None
 
     def build_connector_worker_meta(self) -> MultiConnectorWorkerMetadata | None:
-        """Return what the workers of each have to say, None if none has anything."""
-        metadata = tuple(self._children.all("build_connector_worker_meta"))
-        has_none = all(each is None for each in metadata)
-        return None if has_none else MultiConnectorWorkerMetadata(metadata)
+        """Return the metadata of each connector for the scheduler, None if none has any."""
+        metadata = tuple(self._children.call_all("build_connector_worker_meta"))
+        is_empty = all(each is None for each in metadata)
+        return None if is_empty else MultiConnectorWorkerMetadata(metadata)
 
-    def get_handshake_metadata(self) -> Any:
-        """Return what the first that has anything says of itself to others."""
-        found = self._children.given(self._children.all("get_handshake_metadata"))
-        return found[0][1] if found else None
+    # -- State of requests -------------------------------------------------------------------------
 
-    def get_mem_pool_context(self) -> Any:
-        """Return the memory pool of the one connector that has one.
+    def _finish(self, request: Any, method: str, block_ids: object) -> Finished:
+        """Pass every connector a finished request by this *method*; combine the answers.
 
-        Raises `ConnectorDisagreementError` when several have.
-        """
-        found = self._children.given(self._children.all("get_mem_pool_context"))
-        if len(found) > 1:
-            raise ConnectorDisagreementError(_POOLS, found)
-        return found[0][1] if found else None
-
-    # -- The end of a request ----------------------------------------------------------------------
-
-    def _finished(self, request: Any, name: str, block_ids: object) -> Finished:
-        """Tell all that a request is over, by the method called *name*; put the answers together.
-
-        Whatever goes wrong, the request is forgotten.
+        If anything fails, the request is forgotten.
         """
         request_id = request.request_id
         try:
-            answers = self._children.all(name, request, block_ids)
-            given = [params for _, params in answers]
-            params = merged_params(request_id, self._children.names, given)
+            answers = self._children.call_all(method, request, block_ids)
+            all_params = [params for _, params in answers]
+            params = merge_params(request_id, self._children.names, all_params)
         except BaseException:
             self._forget(request_id)
             raise
@@ -377,25 +265,25 @@ class MultiConnector(Forwarding):
         self.extra_async_saves.expect(request_id, savers)
         return savers > 0, params
 
-    def _ask_chosen(self, name: str, request: Any, *arguments: object) -> Any:
-        """Call the connector that is to load a request; without one, say what no method says."""
+    def _call_chosen(self, method: str, request: Any, *arguments: object) -> Any:
+        """Call a *method* of the connector that loads a request; if none does, call none."""
         chosen = self._chosen.get(request.request_id)
-        return self._children.ask(chosen, name, request, *arguments)
+        return self._children.call_one(chosen, method, request, *arguments)
 
     def _forget(self, request_id: str) -> None:
-        """Forget a request, and have the composites among the connectors forget it."""
+        """Drop the state of a request, in the composites among the connectors, too."""
         self._chosen.pop(request_id, None)
         self.extra_async_saves.pop(request_id, None)
         for connector in self._children.connectors:
             if isinstance(connector, MultiConnector):
-                connector._forget(request_id)  # noqa: SLF001 - of this class
+                connector._forget(request_id)  # noqa: SLF001 - it is of this class
 
 
-def _named(
+def _split_children(
     children: Iterable[Connector] | Mapping[str, Connector],
 ) -> tuple[list[str], list[Any]]:
-    """Return who the *children* are, and themselves."""
+    """Return the names of the *children*, and the children."""
     if isinstance(children, Mapping):
-        return [identity(name) for name in children], list(children.values())
-    given = list(children)
-    return identities(given), given
+        return [resolve_alias(name) for name in children], list(children.values())
+    connectors = list(children)
+    return name_connectors(connectors), connectors

@@ -1,4 +1,4 @@
-"""What can go wrong between connectors."""
+"""The errors of connectors and of their composite."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ if TYPE_CHECKING:
 
 
 class ConnectorDeclarationError(MpmetricsError, ValueError):
-    """A family, *name*, that a connector cannot declare like this, and *why*."""
+    """An invalid declaration of the family *name*; *why* is the reason."""
 
     def __init__(self, name: str, why: str) -> None:
-        """Remember the *name*, and *why* it cannot be."""
+        """Keep the *name* and the reason."""
         super().__init__(name, why)
         self.name = name
         self.why = why
 
     def __str__(self) -> str:
-        """Return one line for a person."""
+        """Return the message, on one line."""
         return f"connector family {self.name!r}: {self.why}"
 
 
 class ConnectorConflictError(MpmetricsError, ValueError):
-    """A metric, *name*, that two *owners* declare differently: the one *there*, and as *asked*."""
+    """A metric *name* that two *owners* declare differently.
+
+    *there* describes the first declaration, or the existing metric, and *asked* the second one.
+    """
 
     def __init__(self, name: str, owners: tuple[str, str], there: str, asked: str) -> None:
-        """Remember who has declared what."""
+        """Keep both declarations and their owners."""
         super().__init__(name, owners, there, asked)
         self.name = name
         self.owners = owners
@@ -36,7 +39,7 @@ class ConnectorConflictError(MpmetricsError, ValueError):
         self.asked = asked
 
     def __str__(self) -> str:
-        """Return one line for a person."""
+        """Return the message, on one line."""
         first, second = self.owners
         return (
             f"metric {self.name!r} of {first} is {self.there}"
@@ -45,36 +48,36 @@ class ConnectorConflictError(MpmetricsError, ValueError):
 
 
 class ConnectorStatsError(MpmetricsError, TypeError):
-    """Something *given* where statistics of connectors are *expected*."""
+    """An object *given* where *expected*, which are statistics of connectors, should be."""
 
     def __init__(self, given: object, expected: str = "statistics") -> None:
-        """Remember what was *given*."""
+        """Keep the object that was *given*."""
         super().__init__(given, expected)
         self.expected = expected
         self.given = given
 
     def __str__(self) -> str:
-        """Return one line for a person."""
+        """Return the message, on one line."""
         return f"{self.expected} expected, not {type(self.given).__name__}"
 
 
 class HybridCacheError(MpmetricsError, ValueError):
-    """A hybrid cache, which these *connectors* do not support.
+    """A hybrid cache that these *connectors* do not support.
 
-    With *groups*, the request *request_id* has so many groups of blocks.
+    *groups*, if given, is the number of groups of blocks of the request *request_id*.
     """
 
     def __init__(
         self, connectors: Sequence[str], request_id: object = None, groups: int | None = None
     ) -> None:
-        """Remember who does not support what."""
+        """Keep the connectors, and the request if there is one."""
         super().__init__(tuple(connectors), request_id, groups)
         self.connectors = tuple(connectors)
         self.request_id = request_id
         self.groups = groups
 
     def __str__(self) -> str:
-        """Return one line for a person."""
+        """Return the message, on one line."""
         missing = ", ".join(self.connectors) or "there is no connector"
         if self.groups is not None:
             what = f"request {self.request_id!r} has {self.groups} groups of blocks, not 1"
@@ -83,52 +86,52 @@ class HybridCacheError(MpmetricsError, ValueError):
 
 
 class TransferParamsClashError(MpmetricsError, RuntimeError):
-    """Transfer parameters of one request that several connectors give.
+    """A clash of transfer parameters: several connectors give the same key for one request.
 
-    *owners* are the connectors by key.
+    *owners* are the names of the connectors by key.
     """
 
     def __init__(self, request_id: object, owners: Mapping[str, Sequence[str]]) -> None:
-        """Remember who has given what."""
+        """Keep the connectors of each key."""
         super().__init__(request_id, dict(owners))
         self.request_id = request_id
         self.owners = {key: tuple(names) for key, names in owners.items()}
 
     def __str__(self) -> str:
-        """Return one line for a person."""
+        """Return the message, on one line."""
         clashes = "; ".join(f"{key!r} of {', '.join(names)}" for key, names in self.owners.items())
         return f"Key clash in kv_transfer_params of request {self.request_id!r}: {clashes}"
 
 
 class ConnectorDisagreementError(MpmetricsError, ValueError):
-    """Connectors that have to give one answer and do not: *what* is wrong, *answers* by name."""
+    """Different *answers*, by connector, where one is needed; *what* describes the conflict."""
 
     def __init__(self, what: str, answers: Sequence[tuple[str, object]]) -> None:
-        """Remember who has answered what."""
+        """Keep the answers."""
         super().__init__(what, tuple(answers))
         self.what = what
         self.answers = tuple(answers)
 
     def __str__(self) -> str:
-        """Return one line for a person."""
+        """Return the message, on one line."""
         listed = ", ".join(f"{name}: {answer!r}" for name, answer in self.answers)
         return f"{self.what}: {listed}"
 
 
 class ConnectorMetadataError(MpmetricsError, TypeError, ValueError):
-    """Metadata that are not those of a composite of *expected* connectors.
+    """Metadata that are not for a composite of as many connectors as *expected*.
 
-    *given* is the number of connectors that they are for, None if they are no composite's at all.
+    *given* is the number of connectors in the metadata, None if they are not of a composite.
     """
 
     def __init__(self, kind: str, expected: int, given: int | None) -> None:
-        """Remember what was *given* instead."""
+        """Keep both numbers of connectors."""
         super().__init__(kind, expected, given)
         self.kind = kind
         self.expected = expected
         self.given = given
 
     def __str__(self) -> str:
-        """Return one line for a person."""
+        """Return the message, on one line."""
         given = "something else" if self.given is None else f"those of {self.given}"
         return f"{self.kind} of {self.expected} connectors expected, not {given}"

@@ -1,4 +1,4 @@
-"""What a connector declares: its families, by which numbers they are fed, and how those merge."""
+"""The families that a connector declares: the keys of their numbers, and how those merge."""
 
 from __future__ import annotations
 
@@ -22,27 +22,25 @@ MERGES: Final[Mapping[str, tuple[str, ...]]] = {
     "gauge": ("latest", "max", "sum"),
     "histogram": ("extend", "bucketed"),
 }
-"""How the numbers of a type may be merged; what comes first is what is meant without a word."""
+"""The ways in which the numbers of each type may merge; the first is the default."""
 
 _MODES: Final = {"latest": "mostrecent", "max": "max", "sum": "livesum"}
 
 _NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL: Final = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 
-
 RESERVED: Final = ("model_name", "engine", "connector")
-"""Labels that say whose the numbers are; no family declares them."""
-
+"""The labels that mpmetrics adds to every series; no family may declare them."""
 
 FIGURES: Final = frozenset({"count", "sum", "mean", "p90"})
-"""How one figure is made of all numbers of a family."""
+"""The ways to reduce all numbers of a family to one figure."""
 
 
 class ConnectorSummary(NamedTuple):
-    """One figure for a person: its *title*, and *how* it is made of all numbers of a family.
+    """One figure in the log line of a connector: its *title*, and *how* to compute it.
 
-    *how* is "count", "sum", "mean" or "p90". The result is multiplied by *scale* and, if *per* is
-    the key of other numbers, divided by their sum.
+    *how* is "count", "sum", "mean" or "p90" of all numbers of a family. The result is multiplied
+    by *scale* and, if *per* is the key of other numbers, divided by the sum of those.
     """
 
     title: str
@@ -53,15 +51,15 @@ class ConnectorSummary(NamedTuple):
 
 @dataclass(frozen=True)
 class ConnectorFamily:
-    """One family of a connector, which sends numbers and knows no metric.
+    """One family of a connector; the connector itself sends only numbers, and makes no metric.
 
-    *labels* are those besides the engine's. A histogram has *buckets*. *merge* is one of `MERGES`
-    for the *type*; a "bucketed" histogram is sent as one list: how many observations each bucket
-    has got, the one up to infinity included, and then the sum of all. *keys* are those under which
-    the numbers are sent, by default the name, with and without what is before its colon; what
-    comes under several of them is fed into the one family. *mode* is the multiprocess mode of a
-    gauge. What is *listed* comes as a list, with an entry for each time, and an empty one for none.
-    Raises `ConnectorDeclarationError`.
+    *labels* come after the engine's labels. A histogram has *buckets*. *merge* is one of `MERGES`
+    for the *type*. A "bucketed" histogram is sent as one list: the number of observations in each
+    bucket, the infinite one included, and then the sum of all observations. *keys* are the keys
+    under which the numbers are sent; the default is the name, with and without the part before its
+    colon, and the numbers under all keys go into the one family. *mode* is the multiprocess mode of
+    a gauge. A family that is *listed* is sent as a list with an entry for each event, and as an
+    empty list if there were none. Raises `ConnectorDeclarationError`.
     """
 
     name: str
@@ -76,42 +74,43 @@ class ConnectorFamily:
     summaries: tuple[ConnectorSummary, ...] = ()
 
     def __post_init__(self) -> None:
-        """Fill in what was left out, and check the whole."""
+        """Fill in the defaults, and check the declaration."""
         known = MERGES.get(self.type, ())
         if not known:
-            self._wrong(f"unknown type {self.type!r}; there are {', '.join(MERGES)}")
+            self._reject(f"unknown type {self.type!r}; there are {', '.join(MERGES)}")
         merge = self.merge or known[0]
         self._set(
-            labels=_several(self.labels),
-            buckets=self._edges(),
+            labels=_split_names(self.labels),
+            buckets=self._finite_buckets(),
             merge=merge,
-            keys=_several(self.keys) or tuple(dict.fromkeys((self.name, self.name.split(":")[-1]))),
+            keys=_split_names(self.keys)
+            or tuple(dict.fromkeys((self.name, self.name.split(":")[-1]))),
             mode=self.mode or (_MODES.get(merge, "") if self.type == "gauge" else ""),
             help=self.help or self.name,
             summaries=tuple(self.summaries),
         )
         for is_wrong, why in self._faults(known):
             if is_wrong:
-                self._wrong(why)
+                self._reject(why)
 
     def __str__(self) -> str:
-        """Return what has to be the same of two that are one, for a sentence."""
+        """Describe the parts that must be equal in two declarations of one family, for an error."""
         merge = f"{self.merge}, mode {self.mode}" if self.mode else self.merge
         buckets = f", buckets {list(self.buckets)}" if self.buckets else ""
         return f"a {self.type} (labels [{', '.join(self.labels)}]{buckets}, by {merge})"
 
     def with_keys_of(self, other: ConnectorFamily) -> ConnectorFamily:
-        """Return the family as it is fed by the numbers of both declarations of it."""
+        """Return this family with the keys of both declarations, *other* being the second one."""
         keys = tuple(dict.fromkeys((*self.keys, *other.keys)))
         if (keys, self.listed) == (self.keys, self.listed or other.listed):
             return self
         return replace(self, keys=keys, listed=self.listed or other.listed)
 
     def _faults(self, merges: tuple[str, ...]) -> list[tuple[bool, str]]:
-        """Return what would be wrong, and whether it is."""
+        """Return each possible fault: whether this declaration has it, and its description."""
         rises = all(low < high for low, high in pairwise((*self.buckets, inf)))
         return [
-            (not _NAME.fullmatch(self.name), "no name of a metric"),
+            (not _NAME.fullmatch(self.name), "not a valid metric name"),
             (self.merge not in merges, f"a {self.type} merges by {', '.join(merges)} only"),
             (
                 (self.type == "histogram") != bool(self.buckets),
@@ -125,7 +124,7 @@ class ConnectorFamily:
             ),
             (
                 not {*RESERVED, *(["le"] if self.buckets else [])}.isdisjoint(self.labels),
-                f"labels are there already: {self.labels}",
+                f"labels are reserved: {self.labels}",
             ),
             (bool(self.mode) and self.type != "gauge", "only a gauge has a mode"),
             (
@@ -134,59 +133,63 @@ class ConnectorFamily:
             ),
         ]
 
-    def _edges(self) -> tuple[float, ...]:
-        """Return the buckets without the last one, which is always there."""
+    def _default_keys(self) -> tuple[str, ...]:
+        """Return the name, and the name without the part before its colon."""
+        return tuple(dict.fromkeys((self.name, self.name.split(":")[-1])))
+
+    def _finite_buckets(self) -> tuple[float, ...]:
+        """Return the buckets without the infinite one, which every histogram has."""
         try:
             return tuple(float(edge) for edge in self.buckets if not isinf(edge))
         except (TypeError, ValueError, OverflowError):
-            self._wrong(f"buckets are numbers: {self.buckets!r}")
+            self._reject(f"buckets are numbers: {self.buckets!r}")
 
     def _set(self, **values: object) -> None:
         for name, value in values.items():
-            object.__setattr__(self, name, value)  # the way to fill in what is frozen
+            object.__setattr__(self, name, value)  # the class is frozen
 
-    def _wrong(self, why: str) -> NoReturn:
+    def _reject(self, why: str) -> NoReturn:
         raise ConnectorDeclarationError(self.name, why)
 
 
-def _several(given: Iterable[str]) -> tuple[str, ...]:
-    """Return names; one by itself is not taken for its letters."""
+def _split_names(given: Iterable[str]) -> tuple[str, ...]:
+    """Return names as a tuple; a single string is one name, not a sequence of letters."""
     return (given,) if isinstance(given, str) else tuple(given)
 
 
-def united(
-    declared: Iterable[tuple[str, ConnectorFamily]],
+def unite_families(
+    declarations: Iterable[tuple[str, ConnectorFamily]],
 ) -> tuple[ConnectorFamily, ...]:
-    """Return each family of those *declared*, which come with their owners, once.
+    """Return each family of *declarations*, which are pairs of owner and family, once.
 
-    One that is declared twice is fed by the numbers of both. Raises `ConnectorConflictError` when
-    two owners declare one differently, and `ConnectorDeclarationError` when the numbers under a
-    key would merge in two ways.
+    A family that is declared twice has the keys of both declarations. Raises
+    `ConnectorConflictError` when two owners declare one differently, and
+    `ConnectorDeclarationError` when the numbers under one key would merge in two ways.
     """
     found: dict[str, tuple[str, ConnectorFamily]] = {}
-    for owner, family in declared:
-        first, there = found.setdefault(family.name, (owner, family))
-        if str(there) != str(family):
-            raise ConnectorConflictError(family.name, (first, owner), str(there), str(family))
-        found[family.name] = first, there.with_keys_of(family)
+    for owner, family in declarations:
+        first, known = found.setdefault(family.name, (owner, family))
+        if str(known) != str(family):
+            raise ConnectorConflictError(family.name, (first, owner), str(known), str(family))
+        found[family.name] = first, known.with_keys_of(family)
     families = tuple(family for _, family in found.values())
-    merges_of(families)
+    map_merges(families)
     return families
 
 
 class Merge(NamedTuple):
-    """How the numbers under one key merge; those in buckets come in lists of *width*."""
+    """The way in which the numbers under one key merge; bucketed lists have *width* numbers."""
 
     how: str
     width: int = 0
 
 
 UNDECLARED: Final = Merge("sum")
-"""Numbers are summed and lists extended, the sum of which is the same."""
+"""The default: numbers are summed, and lists extended, which leaves their sum the same."""
 
 
-@lru_cache(maxsize=256)  # they are asked for with every step of an engine
-def merges_of(families: tuple[ConnectorFamily, ...]) -> Mapping[str, Merge]:
+@lru_cache(maxsize=256)  # statistics need it at every step of an engine
+def map_merges(families: tuple[ConnectorFamily, ...]) -> Mapping[str, Merge]:
     """Return how the numbers of *families* merge, by key.
 
     Raises `ConnectorDeclarationError` for a key that merges in two ways.
@@ -201,11 +204,11 @@ def merges_of(families: tuple[ConnectorFamily, ...]) -> Mapping[str, Merge]:
     return found
 
 
-def together(
+def add_families(
     first: tuple[ConnectorFamily, ...], second: tuple[ConnectorFamily, ...]
 ) -> tuple[ConnectorFamily, ...]:
-    """Return the *first* families, and those of the *second* that they leave room for."""
+    """Return the *first* families and those of the *second* that share no key with them."""
     if first == second or not second:
         return first
-    taken = set(merges_of(first))
+    taken = set(map_merges(first))
     return (*first, *(family for family in second if not taken.intersection(family.keys)))

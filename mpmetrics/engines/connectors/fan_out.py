@@ -1,4 +1,4 @@
-"""Calls of several connectors: each is called, whatever another has answered or raised."""
+"""Calls of a method of several connectors: each is called, whatever another returns or raises."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("mpmetrics")
 
-_ABSENT: Final[Mapping[str, Any]] = {
+_MISSING: Final[Mapping[str, Any]] = {
     "get_num_new_matched_tokens": (0, False),
     "request_finished": (False, None),
     "register_finished_partial_tail": False,
@@ -21,85 +21,87 @@ _ABSENT: Final[Mapping[str, Any]] = {
     "has_pending_block_frees": False,
     "has_pending_push_work": False,
 }
-"""What a connector answers that does not have the method; None for all others."""
+"""The answer for a connector that lacks the method, by method; None for all other methods."""
 
 
 class Call(NamedTuple):
-    """A call of one connector, who it is, and the name of the method."""
+    """A call of one connector: the connector's name, the method's name, and the bound call."""
 
-    who: str
-    name: str
-    do: Callable[[], Any]
+    connector: str
+    method: str
+    run: Callable[[], Any]
 
-    def after(self, first: Callable[[], object]) -> Call:
-        """Return this call with another one before it."""
+    def preceded_by(self, first: Callable[[], object]) -> Call:
+        """Return this call with a call of *first* before it."""
 
-        def do() -> Any:
+        def run() -> Any:
             first()
-            return self.do()
+            return self.run()
 
-        return self._replace(do=do)
+        return self._replace(run=run)
 
 
 class Children:
-    """Connectors that are called together, and who they are."""
+    """The connectors of a composite, which are called together, and their names."""
 
     def __init__(self, names: Sequence[str], connectors: Sequence[Any]) -> None:
-        """Take the *connectors*, and as many *names*."""
+        """Take the *connectors*, and a name for each."""
         self.names = tuple(names)
         self.connectors = tuple(connectors)
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of connectors."""
         return len(self.connectors)
 
-    def all(self, name: str, *arguments: object, **named: object) -> list[Any]:
-        """Call the same method of all with the same arguments; return the answers."""
-        return called(self.call(place, name, *arguments, **named) for place in range(len(self)))
+    def call_all(self, method: str, *arguments: object, **named: object) -> list[Any]:
+        """Call a *method* of all with the same arguments; return the answers."""
+        calls = (self.bind(place, method, *arguments, **named) for place in range(len(self)))
+        return run_calls(calls)
 
-    def each(self, name: str, arguments: Sequence[tuple[object, ...]]) -> list[Any]:
-        """Call the same method of all, each with *arguments* of its own; return the answers."""
-        return called(self.call(place, name, *own) for place, own in enumerate(arguments))
+    def call_each(self, method: str, arguments: Sequence[tuple[object, ...]]) -> list[Any]:
+        """Call a *method* of all, each with its own *arguments*; return the answers."""
+        return run_calls(self.bind(place, method, *own) for place, own in enumerate(arguments))
 
-    def ask(self, place: int | None, name: str, *arguments: object) -> Any:
-        """Call one of them; without a *place*, say what is said where there is no method."""
-        return _ABSENT.get(name) if place is None else self.call(place, name, *arguments).do()
+    def call_one(self, place: int | None, method: str, *arguments: object) -> Any:
+        """Call a *method* of the connector at *place*; answer for a missing one if it is None."""
+        return _MISSING.get(method) if place is None else self.bind(place, method, *arguments).run()
 
-    def call(self, place: int, name: str, *arguments: object, **named: object) -> Call:
-        """Return the call of a method of one; without that method, it is answered for it."""
-        method = getattr(self.connectors[place], name, None)
-        do = partial(method, *arguments, **named) if callable(method) else lambda: _ABSENT.get(name)
-        return Call(self.names[place], name, do)
+    def bind(self, place: int, method: str, *arguments: object, **named: object) -> Call:
+        """Return the call of a *method* of one connector; if it lacks the method, `_MISSING`'s."""
+        bound = getattr(self.connectors[place], method, None)
+        if callable(bound):
+            return Call(self.names[place], method, partial(bound, *arguments, **named))
+        return Call(self.names[place], method, lambda: _MISSING.get(method))
 
-    def same(self, what: str, answers: Sequence[Any]) -> Any:
-        """Return the one answer that there is, None if there is none.
+    def agree(self, what: str, answers: Sequence[Any]) -> Any:
+        """Return the one answer among *answers* that is not None, or None if there is none.
 
-        Raises `ConnectorDisagreementError`, which says *what*, if there are different ones.
+        Raises `ConnectorDisagreementError`, which describes *what*, if answers differ.
         """
-        given = self.given(answers)
+        given = self.pair_given(answers)
         if any(answer != given[0][1] for _, answer in given):
             raise ConnectorDisagreementError(what, given)
         return given[0][1] if given else None
 
-    def given(self, answers: Sequence[Any]) -> list[tuple[str, Any]]:
-        """Return those of the *answers* that are not None, and whose they are."""
+    def pair_given(self, answers: Sequence[Any]) -> list[tuple[str, Any]]:
+        """Return the *answers* that are not None, each with the name of its connector."""
         pairs = zip(self.names, answers, strict=True)
         return [(name, answer) for name, answer in pairs if answer is not None]
 
-    def have(self, name: str) -> list[bool]:
-        """Return for each whether its attribute called *name* is True."""
+    def read_flags(self, name: str) -> list[bool]:
+        """Return for each connector whether its attribute *name* is True."""
         return [getattr(connector, name, False) is True for connector in self.connectors]
 
 
-def called(calls: Iterable[Call]) -> list[Any]:
-    """Call all, and return the answers; each failure is logged, and the last is raised."""
+def run_calls(calls: Iterable[Call]) -> list[Any]:
+    """Run all *calls*, and return the answers; log each failure, and raise the last in the end."""
     answers: list[Any] = []
     failure: Exception | None = None
     for call in calls:
         try:
-            answers.append(call.do())
-        except Exception as error:  # the others have to be called
-            _log.warning("connector %s: %s failed", call.who, call.name, exc_info=error)
+            answers.append(call.run())
+        except Exception as error:  # the other connectors have to be called
+            _log.warning("connector %s: %s failed", call.connector, call.method, exc_info=error)
             failure = error
     if failure is not None:
         raise failure

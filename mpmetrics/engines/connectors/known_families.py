@@ -1,7 +1,7 @@
-"""What the connectors of vLLM 0.33 declare: their families, and the keys of what they send.
+"""The families of the connectors of vLLM 0.33, with the keys of the numbers that they send.
 
-The words of the help are ours. Keys that are not given are the names: the offloading connectors
-send by name of the metric.
+The help texts are ours. Where no keys are given, the names are the keys: the offloading connectors
+send their numbers by name of the metric.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ def _histograms(
 
 
 def _failures(name: str, meaning: str, keys: tuple[str, ...], title: str = "") -> ConnectorFamily:
-    """Return a counter that is sent as a list, with an entry for each failure."""
+    """Return a counter whose numbers are sent as a list with an entry for each failure."""
     summaries = (ConnectorSummary(title, "sum"),) if title else ()
     return ConnectorFamily(name, "counter", meaning, keys=keys, listed=True, summaries=summaries)
 
 
 def _transfers(prefix: str) -> Families:
-    """Return what NIXL and Mooncake have in common: a column for each figure of a transfer."""
+    """Return the families that NIXL and Mooncake share: a list for each property of a transfer."""
     return (
         ConnectorFamily(
             f"{prefix}xfer_time_seconds",
@@ -131,13 +131,13 @@ NIXL: Final[Families] = (
     ),
     _failures(
         "vllm:nixl_num_kv_expired_reqs",
-        "Requests whose KV cache nobody has fetched in time",
+        "Requests whose KV cache was not fetched in time",
         ("num_kv_expired_reqs",),
         "Num KV expired reqs",
     ),
     _failures(
         "vllm:nixl_num_notifications_after_expiry",
-        "Notifications that came after the KV cache was given up",
+        "Notifications that came after the KV cache had expired",
         ("num_notifications_after_expiry",),
         "Num notifications after expiry",
     ),
@@ -159,7 +159,7 @@ MOONCAKE: Final[Families] = (
     ),
     _failures(
         "vllm:mooncake_num_kv_expired_reqs",
-        "Requests whose KV cache nobody has fetched in time",
+        "Requests whose KV cache was not fetched in time",
         ("num_kv_expired_reqs",),
         "Num KV expired reqs",
     ),
@@ -193,9 +193,9 @@ OFFLOADING: Final[Families] = (
     *_counters(
         _OFFLOAD,
         load_bytes="Bytes loaded",
-        load_time="Seconds spent with loading",
+        load_time="Seconds spent on loading",
         store_bytes="Bytes stored",
-        store_time="Seconds spent with storing",
+        store_time="Seconds spent on storing",
         allocation_failure="Stores for which there was no room",
         stores_skipped="Stores of blocks that are not used often enough",
     ),
@@ -208,7 +208,7 @@ OFFLOADING: Final[Families] = (
         _OFFLOAD,
         _DIRECTION,
         total_bytes="Bytes moved; deprecated",
-        total_time="Seconds spent with moving; deprecated",
+        total_time="Seconds spent on moves; deprecated",
     ),
     *_histograms(_OFFLOAD, _SIZES, _DIRECTION, size="Bytes of a move; deprecated"),
     *_gauges(
@@ -231,14 +231,14 @@ OFFLOADING: Final[Families] = (
         _TIERING,
         _TIER,
         read_bytes="Bytes read from a tier",
-        read_time="Seconds spent with reading from a tier",
+        read_time="Seconds spent on reading from a tier",
         write_bytes="Bytes written to a tier",
-        write_time="Seconds spent with writing to a tier",
+        write_time="Seconds spent on writing to a tier",
         promotion_job_failures="Promotions out of a tier that have failed",
         cascade_job_failures="Moves down to a tier that have failed",
         chunk_queries="Chunks looked for in a tier",
         chunk_hits="Chunks found in a tier",
-        backpressure_stores_dropped="Stores given up, since the tier is too slow",
+        backpressure_stores_dropped="Stores dropped, since the tier is too slow",
         backpressure_blocks_dropped="Blocks not stored, since the tier is too slow",
     ),
     *_counters(_TIERING, promotion_allocation_failures="Promotions for which there was no room"),
@@ -263,7 +263,7 @@ SIMPLE_OFFLOADING: Final[Families] = (
     *_counters(
         "vllm:simple_kv_offload_",
         ("outcome",),
-        save_outcomes_total="Saves, by what has become of them",
+        save_outcomes_total="Saves, by their outcome",
     ),
     *_counters("vllm:simple_kv_offload_", load_blocks_total="Blocks loaded"),
     *_gauges(
@@ -282,7 +282,7 @@ SIMPLE_OFFLOADING: Final[Families] = (
 def offload_info(*settings: str) -> ConnectorFamily:
     """Return the family that shows the *settings* of an offloading connector as labels.
 
-    Which ones there are is up to what the connector was set up with.
+    *settings* are the names of the labels; they depend on the configuration of the connector.
     """
     meaning = "Always 1, with one more label for each setting"
     return ConnectorFamily(f"{_OFFLOAD}config_info", "gauge", meaning, settings)
@@ -296,18 +296,21 @@ CONNECTOR_FAMILIES: Final[Mapping[str, Families]] = {
     "OffloadingConnector": OFFLOADING,
     "SimpleCPUOffloadConnector": SIMPLE_OFFLOADING,
 }
-"""The families by class of connector."""
+"""The families by the name of the connector's class."""
 
 ALIASES: Final[Mapping[str, str]] = {"NixlConnector": "NixlPullConnector"}
-"""Other names of those classes."""
+"""Other names of those classes, and the names in `CONNECTOR_FAMILIES` that they stand for."""
 
 
-def shortened(families: Families) -> Families | str:
-    """Return *families* as they are sent between processes: those that are known by name."""
+def abbreviate_families(families: Families) -> Families | str:
+    """Return the class name that stands for known *families*, or unknown *families* unchanged.
+
+    Statistics are pickled at every step of an engine, and a name is short.
+    """
     known = (name for name, known in CONNECTOR_FAMILIES.items() if known == families)
     return next(known, families)
 
 
-def spelled_out(sent: Families | str) -> Families:
-    """Return the families that were sent."""
+def expand_families(sent: Families | str) -> Families:
+    """Return the families that `abbreviate_families` has abbreviated."""
     return CONNECTOR_FAMILIES[sent] if isinstance(sent, str) else sent

@@ -1,23 +1,23 @@
-"""What connectors declare, all of them together."""
+"""Lookup of the families that connectors declare, or that are known of their classes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mpmetrics.engines.connectors.families import ConnectorFamily, united
+from mpmetrics.engines.connectors.families import ConnectorFamily, unite_families
 from mpmetrics.engines.connectors.known_families import CONNECTOR_FAMILIES
-from mpmetrics.engines.connectors.names import class_of, identity
+from mpmetrics.engines.connectors.names import get_class, resolve_alias
 
 if TYPE_CHECKING:
     Families = tuple[ConnectorFamily, ...]
 
 
-def declared(connector: Any) -> Families:
+def find_families(connector: Any) -> Families:
     """Return the families of a *connector*, which may be a class.
 
-    They are those that it gives as `connector_families`, a method or not; of one that gives none,
-    those that are known of its class, or of one that it derives from.
+    They are its `connector_families`, an attribute or a method. A connector without those has the
+    families that are known of its class, or of the nearest base class.
     """
     given = getattr(connector, "connector_families", None)
     found = given() if callable(given) else given
@@ -25,29 +25,28 @@ def declared(connector: Any) -> Families:
         families = tuple(family for family in found if isinstance(family, ConnectorFamily))
         if families or isinstance(found, tuple | list):
             return families
-    names = (identity(base.__name__) for base in class_of(connector).__mro__)
+    names = (resolve_alias(base.__name__) for base in get_class(connector).__mro__)
     return next((CONNECTOR_FAMILIES[name] for name in names if name in CONNECTOR_FAMILIES), ())
 
 
-def declarations(connectors: Iterable[Any], names: Iterable[str]) -> dict[str, Families]:
-    """Return the families of *connectors* by their *names*; all of those that share one.
+def collect_families(connectors: Iterable[Any], names: Iterable[str]) -> dict[str, Families]:
+    """Return the families of *connectors* by their *names*; connectors may share a name.
 
-    Raises `ConnectorConflictError` when two that share one declare a metric differently, and
-    `ConnectorDeclarationError` when numbers would merge in two ways.
+    Raises `ConnectorConflictError` when two connectors of one name declare a metric differently,
+    and `ConnectorDeclarationError` when numbers would merge in two ways.
     """
     found: dict[str, list[tuple[str, ConnectorFamily]]] = {}
     for place, (name, connector) in enumerate(zip(names, connectors, strict=True)):
-        for owner, families in _by_connector(name, connector):
+        for owner, families in _list_families(name, connector):
             owned = ((f"{owner}[{place}]", family) for family in families)
             found.setdefault(owner, []).extend(owned)
-    return {owner: united(families) for owner, families in found.items()}
+    return {owner: unite_families(families) for owner, families in found.items()}
 
 
-def _by_connector(
-    name: str,
-    connector: Any,
-) -> Iterable[tuple[str, Families]]:
-    """Return the families of a connector; of a composite, those of its connectors."""
+def _list_families(name: str, connector: Any) -> Iterable[tuple[str, Families]]:
+    """Return the families of a connector, or those of each connector within a composite."""
     nested = getattr(connector, "families_by_connector", None)
     found = nested() if callable(nested) and not isinstance(connector, type) else None
-    return found.items() if isinstance(found, Mapping) else [(identity(name), declared(connector))]
+    if isinstance(found, Mapping):
+        return found.items()
+    return [(resolve_alias(name), find_families(connector))]

@@ -1,23 +1,19 @@
-"""What passes between the two sides of a composite connector: one element for each connector."""
+"""Metadata that a composite exchanges between scheduler and workers: one part per connector."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from mpmetrics.engines.connectors.errors import ConnectorMetadataError, TransferParamsClashError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    Params = dict[str, Any] | None
+from mpmetrics.engines.connectors.errors import ConnectorMetadataError
 
 
 @dataclass
 class MultiConnectorMetadata:
-    """What the connectors of a worker have to do in a step.
+    """The work of a step, from the scheduler to the workers.
 
-    *extra_async_saves* is, by request, how many reports of a save are to come before the last.
+    *metadata* has the part of each connector. *extra_async_saves* is, by request, the number of
+    reports of a save that precede the last one.
     """
 
     metadata: tuple[Any, ...]
@@ -26,27 +22,27 @@ class MultiConnectorMetadata:
 
 @dataclass
 class MultiConnectorWorkerMetadata:
-    """What the connectors of a worker have to say, None where one has nothing."""
+    """The report of a worker to the scheduler: *metadata* of each connector, or None."""
 
     metadata: tuple[Any, ...]
 
     def aggregate(self, other: object) -> MultiConnectorWorkerMetadata:
-        """Return these metadata and *other* ones, put together by each connector's `aggregate`.
+        """Return the metadata of both workers, combined by each connector's own `aggregate`.
 
-        Raises `ConnectorMetadataError` if those are not of as many connectors.
+        Raises `ConnectorMetadataError` if *other* is not of the same number of connectors.
         """
-        theirs = checked(MultiConnectorWorkerMetadata, other, len(self.metadata))
+        theirs = check_metadata(MultiConnectorWorkerMetadata, other, len(self.metadata))
         pairs = zip(self.metadata, theirs.metadata, strict=True)
-        return MultiConnectorWorkerMetadata(tuple(_both(mine, other) for mine, other in pairs))
+        return MultiConnectorWorkerMetadata(tuple(_aggregate(*pair) for pair in pairs))
 
 
 M = TypeVar("M", MultiConnectorMetadata, MultiConnectorWorkerMetadata)
 
 
-def checked(kind: type[M], metadata: object, number: int) -> M:
-    """Return *metadata*, which are of this *kind* and *number* of connectors.
+def check_metadata(kind: type[M], metadata: object, number: int) -> M:
+    """Return *metadata*, once it is known to be of this *kind* and for this *number* of connectors.
 
-    Raises `ConnectorMetadataError`.
+    Raises `ConnectorMetadataError` if it is not.
     """
     if not isinstance(metadata, kind):
         raise ConnectorMetadataError(kind.__name__, number, None)
@@ -55,59 +51,8 @@ def checked(kind: type[M], metadata: object, number: int) -> M:
     return metadata
 
 
-def _both(mine: Any, theirs: Any) -> Any:
-    """Return the metadata of one connector in two workers."""
+def _aggregate(mine: Any, theirs: Any) -> Any:
+    """Return the metadata of one connector in two workers, either of which may be None."""
     if mine is None or theirs is None:
         return theirs if mine is None else mine
     return mine.aggregate(theirs)
-
-
-def merged_params(
-    request_id: object, names: Iterable[str], given: Iterable[Mapping[str, Any] | None]
-) -> Params:
-    """Return the parameters of all, None if nobody has *given* any; *names* say who has.
-
-    Raises `TransferParamsClashError` when a key is given by several.
-    """
-    merged: Params = None
-    owners: dict[str, list[str]] = {}
-    for name, params in zip(names, given, strict=True):
-        if params is not None:
-            merged = {**(merged or {}), **params}
-            for key in params:
-                owners.setdefault(key, []).append(name)
-    clashes = {key: who for key, who in owners.items() if len(who) > 1}
-    if clashes:
-        raise TransferParamsClashError(request_id, clashes)
-    return merged
-
-
-class ExtraSaves(dict[str, int]):
-    """How many reports are still to come before the last, by request; none where it is the last."""
-
-    def expect(self, request_id: str, savers: int) -> None:
-        """Wait for so many *savers* of a request, and for no others."""
-        self.pop(request_id, None)
-        if savers > 1:
-            self[request_id] = savers - 1
-
-    def handed_over(self) -> dict[str, int] | None:
-        """Return what is awaited, for others to wait for, and forget it; None if it is nothing."""
-        awaited = dict(self)
-        self.clear()
-        return awaited or None
-
-    def take(self, awaited: Mapping[str, int] | None) -> None:
-        """Wait for what others have handed over."""
-        self.update(awaited or {})
-
-    def finished(self, reports: Iterable[str]) -> set[str]:
-        """Return those requests of which the last report is among the *reports*."""
-        return {request_id for request_id in reports if self._is_last(request_id)}
-
-    def _is_last(self, request_id: str) -> bool:
-        """Count one report, and tell whether it was the last."""
-        left = self.pop(request_id, 0)
-        if left > 1:
-            self[request_id] = left - 1
-        return not left

@@ -1,7 +1,7 @@
-"""The metrics of connectors, in one place for all of them: a connector declares, and sends numbers.
+"""The metrics of connectors: each connector declares families, and sends numbers.
 
-A family is made once for each registry, whoever declares it. Nothing is raised for numbers that
-cannot be shown: they are counted, by connector and reason, and the first is logged.
+A family is made once for each registry, however many connectors declare it. A number that cannot
+be shown raises nothing: it is counted by connector and reason, and the first one is logged.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mpmetrics.engines.connectors.errors import ConnectorStatsError
-from mpmetrics.engines.connectors.families import united
-from mpmetrics.engines.connectors.lookup import declarations
+from mpmetrics.engines.connectors.families import unite_families
+from mpmetrics.engines.connectors.lookup import collect_families
 from mpmetrics.engines.connectors.multistats import COMPOSITE, MultiConnectorStats
-from mpmetrics.engines.connectors.names import ByIdentity, identities, identity
-from mpmetrics.engines.connectors.numbers import cells, is_blank, payload
-from mpmetrics.engines.connectors.recording import (
-    FEEDS,
+from mpmetrics.engines.connectors.names import AliasedDict, name_connectors, resolve_alias
+from mpmetrics.engines.connectors.numbers import is_blank, to_cells, unwrap_payload
+from mpmetrics.engines.connectors.recording import RECORDERS
+from mpmetrics.engines.connectors.registering import register_connector_families
+from mpmetrics.engines.connectors.rejections import (
     LABELS,
     NO_NUMBER,
     RAISED,
     UNKNOWN,
-    Refusals,
+    Rejections,
 )
-from mpmetrics.engines.connectors.registering import registered
-from mpmetrics.engines.connectors.stats import ConnectorStats, data_of
+from mpmetrics.engines.connectors.stats import ConnectorStats, get_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,16 +31,15 @@ if TYPE_CHECKING:
     from mpmetrics.engines.connectors.families import ConnectorFamily
     from mpmetrics.engines.connectors.numbers import Cell, Labels
 
-
-_MOST_COMPOSITES: Final = 16
-"""Within each other. Those without end are refused while there is still room to count that."""
+_DEEPEST_NESTING: Final = 16
+"""The limit for composites within composites: far below the limit of recursion."""
 
 
 class Exporter(Protocol):
-    """Whoever shows the numbers of a connector."""
+    """An object that shows the numbers of a connector."""
 
     def observe(self, data: Any, engine_idx: int = 0) -> object:
-        """Show *data* of one interval, of the engine with this number."""
+        """Show the *data* of one interval of the engine with this number."""
         ...  # pragma: no cover - a protocol has no body
 
 
@@ -57,89 +56,90 @@ class ConnectorMetrics:
         engines: Iterable[int | str] = (),
         connector: str | None = None,
     ) -> None:
-        """Register *families* in *registry* (None: the global one), unless they are there.
+        """Register *families* in *registry* (None: the global one), or use what is registered.
 
-        *owner* is who declares them. Series without labels of their own are there at 0 for each
-        of the *engines*. With *connector* they all have a label of this name and value. Raises
-        `ConnectorConflictError`, and registers nothing, when somebody else has declared one of
-        them differently.
+        *owner* is the connector that declares them. Families without labels of their own have a
+        series at 0 for each of the *engines* from the start. With *connector*, all series have the
+        label `connector` with this value. Raises `ConnectorConflictError`, and registers nothing,
+        when another owner has declared one of them differently.
         """
-        self._families = united((owner, family) for family in families)
-        self._refusals = Refusals(owner)
+        self._families = unite_families((owner, family) for family in families)
+        self._rejections = Rejections(owner)
         self._model_name = model_name
         self._connector = () if connector is None else (connector,)
-        names = ("model_name", "engine", *(("connector",) if self._connector else ()))
-        self._metrics = registered({owner: self._families}, names, registry)
-        self._routes: dict[str, list[ConnectorFamily]] = {}
+        labels = ("model_name", "engine", *(("connector",) if self._connector else ()))
+        self._metrics = register_connector_families({owner: self._families}, labels, registry)
+        self._families_by_key: dict[str, list[ConnectorFamily]] = {}
         for family in self._families:
             for key in family.keys:
-                self._routes.setdefault(key, []).append(family)
+                self._families_by_key.setdefault(key, []).append(family)
         for engine in engines:
             for family in self._families:
                 if not family.labels:
-                    self._series(family, engine, ())
+                    self._get_series(family, engine, ())
 
     def observe(self, data: Any, engine_idx: int | str = 0) -> None:
-        """Show *data* of one interval of an engine: statistics, or what they were sent as.
+        """Show the *data* of one interval of an engine: statistics, or their `to_dict`.
 
-        Never raises: `refused` tells what was left out, and why.
+        Never raises; `refused` has what was left out, and why.
         """
         try:
             stats = self._read(data)
-        except Exception as error:  # somebody else's statistics may raise anything
-            self._refusals.count("", _reason(error), error)
+        except Exception as error:  # statistics of another class may raise anything
+            self._rejections.count("", _find_reason(error), error)
             return
         for key, value in stats.data.items():
             if is_blank(value):
                 continue
-            if key not in self._routes:
-                self._refusals.count(key, UNKNOWN)
-            for family in self._routes.get(key, ()):
-                for labels, cell in cells(value).items():
-                    self._show(family, key, engine_idx, labels, cell)
+            if key not in self._families_by_key:
+                self._rejections.count(key, UNKNOWN)
+            for family in self._families_by_key.get(key, ()):
+                for labels, cell in to_cells(value).items():
+                    self._record(family, key, engine_idx, labels, cell)
 
     @property
     def refused(self) -> dict[tuple[str, str], int]:
-        """What was left out, by key and reason."""
-        return self._refusals.counts()
+        """How many numbers were left out, by key and reason."""
+        return self._rejections.counts()
 
     def _read(self, data: Any) -> ConnectorStats:
-        """Return statistics as they merge by the families here; of None, empty ones."""
+        """Return *data* as statistics with the declared merges; None gives empty ones."""
         stats = ConnectorStats(families=self._families).aggregate(data)
         for key, count in stats.refused.items():
             for _ in range(count):
-                self._refusals.count(key, NO_NUMBER)
+                self._rejections.count(key, NO_NUMBER)
         return stats
 
-    def _show(
+    def _record(
         self, family: ConnectorFamily, key: str, engine: int | str, labels: Labels, cell: Cell
     ) -> None:
-        """Feed what was sent for one series into it."""
+        """Record the *cell* that was sent under a *key* in one series, or count why not."""
         if len(labels) != len(family.labels):
-            self._refusals.count(key, LABELS)
+            self._rejections.count(key, LABELS)
             return
+        record = RECORDERS[family.type, family.merge]
         try:
-            refused = FEEDS[family.type, family.merge](self._series(family, engine, labels), cell)
+            reasons = record(self._get_series(family, engine, labels), cell)
         except Exception as error:  # a full disk must not cost the engine
-            self._refusals.count(key, RAISED, error)
+            self._rejections.count(key, RAISED, error)
             return
-        for reason in refused:
-            self._refusals.count(key, reason)
+        for reason in reasons:
+            self._rejections.count(key, reason)
 
-    def _series(self, family: ConnectorFamily, engine: int | str, labels: Labels) -> Any:
+    def _get_series(self, family: ConnectorFamily, engine: int | str, labels: Labels) -> Any:
         """Return one series of a family."""
-        whose = (self._model_name, str(engine), *self._connector)
-        return self._metrics[family.name].labels(*whose, *labels)
+        common = (self._model_name, str(engine), *self._connector)
+        return self._metrics[family.name].labels(*common, *labels)
 
 
 class MultiConnectorMetrics:
-    """The metrics of several connectors, by who they are; None for one that has none."""
+    """The metrics of several connectors, by the name of the connector."""
 
     def __init__(self, metrics: Mapping[str, Exporter | None]) -> None:
-        """Take who shows the numbers of which connector."""
-        self._metrics: ByIdentity[Exporter | None] = ByIdentity()
-        self._metrics.update((identity(name), each) for name, each in metrics.items())
-        self._refusals = Refusals(COMPOSITE)
+        """Take the exporter of each connector; None drops the numbers of a connector."""
+        self._metrics: AliasedDict[Exporter | None] = AliasedDict()
+        self._metrics.update((resolve_alias(name), each) for name, each in metrics.items())
+        self._rejections = Rejections(COMPOSITE)
 
     @classmethod
     def of(
@@ -151,17 +151,18 @@ class MultiConnectorMetrics:
         engines: Iterable[int | str] = (),
         connector_label: bool = False,
     ) -> MultiConnectorMetrics:
-        """Register all *families* of all connectors, and return what shows them.
+        """Register the *families* of all connectors, and return their metrics.
 
-        With *connector_label* each connector has series of its own. Raises
-        `ConnectorConflictError`, and registers nothing, when two of them do not agree.
+        With *connector_label*, each connector has its own series. Raises
+        `ConnectorConflictError`, and registers nothing, when two connectors disagree.
         """
         owned: dict[str, list[tuple[str, ConnectorFamily]]] = {}
         for name, each in families.items():
-            owned.setdefault(identity(name), []).extend((name, family) for family in each)
-        given = {name: united(each) for name, each in owned.items()}
+            owned.setdefault(resolve_alias(name), []).extend((name, family) for family in each)
+        given = {name: unite_families(each) for name, each in owned.items()}
         label = ("connector",) if connector_label else ()
-        registered(given, ("model_name", "engine", *label), registry)
+        # All of them at once, so that a conflict registers nothing; below they exist already.
+        register_connector_families(given, ("model_name", "engine", *label), registry)
         numbers = tuple(engines)
         return cls(
             {
@@ -184,71 +185,77 @@ class MultiConnectorMetrics:
         registry: Any = None,
         **options: Any,
     ) -> MultiConnectorMetrics:
-        """Register all that *connectors*, or classes of them, declare.
+        """Register the families that *connectors*, or classes of them, declare.
 
-        The *options*, and what is raised, are those of `of`.
+        The *options* and the errors are those of `of`.
         """
-        asked = list(connectors)
-        return cls.of(declarations(asked, identities(asked)), registry, **options)
+        given = list(connectors)
+        return cls.of(collect_families(given, name_connectors(given)), registry, **options)
 
     def observe(self, data: Any, engine_idx: int = 0) -> None:
-        """Show *data* of one interval of an engine: statistics, or what they were sent as.
+        """Show the *data* of one interval of an engine: statistics, or their `to_dict`.
 
-        Each connector gets its own, flat. Never raises: connectors that nobody knows, and what is
-        wrong with the others, are counted.
+        The exporter of each connector gets that connector's numbers, flat. Never raises: unknown
+        connectors and all failures are counted.
         """
-        self._observe_all(data, engine_idx, _MOST_COMPOSITES)
+        self._observe_all(data, engine_idx, _DEEPEST_NESTING)
 
     @property
     def refused(self) -> dict[tuple[str, str], int]:
-        """What was left out, by connector and reason; of single keys, the connector's own knows."""
-        return self._refusals.counts()
+        """How often numbers were left out, by connector and reason.
+
+        For single keys, see `refused` of the connector's own metrics.
+        """
+        return self._rejections.counts()
 
     def __getitem__(self, name: str) -> Exporter | None:
-        """Return who shows the numbers of a connector."""
+        """Return the exporter of a connector."""
         return self._metrics[name]
 
-    def _observe_all(self, data: Any, engine_idx: int, composites: int) -> None:
-        """Hand each connector its own, also in as many *composites* within each other."""
+    def _observe_all(self, data: Any, engine_idx: int, nesting: int) -> None:
+        """Pass each connector its numbers; enter composites down to *nesting* levels."""
         try:
-            for name, value in _by_connector(data):
-                if name == COMPOSITE and name not in self._metrics and composites:
-                    self._observe_all(value, engine_idx, composites - 1)
+            for name, value in _split_by_connector(data):
+                if name == COMPOSITE and name not in self._metrics and nesting:
+                    self._observe_all(value, engine_idx, nesting - 1)
                 else:
                     self._observe(name, value, engine_idx)
-        except Exception as error:  # somebody else's statistics may raise anything
-            self._refusals.count("", _reason(error), error)
+        except Exception as error:  # statistics of another class may raise anything
+            self._rejections.count("", _find_reason(error), error)
 
     def _observe(self, name: str, value: Any, engine_idx: int) -> None:
-        """Hand one connector its own."""
+        """Pass one connector its numbers."""
         if name not in self._metrics:
-            self._refusals.count(name, UNKNOWN)
+            self._rejections.count(name, UNKNOWN)
             return
         exporter = self._metrics[name]
         if exporter is None:
             return
         try:
-            exporter.observe(_flat(value), engine_idx)
-        except Exception as error:  # somebody else's exporter may raise anything
-            self._refusals.count(name, RAISED, error)
+            exporter.observe(_flatten(value), engine_idx)
+        except Exception as error:  # an exporter of another class may raise anything
+            self._rejections.count(name, RAISED, error)
 
 
-def _by_connector(data: Any) -> list[tuple[str, Any]]:
-    """Return the statistics of several connectors one by one. Raises `ConnectorStatsError`."""
+def _split_by_connector(data: Any) -> list[tuple[str, Any]]:
+    """Return the name and the statistics of each connector in *data*.
+
+    Raises `ConnectorStatsError` if *data* are not statistics.
+    """
     if data is None:
         return []
-    sent = data.data if isinstance(data, MultiConnectorStats) else payload(data_of(data))
-    return [(str(name), value) for name, value in sent.items()]
+    by_name = data.data if isinstance(data, MultiConnectorStats) else unwrap_payload(get_data(data))
+    return [(str(name), value) for name, value in by_name.items()]
 
 
-def _flat(value: Any) -> Any:
-    """Return the numbers of one connector as they are sent; what has none, as it is."""
+def _flatten(value: Any) -> Any:
+    """Return the numbers of one connector as a flat mapping; return anything else unchanged."""
     try:
-        return payload(data_of(value))
+        return unwrap_payload(get_data(value))
     except ConnectorStatsError:
         return value
 
 
-def _reason(error: Exception) -> str:
-    """Return why there are no statistics."""
+def _find_reason(error: Exception) -> str:
+    """Return the reason to count when reading statistics has failed with *error*."""
     return NO_NUMBER if isinstance(error, ConnectorStatsError) else RAISED

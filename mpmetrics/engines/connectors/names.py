@@ -1,4 +1,4 @@
-"""Who a connector is: the name under which its statistics are kept."""
+"""The names under which the statistics of connectors are kept."""
 
 from __future__ import annotations
 
@@ -13,68 +13,71 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class ByIdentity(dict[str, T]):
-    """What connectors have, by who they are; they are found by their other names, too."""
+class AliasedDict(dict[str, T]):
+    """A dict by name of connector, in which the aliases of a name find the same value."""
 
     def __missing__(self, name: str) -> T:
-        """Return what is there under the name that *name* stands for."""
-        resolved = identity(name)
+        """Return the value under the name that *name* is an alias of."""
+        resolved = resolve_alias(name)
         if resolved == name:
             raise KeyError(name)
         return self[resolved]
 
     def __contains__(self, name: object) -> bool:
-        """Tell whether there is something under *name*, or under what it stands for."""
-        return super().__contains__(_resolved(name))
+        """Return whether there is a value under *name* or the name that it is an alias of."""
+        return super().__contains__(_resolve_key(name))
 
     def __setitem__(self, name: str, value: T) -> None:
-        """Have something under the name that *name* stands for."""
-        super().__setitem__(identity(name), value)
+        """Set the value under *name*, or under the name that it is an alias of."""
+        super().__setitem__(resolve_alias(name), value)
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return what is there under *name*, or under what it stands for; else the *default*."""
-        return super().get(identity(name), default)
+        """Return the value under *name* or the name that it is an alias of; else the *default*."""
+        return super().get(resolve_alias(name), default)
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether the same connectors have the same, by whichever of their names."""
+        """Return whether *other* has the same values for the same connectors."""
         if not isinstance(other, Mapping):
             return NotImplemented
-        return dict(self) == {_resolved(name): value for name, value in other.items()}
+        return dict(self) == {_resolve_key(name): value for name, value in other.items()}
 
     def __ne__(self, other: object) -> bool:
-        """Tell the opposite: a dict has an answer of its own, which does not ask `__eq__`."""
+        """Return the opposite of `__eq__`, which dict's own `__ne__` does not call."""
         return not self == other
 
     __hash__ = None
 
 
-def identity(name: str) -> str:
-    """Return the one name of all those that mean the same connector."""
+def resolve_alias(name: str) -> str:
+    """Return the one name that stands for all names of a connector."""
     return ALIASES.get(name, name)
 
 
-def identities(connectors: Iterable[Any]) -> list[str]:
-    """Return who each of the *connectors*, which may be classes, is: its class.
+def name_connectors(connectors: Iterable[Any]) -> list[str]:
+    """Return the name of each of the *connectors*, or of classes of them: that of its class.
 
-    Where two classes have the same name, the second is told apart by its module as well. Those
-    that share a module and a qualified name are one: a mock has a class of its own, for one.
+    If a second class has the same name, its module comes before its name. Classes with the same
+    module and qualified name count as one, since each mock has a class of its own.
     """
     taken: dict[str, str] = {}
-    return [_identity(class_of(connector), taken) for connector in connectors]
+    return [_name_class(get_class(connector), taken) for connector in connectors]
 
 
-def class_of(connector: Any) -> type:
-    """Return the class of a *connector*, which may be that class; a stand-in says which it is."""
+def get_class(connector: Any) -> type:
+    """Return the class of a *connector*, or a class itself.
+
+    A mock reports the class that it replaces as its `__class__`.
+    """
     kind = connector if isinstance(connector, type) else getattr(connector, "__class__", None)
     return kind if isinstance(kind, type) else type(connector)
 
 
-def _resolved(name: object) -> object:
-    return identity(name) if isinstance(name, str) else name
+def _resolve_key(name: object) -> object:
+    return resolve_alias(name) if isinstance(name, str) else name
 
 
-def _identity(kind: type, taken: dict[str, str]) -> str:
+def _name_class(kind: type, taken: dict[str, str]) -> str:
     """Return the name of a class, with its module if the name is *taken* by another class."""
     qualified = f"{kind.__module__}.{kind.__qualname__}"
     is_free = taken.setdefault(kind.__name__, qualified) == qualified
-    return identity(kind.__name__ if is_free else qualified)
+    return resolve_alias(kind.__name__ if is_free else qualified)

@@ -1,6 +1,7 @@
-"""The numbers that connectors send: a number, a list, or one of both for each labels.
+"""The numbers that connectors send: a number or a list, alone or one for each set of labels.
 
-Nothing that is returned here shares a list with what was given.
+A `Cell` is a number or a list. A `Value` is a cell, or a dict of cells by labels. Functions that
+return a value share no list with their arguments, except where they say so.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import reduce
 from math import isnan
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import TypeAlias
 
     from mpmetrics.engines.connectors.families import Merge
@@ -25,103 +27,107 @@ if TYPE_CHECKING:
 _ENVELOPE: Final = frozenset({"data", "types", "info"})
 
 
-def payload(wire: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what is in *wire*: itself if it is flat, else what it has under "data"."""
+def unwrap_payload(wire: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the payload of *wire*: *wire* itself if it is flat, else its value of "data"."""
     inner = wire.get("data")
     if isinstance(inner, Mapping) and _ENVELOPE.issuperset(wire):
         return inner
     return wire
 
 
-def plain(number: Any) -> Number:
-    """Return *number* as one of Python's own, even if it is another library's.
+def to_number(number: Any) -> Number:
+    """Return *number* as an int or float of Python, even if it is another library's.
 
-    Raises `TypeError`, `ValueError` or `OverflowError` for what is none.
+    Raises `TypeError`, `ValueError` or `OverflowError` for anything else.
     """
     if type(number) is float:
         return number
     if isinstance(number, str | bytes | bytearray):
-        raise TypeError(number)  # float would read them
+        raise TypeError(number)  # float() would parse them
     item = getattr(number, "item", None)
     found = item() if callable(item) else number
-    as_float = float(found)  # a whole number that is too large for a metric ends here
+    as_float = float(found)  # raises for an int that is too large for a metric
     return int(found) if isinstance(found, int) else as_float
 
 
-def read(value: Any, merge: Merge) -> Value:
-    """Return a *value* as it was sent, in the form in which it is kept.
+def read_value(value: Any, merge: Merge) -> Value:
+    """Return a *value* that was sent, in the form in which statistics keep it.
 
-    Raises `TypeError`, `ValueError` or `OverflowError` for what it cannot be.
+    Raises `TypeError`, `ValueError` or `OverflowError` if it does not fit the *merge*.
     """
     if isinstance(value, Mapping):
-        return shaped({_labels(key): _cell(cell, merge) for key, cell in value.items()})
-    return _cell(value, merge)
+        return from_cells(
+            {_read_labels(key): _read_cell(cell, merge) for key, cell in value.items()}
+        )
+    return _read_cell(value, merge)
 
 
-def cells(value: Value) -> dict[Labels, Cell]:
-    """Return a *value* by labels; what has none is under the empty ones."""
+def to_cells(value: Value) -> dict[Labels, Cell]:
+    """Return the cells of a *value* by labels, without a copy; a bare cell has no labels."""
     return value if isinstance(value, dict) else {(): value}
 
 
-def shaped(by_labels: dict[Labels, Cell]) -> Value:
-    """Return a value: what has no labels, and only that, stands for itself."""
-    return by_labels[()] if by_labels.keys() == {()} else by_labels
+def from_cells(cells: dict[Labels, Cell]) -> Value:
+    """Return the value of *cells*, without a copy; a single cell without labels stays bare."""
+    return cells[()] if cells.keys() == {()} else cells
 
 
-def copied(value: Value) -> Value:
+def copy_value(value: Value) -> Value:
     """Return a *value* with lists of its own."""
     if isinstance(value, dict):
-        return {labels: _copied_cell(cell) for labels, cell in value.items()}
-    return _copied_cell(value)
+        return {labels: _copy_cell(cell) for labels, cell in value.items()}
+    return _copy_cell(value)
 
 
 def is_blank(value: Value) -> bool:
-    """Tell whether a *value* says nothing; a number does, even if it is 0."""
-    return all(isinstance(cell, list) and not cell for cell in cells(value).values())
+    """Return whether a *value* has only empty lists; a number is not blank, even if it is 0."""
+    return all(isinstance(cell, list) and not cell for cell in to_cells(value).values())
 
 
-def written(value: Value) -> Any:
-    """Return a *value* in a form that JSON has: labels become one text."""
+def write_value(value: Value) -> Any:
+    """Return a *value* in a form that JSON can represent: labels become one string."""
     if isinstance(value, dict):
-        return {json.dumps(labels): _copied_cell(cell) for labels, cell in value.items()}
-    return _copied_cell(value)
+        return {json.dumps(labels): _copy_cell(cell) for labels, cell in value.items()}
+    return _copy_cell(value)
 
 
-def merged(mine: Cell | None, theirs: Cell, merge: Merge) -> Cell:
-    """Return *mine*, which may change, with *theirs*, which does not."""
-    return _copied_cell(theirs) if mine is None else _MERGED[merge.how](mine, theirs)
+def merge_cells(mine: Cell | None, theirs: Cell, merge: Merge) -> Cell:
+    """Return *mine*, which may change in place, merged with *theirs*, which does not change."""
+    return _copy_cell(theirs) if mine is None else _MERGERS[merge.how](mine, theirs)
 
 
-def _labels(key: object) -> Labels:
-    """Return the labels that *key* stands for: several, one, or those that were `written`."""
+def _read_labels(key: object) -> Labels:
+    """Return the labels of a *key*: a tuple, a single label, or the output of `write_value`."""
     several: Any = key if isinstance(key, tuple | list) else (key,)
     if isinstance(key, str) and key.startswith("["):
         with suppress(ValueError):
             several = json.loads(key)
-    return tuple(map(_text, several))
+    return tuple(map(_to_text, several))
 
 
-def _text(label: object) -> str:
-    """Return a *label* that a page can have: half a character of UTF-16 has no place in UTF-8."""
+def _to_text(label: object) -> str:
+    """Return a *label* as text that UTF-8 can encode: lone surrogates are escaped."""
     text = str(label)
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
-def _cell(value: Any, merge: Merge) -> Cell:
-    """Return one number, or one list, as it is to be merged."""
+def _read_cell(value: Any, merge: Merge) -> Cell:
+    """Return one number or one list, in the form that the *merge* expects."""
     tolist = getattr(value, "tolist", None)
     value = tolist() if callable(tolist) else value
-    many = isinstance(value, Iterable) and not isinstance(value, str | bytes | bytearray | Mapping)
-    numbers = [plain(number) for number in value] if many else [plain(value)]
+    is_many = isinstance(value, Iterable) and not isinstance(
+        value, str | bytes | bytearray | Mapping
+    )
+    numbers = [to_number(number) for number in value] if is_many else [to_number(value)]
     if merge.how in {"latest", "max"}:
-        return _one(numbers, merge.how)
+        return _reduce_gauge(numbers, merge.how)
     if merge.width and len(numbers) not in {0, merge.width}:
         message = f"{merge.width} numbers expected, not {len(numbers)}"
         raise ValueError(message)
-    return numbers if many or merge.how == "extend" else numbers[0]
+    return numbers if is_many or merge.how == "extend" else numbers[0]
 
 
-def _one(numbers: list[Number], how: str) -> Number:
+def _reduce_gauge(numbers: list[Number], how: str) -> Number:
     """Return the one number of a gauge. Raises `ValueError` if there is none."""
     if not numbers:
         message = "a gauge needs a number"
@@ -129,48 +135,50 @@ def _one(numbers: list[Number], how: str) -> Number:
     return reduce(_larger, numbers) if how == "max" else numbers[-1]
 
 
-def _copied_cell(cell: Cell) -> Cell:
+def _copy_cell(cell: Cell) -> Cell:
     return list(cell) if isinstance(cell, list) else cell
 
 
 def _sum(mine: Cell, theirs: Cell) -> Cell:
-    """Add numbers; where one is a list, have both in it, since its sum is what counts."""
+    """Add two numbers, or put both cells into one list if one is a list: its sum is the same."""
     if isinstance(mine, list) or isinstance(theirs, list):
         return _extend(mine, theirs)
     return mine + theirs
 
 
 def _extend(mine: Cell, theirs: Cell) -> Cell:
-    """Put *theirs* behind *mine*."""
+    """Append *theirs* to *mine*."""
     numbers = mine if isinstance(mine, list) else [mine]
     numbers.extend(theirs if isinstance(theirs, list) else [theirs])
     return numbers
 
 
-def _latest(mine: Cell, theirs: Cell) -> Cell:  # noqa: ARG001 - one of a table
+def _latest(_mine: Cell, theirs: Cell) -> Cell:
     return theirs
 
 
 def _max(mine: Cell, theirs: Cell) -> Cell:
-    return _larger(mine, theirs)  # type: ignore[arg-type]  # see `_cell`
+    # `_read_cell` has reduced both cells to one number.
+    return _larger(cast("Number", mine), cast("Number", theirs))
 
 
 def _larger(mine: Number, theirs: Number) -> Number:
-    """Return the larger number; one that is NaN is passed over, whichever comes first."""
+    """Return the larger number; a number beats NaN, whichever comes first."""
     return theirs if isnan(mine) or theirs > mine else mine
 
 
-def _bucketed(mine: Cell, theirs: Cell) -> Cell:
-    """Add bucket by bucket; the width is that of the declaration, or there is nothing yet."""
+def _add_buckets(mine: Cell, theirs: Cell) -> Cell:
+    """Add bucket by bucket. *theirs* is as long as the declaration says, *mine* too or empty."""
     if not mine:
-        return _copied_cell(theirs)
-    return [a + b for a, b in zip(mine, theirs, strict=True)]  # type: ignore[arg-type]
+        return _copy_cell(theirs)
+    pairs = zip(cast("list[Number]", mine), cast("list[Number]", theirs), strict=True)
+    return [a + b for a, b in pairs]
 
 
-_MERGED: Final = {
+_MERGERS: Final[Mapping[str, Callable[[Cell, Cell], Cell]]] = {
     "sum": _sum,
     "latest": _latest,
     "max": _max,
     "extend": _extend,
-    "bucketed": _bucketed,
+    "bucketed": _add_buckets,
 }

@@ -1,7 +1,7 @@
-"""What a connector is to the composite of several: as little as it can be.
+"""The interface of a connector, as small as a composite can do with.
 
-The names are vLLM's. Connectors may have more of its methods than these, which the composite
-calls where they are there.
+The method names are vLLM's. A connector may have more of vLLM's methods than these; a composite
+calls those where they exist.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     Finished: TypeAlias = tuple[bool, dict[str, Any] | None]
-    """Whether blocks are still being saved, and parameters for whoever loads them."""
+    """Whether blocks are still being saved, and the transfer parameters for the loading side."""
 
 
 class Request(Protocol):
-    """A request, which has a name."""
+    """A request, as far as a composite reads it."""
 
     request_id: str
 
@@ -30,21 +30,24 @@ class Connector(Protocol):
     def get_num_new_matched_tokens(
         self, request: Any, num_computed_tokens: int
     ) -> tuple[int | None, bool]:
-        """Return how many more tokens it could load, None if not known yet; and whether later."""
+        """Return how many more tokens can be loaded, None if not known yet, and if in background.
+
+        The tokens are beyond the *num_computed_tokens* that need no load.
+        """
         ...  # pragma: no cover - a protocol has no body
 
     def update_state_after_alloc(
         self, request: Any, blocks: Any, num_external_tokens: int
     ) -> object:
-        """Take the blocks of a request, into which so many tokens are to be loaded."""
+        """Take the blocks of a request, into which *num_external_tokens* are to be loaded."""
         ...  # pragma: no cover - a protocol has no body
 
     def build_connector_meta(self, scheduler_output: Any) -> Any:
-        """Return what its part in the worker has to do in this step."""
+        """Return the metadata of this step for the connector in the workers."""
         ...  # pragma: no cover - a protocol has no body
 
     def request_finished(self, request: Any, block_ids: list[int]) -> Finished:
-        """Take note that a request is over."""
+        """Take the blocks of a finished request."""
         ...  # pragma: no cover - a protocol has no body
 
     def get_finished(
@@ -54,34 +57,34 @@ class Connector(Protocol):
         ...  # pragma: no cover - a protocol has no body
 
     def take_events(self) -> Iterable[Any]:
-        """Return the events since it was last asked."""
+        """Return the events since the last call."""
         ...  # pragma: no cover - a protocol has no body
 
     def get_kv_connector_stats(self) -> Any:
-        """Return the statistics since it was last asked, None if there are none."""
+        """Return the statistics since the last call, None if there are none."""
         ...  # pragma: no cover - a protocol has no body
 
     def shutdown(self) -> object:
-        """End."""
+        """Release all resources."""
         ...  # pragma: no cover - a protocol has no body
 
 
 @runtime_checkable
 class SupportsHMA(Protocol):
-    """A connector that knows what to do with several groups of blocks: with a hybrid cache."""
+    """A connector that supports a hybrid cache, in which a request has several groups of blocks."""
 
     @abstractmethod
     def request_finished_all_groups(
         self, request: Any, block_ids: tuple[list[int], ...]
     ) -> Finished:
-        """Take note that a request is over, which had these blocks in each group."""
+        """Take the blocks of a finished request, in each group."""
         ...  # pragma: no cover - a protocol has no body
 
 
 def supports_hma(connector: object) -> bool:
-    """Tell whether a *connector*, or a class of them, supports a hybrid cache.
+    """Return whether a *connector*, or a class of connectors, supports a hybrid cache.
 
-    A composite has an answer of its own, `supports_hma`, since it has the method in any case.
+    A composite always has the method, so its own property `supports_hma` decides.
     """
     answer = getattr(connector, "supports_hma", None)
     if isinstance(answer, bool):

@@ -1,13 +1,12 @@
-"""Feeding numbers that were sent into series of prometheus_client, or saying why not."""
+"""Recording of numbers that were sent in the metrics of prometheus_client."""
 
 from __future__ import annotations
 
-from collections import Counter
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
 from mpmetrics._client import add_observations
-from mpmetrics.engines.observers import ERRORS
+from mpmetrics.engines.connectors.rejections import NEGATIVE, NOT_FINITE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -15,69 +14,37 @@ if TYPE_CHECKING:
     from mpmetrics.engines.connectors.numbers import Cell, Number
 
 
-UNKNOWN: Final = "unknown"
-LABELS: Final = "labels"
-NO_NUMBER: Final = "no number"
-RAISED: Final = "raised"
-
-MOST_KEYS: Final = 1000
-"""How many there may be of what is remembered for good, and is named by what was sent."""
-
-
-class Refusals:
-    """What was not shown of the numbers of one connector, by key and reason."""
-
-    def __init__(self, connector: str) -> None:
-        """Count for *connector*."""
-        self._source = f"connector {connector}"
-        self._counts: Counter[tuple[str, str]] = Counter()
-
-    def count(self, key: str, reason: str, error: BaseException | None = None) -> None:
-        """Count one."""
-        if (key, reason) not in self._counts and len(self._counts) >= MOST_KEYS:
-            key = ""
-        self._counts[key, reason] += 1
-        ERRORS.count(self._source, reason, error)
-
-    def counts(self) -> dict[tuple[str, str], int]:
-        """Return the counts by key and reason; there is an end to the keys that have their own."""
-        return dict(self._counts)
-
-
-NEGATIVE: Final = "negative"
-NOT_FINITE: Final = "not finite"
-
-
-def _numbers(cell: Cell) -> list[Number]:
+def _to_list(cell: Cell) -> list[Number]:
     return cell if isinstance(cell, list) else [cell]
 
 
-def _fault(number: Number) -> str:
-    """Return why a *number* cannot be added to a counter, empty if it can."""
+def _find_fault(number: Number) -> str:
+    """Return why a *number* cannot be added to a counter, or an empty string if it can."""
     if not isfinite(number):
         return NOT_FINITE
     return NEGATIVE if number < 0 else ""
 
 
-def _count(counter: Any, cell: Cell) -> list[str]:
-    """Add each increment that can be; return why the others cannot."""
-    faults = [_fault(number) for number in _numbers(cell)]
-    good = [number for number, fault in zip(_numbers(cell), faults, strict=True) if not fault]
+def _increase(counter: Any, cell: Cell) -> list[str]:
+    """Add each valid increment to a *counter*; return why the others were rejected."""
+    numbers = _to_list(cell)
+    faults = [_find_fault(number) for number in numbers]
+    good = [number for number, fault in zip(numbers, faults, strict=True) if not fault]
     if good:
         counter.inc(sum(good))
     return [fault for fault in faults if fault]
 
 
 def _set(gauge: Any, cell: Cell) -> list[str]:
-    """Set what was sent, which is one number, or those of several that are summed."""
-    gauge.set(sum(_numbers(cell)))
+    """Set a *gauge* to the number that was sent, or to the sum of a list."""
+    gauge.set(sum(_to_list(cell)))
     return []
 
 
 def _observe(histogram: Any, cell: Cell) -> list[str]:
-    """Observe each number that is one."""
+    """Observe each finite number; return why the others were rejected."""
     faults = []
-    for number in _numbers(cell):
+    for number in _to_list(cell):
         if isfinite(number):
             histogram.observe(number)
         else:
@@ -85,22 +52,25 @@ def _observe(histogram: Any, cell: Cell) -> list[str]:
     return faults
 
 
-def _fill(histogram: Any, cell: Cell) -> list[str]:
-    """Add what has been counted bucket by bucket, all or nothing."""
-    *counts, total = _numbers(cell)
-    fault = next(filter(None, map(_fault, counts)), "" if isfinite(total) else NOT_FINITE)
+def _add_buckets(histogram: Any, cell: Cell) -> list[str]:
+    """Add counts bucket by bucket, and the sum; if one is invalid, add nothing and return why."""
+    *counts, total = _to_list(cell)
+    fault = next(filter(None, map(_find_fault, counts)), "" if isfinite(total) else NOT_FINITE)
     if fault:
         return [fault]
     add_observations(histogram, counts, total)
     return []
 
 
-FEEDS: Final[Mapping[tuple[str, str], Callable[[Any, Cell], list[str]]]] = {
-    ("counter", "sum"): _count,
+RECORDERS: Final[Mapping[tuple[str, str], Callable[[Any, Cell], list[str]]]] = {
+    ("counter", "sum"): _increase,
     ("gauge", "latest"): _set,
     ("gauge", "max"): _set,
     ("gauge", "sum"): _set,
     ("histogram", "extend"): _observe,
-    ("histogram", "bucketed"): _fill,
+    ("histogram", "bucketed"): _add_buckets,
 }
-"""What to do with the numbers of a type that merge in a way; returned is what was refused."""
+"""The function that records a cell in one series, by type and merge of the family.
+
+Each returns the reasons of the numbers that it has rejected.
+"""

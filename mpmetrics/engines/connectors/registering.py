@@ -1,9 +1,8 @@
-"""Families of connectors in registries of prometheus_client: each is made once for a registry.
+"""Registration of connectors' families with prometheus_client, once for each registry.
 
-What is there is asked of the registry itself, since engines take metrics out of it again. It does
-not say so in public, nor does a metric say what it is. Where values are written to files, those of
-all registries of a process are the same files: a metric is made once for all of them then, as two
-of one name would overwrite each other's values.
+Only the registry itself knows which metrics it has, since engines unregister some again. Where
+values are written to files, all registries of a process share the same files, and two metrics of
+one name would overwrite each other's values: then a metric is made once for the whole process.
 """
 
 from __future__ import annotations
@@ -11,12 +10,14 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from mpmetrics._client import collectors_by_name, definition_of, values_in_memory
-from mpmetrics._forks import ForkSafeLock
-from mpmetrics.engines.connectors.errors import (
-    ConnectorConflictError,
-    ConnectorDeclarationError,
+from mpmetrics._client import (
+    MetricDefinition,
+    collectors_by_name,
+    definition_of,
+    values_in_memory,
 )
+from mpmetrics._forks import ForkSafeLock
+from mpmetrics.engines.connectors.errors import ConnectorConflictError, ConnectorDeclarationError
 from mpmetrics.exposition import registered_names
 
 if TYPE_CHECKING:
@@ -24,150 +25,159 @@ if TYPE_CHECKING:
 
     from mpmetrics.engines.connectors.families import ConnectorFamily
 
-    Owned = tuple[str, "Shape"]
-
 _CLASSES: Final = {"counter": "Counter", "gauge": "Gauge", "histogram": "Histogram"}
 
 
-class Shape(NamedTuple):
-    """What has to be the same of two families that are one."""
+class _Declaration(NamedTuple):
+    """A family, its owner, and the definition of the metric that it asks for."""
 
-    name: str
-    type: str
-    labels: tuple[str, ...]
-    buckets: tuple[float, ...] = ()
-    mode: str = ""
-
-    def __str__(self) -> str:
-        """Return it for a sentence."""
-        buckets = f", buckets {list(self.buckets)}" if self.buckets else ""
-        mode = f", mode {self.mode}" if self.mode else ""
-        return f"a {self.type} (labels [{', '.join(self.labels)}]{buckets}{mode})"
+    owner: str
+    family: ConnectorFamily
+    definition: MetricDefinition
 
 
-_owners: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
-_written: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+class _Registrar:
+    """The registration of families, one thread at a time, and the memory of earlier ones."""
+
+    def __init__(self) -> None:
+        self._lock = ForkSafeLock()
+        self._owners: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+        """The owner of each metric that was made here."""
+        self._in_files: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+        """The metrics that write to files, in whatever registry, by each name that they reserve."""
+
+    def register(self, declarations: Iterable[_Declaration], registry: Any) -> dict[str, Any]:
+        """Return the metrics of *declarations* in *registry* by the names of their definitions.
+
+        All names are checked before the first metric is made; if one cannot be made, none is.
+        """
+        with self._lock:
+            claims: dict[str, _Declaration] = {}
+            new: dict[str, _Declaration] = {}
+            metrics: dict[str, Any] = {}
+            for declaration in declarations:
+                metric = self._claim_names(claims, declaration, registry)
+                name = declaration.definition.name
+                if metric is None:
+                    new.setdefault(name, declaration)
+                else:
+                    metrics[name] = metric
+            metrics.update(self._add(metrics, new, registry))
+            return metrics
+
+    def _claim_names(
+        self, claims: dict[str, _Declaration], declaration: _Declaration, registry: Any
+    ) -> Any:
+        """Claim the names of a metric; return the metric if it exists, else None.
+
+        Raises `ConnectorConflictError` if one of the names belongs to another metric.
+        """
+        wanted = declaration.definition
+        for name in registered_names(wanted.name, wanted.type):
+            metric = self._find(name, registry)
+            if metric is not None:
+                first, known = self._owner_of(metric), definition_of(metric)
+            else:
+                first, _, known = claims.setdefault(name, declaration)
+            if known != wanted:
+                owners = (first, declaration.owner)
+                raise ConnectorConflictError(name, owners, _describe(known), _describe(wanted))
+        return self._find(wanted.name, registry)
+
+    def _find(self, name: str, registry: Any) -> Any:
+        """Return the metric that has a *name*, None if there is none."""
+        return collectors_by_name(registry).get(name, self._in_files.get(name))
+
+    def _owner_of(self, metric: Any) -> str:
+        """Return the owner of a *metric*, as far as it is known."""
+        return self._owners.get(metric, "an unknown owner")
+
+    def _add(
+        self, existing: Mapping[str, Any], new: Mapping[str, _Declaration], registry: Any
+    ) -> dict[str, Any]:
+        """Add *existing* metrics that the *registry* lacks, and make the *new* ones; or neither.
+
+        Returns the new metrics by name.
+        """
+        added = []
+        made = {}
+        try:
+            for name, metric in existing.items():
+                if name not in collectors_by_name(registry):
+                    registry.register(metric)
+                    added.append(metric)
+            for name, declaration in new.items():
+                made[name] = _make_metric(declaration, registry)
+                added.append(made[name])
+                self._owners[made[name]] = declaration.owner
+        except BaseException:
+            for metric in added:
+                registry.unregister(metric)
+            raise
+        if not values_in_memory():
+            for name, declaration in new.items():
+                for reserved in registered_names(name, declaration.definition.type):
+                    self._in_files[reserved] = made[name]
+        return made
 
 
-_registering = ForkSafeLock()
-"""Held by the thread that registers families."""
+_registrar: Final = _Registrar()
+"""The one registrar of the process, as the files of values belong to the whole process, and a
+conflict names the owner of a metric that any part of the process has made."""
 
 
-def registered(
-    families: Mapping[str, Iterable[ConnectorFamily]],
-    labels: tuple[str, ...],
-    registry: Any,
+def register_connector_families(
+    families: Mapping[str, Iterable[ConnectorFamily]], labels: tuple[str, ...], registry: Any
 ) -> dict[str, Any]:
     """Return the metrics of *families*, which are given by owner, by name.
 
-    One that is there already with the same type, labels and buckets is taken, whoever has made
-    it. All are looked at before the first is made, and if one cannot be made, none is. Raises
+    *labels* come before a family's own. A metric that exists with the same type, labels and
+    buckets is used, whatever code has made it. If one family cannot be registered, none is. Raises
     `ConnectorConflictError`, and `ConnectorDeclarationError` for what prometheus_client refuses.
     """
     import prometheus_client  # see the package of the engines
 
-    given = prometheus_client.REGISTRY if registry is None else registry
-    with _registering:
-        claims: dict[str, Owned] = {}
-        new: dict[str, tuple[str, ConnectorFamily, Shape]] = {}
-        metrics: dict[str, Any] = {}
-        for owner, family in ((owner, one) for owner, each in families.items() for one in each):
-            shape = _shape(family, labels)
-            there = _claim(claims, owner, shape, given)
-            if there is None:
-                new.setdefault(shape.name, (owner, family, shape))
-            else:
-                metrics[shape.name] = there
-        _join(metrics, new, given)
-        return {one.name: metrics[_name(one)] for each in families.values() for one in each}
+    declarations = [
+        _Declaration(owner, family, _define(family, labels))
+        for owner, owned in families.items()
+        for family in owned
+    ]
+    metrics = _registrar.register(
+        declarations, prometheus_client.REGISTRY if registry is None else registry
+    )
+    return {each.family.name: metrics[each.definition.name] for each in declarations}
 
 
-def _claim(
-    claims: dict[str, Owned],
-    owner: str,
-    shape: Shape,
-    registry: Any,
-) -> Any:
-    """Claim the names of a metric for its *owner*; return the metric, None if it is not there.
-
-    Raises `ConnectorConflictError` if one of them belongs to another metric.
-    """
-    for name in registered_names(shape.name, shape.type):
-        metric = _there(name, registry)
-        if metric is not None:
-            first, there = _owner(metric), _shape_of(metric)
-        else:
-            first, there = claims.setdefault(name, (owner, shape))
-        if there != shape:
-            raise ConnectorConflictError(name, (first, owner), str(there), str(shape))
-    return _there(shape.name, registry)
+def _define(family: ConnectorFamily, labels: tuple[str, ...]) -> MetricDefinition:
+    """Return the definition of a *family* as prometheus_client keeps it."""
+    # prometheus_client removes the suffix of a counter.
+    name = family.name.removesuffix("_total") if family.type == "counter" else family.name
+    all_labels = (*labels, *family.labels)
+    return MetricDefinition(name, family.type, all_labels, family.buckets, family.mode)
 
 
-def _there(name: str, registry: Any) -> Any:
-    """Return the metric that has a *name*, None if there is none."""
-    return collectors_by_name(registry).get(name, _written.get(name))
-
-
-def _join(
-    metrics: dict[str, Any],
-    new: Mapping[str, tuple[str, ConnectorFamily, Shape]],
-    registry: Any,
-) -> None:
-    """Have all *metrics* in the *registry*, and those that are *new* among them; or nothing."""
-    joined = []
-    try:
-        for name, metric in metrics.items():
-            if name not in collectors_by_name(registry):
-                registry.register(metric)
-                joined.append(metric)
-        for name, (owner, family, shape) in new.items():
-            metrics[name] = _make(family, shape, registry)
-            joined.append(metrics[name])
-            _owners[metrics[name]] = owner
-    except BaseException:
-        for metric in joined:
-            registry.unregister(metric)
-        raise
-    if not values_in_memory():
-        for name, (*_, shape) in new.items():
-            _written.update((each, metrics[name]) for each in registered_names(name, shape.type))
-
-
-def _make(family: ConnectorFamily, shape: Shape, registry: Any) -> Any:
+def _make_metric(declaration: _Declaration, registry: Any) -> Any:
     """Make one metric. Raises `ConnectorDeclarationError` if prometheus_client refuses."""
     import prometheus_client  # see the package of the engines
 
-    make = getattr(prometheus_client, _CLASSES[shape.type])
-    options = dict(_options(shape))
+    _, family, definition = declaration
+    make = getattr(prometheus_client, _CLASSES[definition.type])
+    options = dict(_options(definition))
     try:
-        return make(family.name, family.help, shape.labels, registry=registry, **options)
+        return make(family.name, family.help, definition.labels, registry=registry, **options)
     except ValueError as error:
         raise ConnectorDeclarationError(family.name, str(error)) from error
 
 
-def _options(shape: Shape) -> Iterator[tuple[str, Any]]:
-    if shape.mode:
-        yield "multiprocess_mode", shape.mode
-    if shape.buckets:
-        yield "buckets", shape.buckets
+def _options(definition: MetricDefinition) -> Iterator[tuple[str, Any]]:
+    if definition.mode:
+        yield "multiprocess_mode", definition.mode
+    if definition.buckets:
+        yield "buckets", definition.buckets
 
 
-def _name(family: ConnectorFamily) -> str:
-    """Return the name of a family as prometheus_client keeps it: a counter's without its end."""
-    return family.name.removesuffix("_total") if family.type == "counter" else family.name
-
-
-def _shape(family: ConnectorFamily, labels: tuple[str, ...]) -> Shape:
-    """Return the shape of a *family* with *labels* in front of its own."""
-    whole = (*labels, *family.labels)
-    return Shape(_name(family), family.type, whole, family.buckets, family.mode)
-
-
-def _owner(metric: Any) -> str:
-    """Return who has declared a *metric*."""
-    return _owners.get(metric, "somebody who has not declared it")
-
-
-def _shape_of(metric: Any) -> Shape:
-    """Return the shape of a *metric*, whoever has made it."""
-    return Shape(*definition_of(metric))
+def _describe(definition: MetricDefinition) -> str:
+    """Return a *definition* as part of a sentence."""
+    buckets = f", buckets {list(definition.buckets)}" if definition.buckets else ""
+    mode = f", mode {definition.mode}" if definition.mode else ""
+    return f"a {definition.type} (labels [{', '.join(definition.labels)}]{buckets}{mode})"

@@ -1,7 +1,7 @@
-"""The statistics of a connector between two looks at it: plain data, which can be merged.
+"""The statistics of one connector for one interval: plain data that can be merged.
 
-Nothing here changes what somebody else has given, and nothing raises for numbers that are odd:
-they are left out, and counted.
+Nothing here changes an object that a caller has passed. A value that is not a number is no error:
+it is left out, and counted.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from mpmetrics.engines.connectors.errors import ConnectorStatsError
-from mpmetrics.engines.connectors.families import UNDECLARED, merges_of, together
-from mpmetrics.engines.connectors.known_families import shortened, spelled_out
+from mpmetrics.engines.connectors.families import UNDECLARED, add_families, map_merges
+from mpmetrics.engines.connectors.known_families import abbreviate_families, expand_families
 from mpmetrics.engines.connectors.numbers import (
-    cells,
-    copied,
+    copy_value,
+    from_cells,
     is_blank,
-    merged,
-    payload,
-    read,
-    shaped,
-    written,
+    merge_cells,
+    read_value,
+    to_cells,
+    unwrap_payload,
+    write_value,
 )
-from mpmetrics.engines.connectors.recording import MOST_KEYS
-from mpmetrics.engines.connectors.summaries import summarised
+from mpmetrics.engines.connectors.rejections import MOST_KEYS
+from mpmetrics.engines.connectors.summaries import summarise
 
 if TYPE_CHECKING:
     from mpmetrics.engines.connectors.families import ConnectorFamily
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 
     Families = Iterable[ConnectorFamily]
 
-_NO_NUMBER: Final = (TypeError, ValueError, OverflowError, RecursionError)
-"""What is raised for a value that is none."""
+_UNREADABLE: Final = (TypeError, ValueError, OverflowError, RecursionError)
+"""The exceptions of `read_value` for a value that is not a number."""
 
 
 class ConnectorStats:
-    """The statistics of one connector: a number, a list, or one of both for each labels, by key.
+    """The statistics of one connector: by key a number or a list, or one for each set of labels.
 
-    *families* say how the numbers under their keys merge. Without them numbers are summed and
-    lists extended. What is no number is left out; `refused` counts it by key.
+    *families* define how the numbers under their keys merge. Under all other keys numbers are
+    summed and lists extended. What is not a number is left out; `refused` counts it by key.
     """
 
     def __init__(
@@ -49,121 +49,124 @@ class ConnectorStats:
         data: Mapping[str, Any] | None = None,
         families: Families = (),
     ) -> None:
-        """Begin with a copy of *data*, flat or under "data"; with empty columns if there is none.
+        """Copy *data*, which is flat or under "data"; without data, start with empty lists.
 
-        Raises `ConnectorDeclarationError` when the families do not agree how a key merges.
+        Raises `ConnectorDeclarationError` when two families merge one key differently.
         """
         self.families = tuple(families)
         self.data: dict[str, Value] = {}
         self.refused: Counter[str] = Counter()
-        self._merges = merges_of(self.families)
-        for key, value in payload(data or {}).items():
-            self._take(key, value)
+        self._merges = map_merges(self.families)
+        for key, value in unwrap_payload(data or {}).items():
+            self._read(key, value)
         if not self.data:
-            self.data = self._columns()
+            self.data = self._empty_lists()
 
     def aggregate(self, other: object) -> ConnectorStats:
-        """Add *other* statistics, of whatever class, to these, which are returned.
+        """Merge *other* statistics, of any class, into these, and return these.
 
-        Nothing changes if there is nothing in them, or if they are None. Raises
-        `ConnectorStatsError` if they are no statistics.
+        None and empty statistics change nothing. Raises `ConnectorStatsError` for anything else
+        that is not statistics.
         """
         if other is None:
             return self
-        theirs = self._as_mine(other)
+        theirs = self._adopt(other)
         self.refused.update(theirs.refused)
-        for key, value in list(theirs.data.items()):  # whose thread may go on counting
+        for key, value in list(theirs.data.items()):  # their thread may add keys meanwhile
             if not is_blank(value):
                 self._merge(key, value)
         return self
 
     def reduce(self) -> dict[str, Number]:
-        """Return figures for a person, all of them plain numbers of Python."""
-        return summarised(self.data, self.families)
+        """Return figures for the log, by title, as plain numbers of Python."""
+        return summarise(self.data, self.families)
 
     def reset(self) -> None:
-        """Forget all numbers; what is sent in lists has an empty one from now on.
+        """Drop all numbers; each key that has a list keeps an empty one.
 
-        Of very many lists that nobody has declared, the later ones are forgotten.
+        Of keys that no family declares, only the first `MOST_KEYS` stay.
         """
-        self.data = self._columns()
+        self.data = self._empty_lists()
         self.refused = Counter()
 
     def is_empty(self) -> bool:
-        """Tell whether there is no number at all. One that is 0 is one."""
+        """Return whether there is no number at all; a 0 is a number."""
         return all(map(is_blank, self.data.values()))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the data as JSON and msgpack have them; labels become one text.
+        """Return the data in a form for JSON and msgpack, in which labels are one string.
 
-        What is made of it has the same data again.
+        `ConnectorStats` of the result have the same data.
         """
-        return {key: written(value) for key, value in self.data.items()}
+        return {key: write_value(value) for key, value in self.data.items()}
 
     def __getstate__(self) -> tuple[Any, ...]:
-        """Return what is sent to another process, with every step of an engine."""
-        return self.data, self.refused, shortened(self.families)
+        """Return the state for pickle, which runs at every step of an engine."""
+        return self.data, self.refused, abbreviate_families(self.families)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        """Be what was sent."""
+        """Restore the state from pickle."""
         self.data, self.refused, families = state
-        self.families = spelled_out(families)
-        self._merges = merges_of(self.families)
+        self.families = expand_families(families)
+        self._merges = map_merges(self.families)
 
     def __repr__(self) -> str:
-        """Return what is in it."""
+        """Return the class and the data."""
         return f"{type(self).__name__}({self.data!r})"
 
-    def _columns(self) -> dict[str, Value]:
-        """Return empty lists for what comes in lists."""
+    def _empty_lists(self) -> dict[str, Value]:
+        """Return an empty list for each key whose numbers come in lists."""
         declared = [key for family in self.families if family.listed for key in family.keys]
         sent = [key for key, value in self.data.items() if isinstance(value, list)]
         return {key: [] for key in (*declared, *sent[:MOST_KEYS])}
 
-    def _take(self, key: object, value: object) -> None:
-        """Take what was sent under one key, if that can be."""
+    def _read(self, key: object, value: object) -> None:
+        """Store the value that was sent under one key, or count it in `refused`."""
         name = str(key)
         try:
-            self.data[name] = read(value, self._merges.get(name, UNDECLARED))
-        except _NO_NUMBER:
+            self.data[name] = read_value(value, self._merges.get(name, UNDECLARED))
+        except _UNREADABLE:
             self.refused[name] += 1
 
     def _merge(self, key: str, value: Value) -> None:
-        """Add a *value* to what there is under one key."""
+        """Merge a *value* into the value under one key."""
         merge = self._merges.get(key, UNDECLARED)
-        mine = cells(self.data[key]) if key in self.data else {}
-        for labels, cell in cells(value).items():
-            mine[labels] = merged(mine.get(labels), cell, merge)
-        self.data[key] = shaped(mine)
+        mine = to_cells(self.data[key]) if key in self.data else {}
+        for labels, cell in to_cells(value).items():
+            mine[labels] = merge_cells(mine.get(labels), cell, merge)
+        self.data[key] = from_cells(mine)
 
-    def _as_mine(self, other: object) -> ConnectorStats:
-        """Return *other* statistics in the form of these, whose declarations grow if need be."""
+    def _adopt(self, other: object) -> ConnectorStats:
+        """Return *other* statistics as of this class, and add their declarations to these."""
         if not isinstance(other, ConnectorStats):
-            return ConnectorStats(data_of(other), self.families)
+            return ConnectorStats(get_data(other), self.families)
         if other.families == self.families:
             return other
-        self.families = together(self.families, other.families)
-        self._merges = merges_of(self.families)
+        self.families = add_families(self.families, other.families)
+        self._merges = map_merges(self.families)
         mine = ConnectorStats(other.data, self.families)
         mine.refused.update(other.refused)
         return mine
 
 
-def copy_of(stats: Any) -> Any:
-    """Return statistics that share nothing with *stats*; of what cannot be copied, the numbers."""
+def copy_stats(stats: Any) -> Any:
+    """Return a deep copy of *stats*; if they cannot be copied, `ConnectorStats` of their data."""
     if type(stats) is not ConnectorStats:
         try:
             return copy.deepcopy(stats)
-        except Exception:  # it has a lock, say
-            return ConnectorStats(data_of(stats))
+        except Exception:  # for example, they hold a lock
+            return ConnectorStats(get_data(stats))
     new = ConnectorStats(families=stats.families)
-    new.data = {key: copied(value) for key, value in list(stats.data.items())}
+    new.data = {key: copy_value(value) for key, value in list(stats.data.items())}
     new.refused.update(stats.refused)
     return new
 
 
-def data_of(stats: Any) -> Mapping[str, Any]:
-    """Return the data of statistics, whose ever. Raises `ConnectorStatsError`."""
+def get_data(stats: Any) -> Mapping[str, Any]:
+    """Return the data of *stats*, of any class, or a mapping itself.
+
+    Raises `ConnectorStatsError` for anything else.
+    """
     to_dict = getattr(stats, "to_dict", None)
     data = to_dict() if callable(to_dict) else stats
     if not isinstance(data, Mapping):

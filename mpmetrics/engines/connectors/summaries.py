@@ -1,12 +1,12 @@
-"""The numbers of connectors in a few figures for a person: plain ones, whatever was sent."""
+"""Figures for the log: the numbers of a connector, reduced to a few plain numbers."""
 
 from __future__ import annotations
 
 from math import ceil, floor
 from typing import TYPE_CHECKING, Final
 
-from mpmetrics.engines.connectors.families import UNDECLARED, merges_of
-from mpmetrics.engines.connectors.numbers import cells
+from mpmetrics.engines.connectors.families import UNDECLARED, map_merges
+from mpmetrics.engines.connectors.numbers import to_cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -18,48 +18,51 @@ _DIGITS: Final = 3
 _P90: Final = 0.9
 
 
-def summarised(
+def summarise(
     data: Mapping[str, Value], families: tuple[ConnectorFamily, ...]
 ) -> dict[str, Number]:
-    """Return figures by title.
+    """Return the figures of *data* by title.
 
-    Families say how they are summarised. What is left is given key by key: the number itself, or
-    how many there are, and their sum; of what has labels, one for each.
+    The `summaries` of *families* define the figures of their keys. Every other key has default
+    figures, one set for each set of labels: a number stands for itself, a list has its length and
+    its sum.
     """
     figures: dict[str, Number] = {}
-    summed: set[str] = set()
+    summarised: set[str] = set()
     for family in families:
         present = [key for key in family.keys if key in data]
         if family.summaries and present:
-            summed.update(present)
-            numbers = [number for key in present for number in _all(data[key])]
+            summarised.update(present)
+            numbers = [number for key in present for number in _iter_numbers(data[key])]
             for summary in family.summaries:
-                figures[summary.title] = _figure(summary, numbers, data)
-    merges = merges_of(families)
-    for key in (key for key in data if key not in summed):
-        figures.update(_own(key, data[key], merges.get(key, UNDECLARED)))
+                figures[summary.title] = _compute_figure(summary, numbers, data)
+    merges = map_merges(families)
+    for key in (key for key in data if key not in summarised):
+        figures.update(_default_figures(key, data[key], merges.get(key, UNDECLARED)))
     return figures
 
 
-def _all(value: Value) -> Iterator[Number]:
+def _iter_numbers(value: Value) -> Iterator[Number]:
     """Yield each number of a *value*, whatever its labels."""
-    for cell in cells(value).values():
+    for cell in to_cells(value).values():
         yield from cell if isinstance(cell, list) else [cell]
 
 
-def _figure(summary: ConnectorSummary, numbers: list[Number], data: Mapping[str, Value]) -> Number:
-    """Return one figure; 0 where there is nothing to divide by."""
-    found = _HOW[summary.how](numbers)
+def _compute_figure(
+    summary: ConnectorSummary, numbers: list[Number], data: Mapping[str, Value]
+) -> Number:
+    """Return the figure of a *summary*; it is 0 if its divisor is 0."""
+    found = _REDUCTIONS[summary.how](numbers)
     if summary.per:
-        whole = sum(_all(data.get(summary.per, 0)))
+        whole = sum(_iter_numbers(data.get(summary.per, 0)))
         found = found / whole if whole else 0
     scaled = found * summary.scale
     return round(scaled, _DIGITS) if isinstance(scaled, float) else scaled
 
 
-def _own(key: str, value: Value, merge: Merge) -> Iterator[tuple[str, Number]]:
-    """Yield the figures of what nobody has said how to summarise."""
-    for labels, cell in cells(value).items():
+def _default_figures(key: str, value: Value, merge: Merge) -> Iterator[tuple[str, Number]]:
+    """Yield title and number of each figure of a *key* that no family summarises."""
+    for labels, cell in to_cells(value).items():
         title = f"{key}:{labels!r}" if labels else key
         if not isinstance(cell, list):
             yield title, cell
@@ -76,7 +79,7 @@ def _mean(numbers: list[Number]) -> Number:
 
 
 def _p90(numbers: list[Number]) -> Number:
-    """Return what nine of ten numbers do not exceed, between two of them if need be."""
+    """Return the 90th percentile of *numbers*, interpolated between two of them."""
     if not numbers:
         return 0
     ranked = sorted(numbers)
@@ -85,7 +88,7 @@ def _p90(numbers: list[Number]) -> Number:
     return low + (high - low) * (place - floor(place))
 
 
-_HOW: Final[Mapping[str, Callable[[list[Number]], Number]]] = {
+_REDUCTIONS: Final[Mapping[str, Callable[[list[Number]], Number]]] = {
     "count": len,
     "sum": sum,
     "mean": _mean,

@@ -17,8 +17,8 @@ from mpmetrics.engines import (
     ConnectorSummary,
     offload_info,
 )
-from mpmetrics.engines.connectors.families import FIGURES, united
-from mpmetrics.engines.connectors.lookup import declarations, declared
+from mpmetrics.engines.connectors.families import FIGURES, unite_families
+from mpmetrics.engines.connectors.lookup import collect_families, find_families
 from mpmetrics.engines.families import VLLM_FAMILIES
 from tests.engines.connectors.fakes import FakeConnector, NixlPullConnector, OtherConnector
 
@@ -29,7 +29,7 @@ KNOWN = {family.name: family for each in CONNECTOR_FAMILIES.values() for family 
     ("wrong", "why"),
     [
         pytest.param({"type": "summary"}, "unknown type 'summary'", id="type"),
-        pytest.param({"name": "a name"}, "no name of a metric", id="name"),
+        pytest.param({"name": "a name"}, "not a valid metric name", id="name"),
         pytest.param({"merge": "latest"}, "a counter merges by sum only", id="counter-latest"),
         pytest.param({"type": "gauge", "merge": "extend"}, "latest, max, sum", id="gauge-extend"),
         pytest.param({"type": "histogram"}, "a histogram has buckets", id="no-buckets"),
@@ -38,10 +38,10 @@ KNOWN = {family.name: family for each in CONNECTOR_FAMILIES.values() for family 
         pytest.param({"type": "histogram", "buckets": (1, 1)}, "have to rise", id="twice"),
         pytest.param({"labels": ("a", "a")}, "each its own", id="label-twice"),
         pytest.param({"labels": ("__a",)}, "labels need names", id="label-of-prometheus"),
-        pytest.param({"labels": ("engine",)}, "there already", id="label-of-the-engine"),
-        pytest.param({"labels": ("connector",)}, "there already", id="label-of-the-connector"),
+        pytest.param({"labels": ("engine",)}, "are reserved", id="label-of-the-engine"),
+        pytest.param({"labels": ("connector",)}, "are reserved", id="label-of-the-connector"),
         pytest.param(
-            {"type": "histogram", "buckets": (1,), "labels": ("le",)}, "there already", id="le"
+            {"type": "histogram", "buckets": (1,), "labels": ("le",)}, "are reserved", id="le"
         ),
         pytest.param({"mode": "max"}, "only a gauge has a mode", id="mode-of-a-counter"),
         pytest.param(
@@ -105,7 +105,7 @@ def test_a_family_that_is_declared_twice() -> None:
     """It is one, fed by the keys of both declarations."""
     first = ConnectorFamily("jobs", "counter", keys=("a",))
     second = ConnectorFamily("jobs", "counter", help="Jobs", keys=("b", "a"))
-    (family,) = united([("one", first), ("two", second)])
+    (family,) = unite_families([("one", first), ("two", second)])
     assert (family.keys, family.help) == (("a", "b"), "jobs")
 
 
@@ -114,7 +114,7 @@ def test_a_family_that_is_declared_in_two_ways() -> None:
     first = ConnectorFamily("jobs", "counter")
     second = ConnectorFamily("jobs", "counter", labels=("kind",))
     with pytest.raises(ConnectorConflictError) as caught:
-        united([("one", first), ("two", second)])
+        unite_families([("one", first), ("two", second)])
     assert caught.value.owners == ("one", "two")
     assert str(caught.value) == (
         "metric 'jobs' of one is a counter (labels [], by sum) and cannot be"
@@ -128,21 +128,21 @@ def test_a_key_that_would_merge_in_two_ways() -> None:
     first = ConnectorFamily("jobs", "counter", keys=("a",))
     second = ConnectorFamily("last", "gauge", keys=("a",))
     with pytest.raises(ConnectorDeclarationError, match="key 'a' merges by"):
-        united([("one", first), ("two", second)])
+        unite_families([("one", first), ("two", second)])
 
 
 def test_what_a_connector_declares() -> None:
     """It says so itself, in any of several forms, or its class is known, or what that is of."""
     jobs = ConnectorFamily("jobs", "counter")
-    assert declared(FakeConnector(connector_families=(jobs,))) == (jobs,)
-    assert declared(FakeConnector(connector_families=())) == ()
-    assert declared(FakeConnector()) == ()
-    assert declared(type("Own", (), {"connector_families": [jobs]})) == (jobs,)
+    assert find_families(FakeConnector(connector_families=(jobs,))) == (jobs,)
+    assert find_families(FakeConnector(connector_families=())) == ()
+    assert find_families(FakeConnector()) == ()
+    assert find_families(type("Own", (), {"connector_families": [jobs]})) == (jobs,)
     assert (
-        declared(type("Mine", (NixlPullConnector,), {})())
+        find_families(type("Mine", (NixlPullConnector,), {})())
         == CONNECTOR_FAMILIES["NixlPullConnector"]
     )
-    assert declared(type("NixlConnector", (), {})) == CONNECTOR_FAMILIES["NixlPullConnector"]
+    assert find_families(type("NixlConnector", (), {})) == CONNECTOR_FAMILIES["NixlPullConnector"]
 
 
 def test_the_union_of_all_declarations() -> None:
@@ -153,7 +153,7 @@ def test_the_union_of_all_declarations() -> None:
         OtherConnector(),
         FakeConnector(connector_families=(jobs, more)),
     ]
-    assert declarations(connectors, ["a", "b", "a"]) == {"a": (jobs, more), "b": ()}
+    assert collect_families(connectors, ["a", "b", "a"]) == {"a": (jobs, more), "b": ()}
 
 
 def test_a_conflict_within_a_class_says_which_of_them() -> None:
@@ -163,7 +163,7 @@ def test_a_conflict_within_a_class_says_which_of_them() -> None:
         for kind in ("counter", "gauge")
     ]
     with pytest.raises(ConnectorConflictError) as caught:
-        declarations(connectors, ["a", "a"])
+        collect_families(connectors, ["a", "a"])
     assert caught.value.owners == ("a[0]", "a[1]")
 
 

@@ -21,7 +21,7 @@ from mpmetrics.engines import (
     MultiConnector,
     MultiConnectorStats,
 )
-from mpmetrics.engines.connectors.names import identities
+from mpmetrics.engines.connectors.names import name_connectors
 from mpmetrics.engines.observers import ERRORS
 from tests.engines.connectors.fakes import (
     FakeConnector,
@@ -382,7 +382,7 @@ def test_who_connectors_are() -> None:
     """Classes of one name are told apart, other names mean the same, classes stand for objects."""
     one, two, three = (type("Same", (), {"__module__": module}) for module in ("one", "two", "two"))
     alias = type("NixlConnector", (), {})
-    assert identities([one(), two(), one, three(), alias(), NixlPullConnector]) == [
+    assert name_connectors([one(), two(), one, three(), alias(), NixlPullConnector]) == [
         *("Same", "two.Same", "Same", "two.Same"),
         *("NixlPullConnector", "NixlPullConnector"),
     ]

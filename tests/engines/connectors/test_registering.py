@@ -200,7 +200,7 @@ def test_what_somebody_else_has_made_otherwise(
     make(registry)
     before = names(registry)
     error = conflict(lambda: ConnectorMetrics([LEVEL, TIME], registry, owner="Two"))
-    assert error.owners == ("somebody who has not declared it", "Two")
+    assert error.owners == ("an unknown owner", "Two")
     assert names(registry) == before
 
 

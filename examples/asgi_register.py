@@ -4,7 +4,7 @@
     uvicorn --workers 2 --app-dir examples asgi_register:application
     curl http://localhost:8000/metrics
 
-With a framework, mount `metrics` at "/metrics" instead of asking for the path.
+With a framework, mount `metrics` at "/metrics" instead of comparing the path.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ metrics = mpmetrics.make_asgi_app(registration.page())
 
 async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     """Greet, or serve the metrics."""
-    # `metrics` also knows how to take part in the server's start and stop.
+    # `metrics` also acknowledges the start and stop of the server (lifespan protocol).
     if scope["type"] == "lifespan" or scope["path"] == "/metrics":
         await metrics(scope, receive, send)
         return

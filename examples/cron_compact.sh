@@ -4,13 +4,13 @@
 #   cron_compact.sh DIR [OPTION]...
 #
 # DIR is the server's PROMETHEUS_MULTIPROC_DIR, and the options are those of `mpmetrics compact`.
-# In the crontab of the workers' user (the kernel tells nobody else who has a file open), where
-# PATH must lead to the command:
+# In the crontab of the workers' user (the kernel tells no other user whether a file is open),
+# where PATH must lead to the command:
 #
 #   PATH=/opt/shop/venv/bin:/usr/bin:/bin
 #   */5 * * * * cron_compact.sh /run/shop/metrics
 #
-# Says nothing unless a file was damaged or nothing could be done; that cron mails.
+# Prints nothing unless a file is damaged or the compaction fails; cron mails such messages.
 set -eu
 
 if [ $# -lt 1 ]; then

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Hand the merged metrics of a server to the textfile collector of the node exporter.
+# Write the merged metrics of a server to a file for the textfile collector of the node exporter.
 #
 #   cron_dump.sh DIR FILE [OPTION]...
 #
@@ -9,9 +9,8 @@
 #   PATH=/opt/shop/venv/bin:/usr/bin:/bin
 #   * * * * * cron_dump.sh /run/shop/metrics /var/lib/node_exporter/shop.prom --label app=shop
 #
-# FILE is replaced as a whole or not at all. If the dump fails, the old page stays, the reason goes
-# to standard error, which cron mails, and the age of FILE tells Prometheus
-# (node_textfile_mtime_seconds).
+# FILE is replaced as a whole or not at all. If the dump fails, the old page stays, cron mails the
+# reason from standard error, and Prometheus sees the age of FILE (node_textfile_mtime_seconds).
 set -eu
 
 if [ $# -lt 2 ]; then
@@ -22,11 +21,11 @@ directory=$1
 file=$2
 shift 2
 
-# Beside FILE, so that it can be renamed, and not called *.prom, so that nobody reads it.
+# Beside FILE, so that it can be renamed, and not called *.prom, so that the collector ignores it.
 temporary=$(mktemp "$file.XXXXXX")
 trap 'rm -f "$temporary"' EXIT
 trap 'exit 1' HUP INT TERM
 
 mpmetrics dump "$@" -- "$directory" >"$temporary"
-chmod 644 "$temporary" # mktemp lets nobody else read it
+chmod 644 "$temporary" # mktemp makes it readable for its owner only
 mv -f "$temporary" "$file"

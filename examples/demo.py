@@ -34,11 +34,11 @@ HOST = "127.0.0.1"
 WORKERS = 4
 CLIENTS = 16
 PATIENCE = 20
-"""Seconds after which a server that does not answer is given up."""
+"""Seconds after which the demo gives up a server that does not answer."""
 
 
 class Request(NamedTuple):
-    """Something to ask of the server."""
+    """A request to the server."""
 
     method: str
     endpoint: str
@@ -46,7 +46,7 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What the server counts answers by."""
+    """The labels by which the server counts an answer."""
 
     endpoint: str
     status: str
@@ -89,7 +89,7 @@ def main() -> int:
 
 @contextmanager
 def run_server(directory: str) -> Iterator[tuple[int, str]]:
-    """Run the example server with its metrics in *directory*; give its port, and the page's URL."""
+    """Run the example server with its metrics in *directory*; yield its port and the page's URL."""
     # Requests wait in the socket until the server takes them: there is no start-up to wait for.
     with socket.create_server((HOST, 0)) as listener:
         options = ["--workers", str(WORKERS), "--bind", f"fd://{listener.fileno()}"]
@@ -108,12 +108,12 @@ def run_server(directory: str) -> Iterator[tuple[int, str]]:
         yield port, read_address(server)
     finally:
         server.terminate()
-        _, said = server.communicate(timeout=PATIENCE)
-        print(said, end="", file=sys.stderr)
+        _, messages = server.communicate(timeout=PATIENCE)
+        print(messages, end="", file=sys.stderr)
 
 
 def read_address(server: subprocess.Popen[str]) -> str:
-    """Return the URL of the page, which the wrapper says first; pass on what else is said."""
+    """Return the URL of the page, which the wrapper prints; pass on other messages."""
     for line in server.stderr or ():
         if " listening on " in line:
             return f"{line.split()[-1]}/metrics"
@@ -123,7 +123,7 @@ def read_address(server: subprocess.Popen[str]) -> str:
 
 
 def kill_a_worker(directory: str) -> None:
-    """Kill the worker that has answered most, with everything that it has counted."""
+    """Kill the worker that has answered most requests."""
     by_worker = read_by_worker(directory)
     victim = max(by_worker, key=lambda pid: by_worker[pid].total())
     os.kill(int(victim), signal.SIGKILL)
@@ -131,7 +131,7 @@ def kill_a_worker(directory: str) -> None:
 
 
 def wait_for_compaction(page: str) -> None:
-    """Wait until the wrapper has folded what the dead worker has left."""
+    """Wait until the wrapper has folded the files of the dead worker."""
     deadline = time.monotonic() + PATIENCE
     while 'mpmetrics_compactions_total{outcome="folded"} 0.0' in read(page):
         if time.monotonic() > deadline:
@@ -146,7 +146,7 @@ def read(url: str) -> str:
 
 
 def show_page(url: str) -> Counter[Answer]:
-    """Print what the page has of the shop's requests; return that."""
+    """Print the lines of the page about the shop's requests; return their values."""
     print(f"\n$ curl {url}\n\n…")
     counted: Counter[Answer] = Counter()
     for line in read(url).splitlines():
@@ -160,7 +160,7 @@ def show_page(url: str) -> Counter[Answer]:
 
 
 def send_to_each_worker(port: int) -> Counter[Answer]:
-    """Send as many orders at once as there are workers, and see to it that each gets one.
+    """Send one order to each worker, all at once.
 
     A worker that has said "100 Continue" is busy until it has the order.
     """
@@ -204,20 +204,20 @@ def read_answer(connection: HTTPConnection, request: Request) -> Answer:
 
 
 def dump(directory: str, *options: str) -> str:
-    """Return what `mpmetrics dump` says about the directory."""
+    """Return the output of `mpmetrics dump` for the directory."""
     command = [sys.executable, "-m", "mpmetrics_cli", "dump", directory, *options]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return done.stdout
 
 
 def show(directory: str, *options: str) -> None:
-    """Print the command and what it says."""
+    """Print the command and its output."""
     print(f"\n$ mpmetrics dump {directory} {' '.join(options)}\n")
     print(dump(directory, *options), end="", flush=True)
 
 
 def read_by_worker(directory: str) -> dict[str, Counter[Answer]]:
-    """Return how many requests are counted by each worker; the dead are one, the archive."""
+    """Return the requests that each worker has counted; the archive of the dead is one more."""
     families = json.loads(dump(directory, "--format", "json", "--by-process"))["families"]
     named = {family["name"]: family for family in families}
     processes = named.get("shop_requests", {}).get("processes", {})
@@ -232,7 +232,7 @@ def tally(samples: Iterable[dict[str, Any]]) -> Counter[Answer]:
 def compare(
     sent: Counter[Answer], counted: Counter[Answer], by_worker: Mapping[str, Counter[Answer]]
 ) -> int:
-    """Print what was sent beside what was counted; return 0 if that is the same, else 1."""
+    """Print what was sent beside what was counted; return 0 if they are equal, else 1."""
     columns = {"sent": sent, "counted": counted}
     columns |= {column_of(pid): own for pid, own in by_worker.items()}
     print()
@@ -242,7 +242,7 @@ def compare(
     print(f"{'total':16}", *(f"{column.total():14}" for column in columns.values()))
     living = len(by_worker.keys() - {"archive"})
     print(f"\n{living} of {WORKERS} workers are alive. Without merging, a scrape gives the column")
-    print("of whichever of them answers it.\n")
+    print("of the worker that answers it.\n")
     if counted != sent:
         print("demo: what was counted differs from what was sent", file=sys.stderr)
         return 1

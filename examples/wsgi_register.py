@@ -4,7 +4,7 @@
     gunicorn --workers 4 --chdir examples wsgi_register
     curl http://localhost:8000/metrics
 
-Without the variable the page has the values of the one process that answers, and the log says so.
+Without the variable the page has the values of the process that answers, and the log has a warning.
 """
 
 from __future__ import annotations

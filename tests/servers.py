@@ -1,4 +1,4 @@
-"""HTTP for tests: servers that end with their `with` block, and a client that raises nothing."""
+"""HTTP for tests: servers that end with their `with` block, and a client without exceptions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LOOPBACK = "127.0.0.1"
 
 
 class Response(NamedTuple):
-    """What a server answered; the names of *headers* are in lower case."""
+    """The answer of a server; the names of *headers* are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -49,19 +49,19 @@ def fetch(url: str, method: str = "GET", headers: Mapping[str, str] | None = Non
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers every GET by the function of its server; says nothing of it."""
+    """A handler that answers every GET by the function of its server, and logs nothing."""
 
     server: _Server
 
     def do_GET(self) -> None:
-        """Let the server's function answer."""
+        """Call the server's function."""
         self.server.answer(self)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name it has
-        """Keep quiet."""
+        """Log nothing."""
 
     def send(self, body: bytes, status: int = 200, **headers: str) -> None:
-        """Send a whole answer; underscores in the names of *headers* are dashes."""
+        """Send a whole answer; underscores in the names of *headers* become dashes."""
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
@@ -70,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class _Server(ThreadingHTTPServer):
-    """A server whose answers can tell when the test is over."""
+    """A server whose answers can wait for the end of the test."""
 
     daemon_threads = False
 
@@ -80,14 +80,14 @@ class _Server(ThreadingHTTPServer):
         self.over = threading.Event()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Take it as it comes: a client that lost patience is what some tests are about."""
+        """Ignore the error: in some tests the client gives up."""
 
 
 @contextmanager
 def answering(answer: Answer) -> Iterator[str]:
-    """Serve what *answer* gives, on a free port; yields the URL.
+    """Serve answers of *answer* on a free port; yield the URL.
 
-    An answer that takes its time waits for `handler.server.over`.
+    An answer that has to be late waits for `handler.server.over`.
     """
     with _Server(answer) as server, _in_thread(server):
         try:
@@ -98,19 +98,19 @@ def answering(answer: Answer) -> Iterator[str]:
 
 @contextmanager
 def answering_with(body: bytes, status: int = 200, **headers: str) -> Iterator[str]:
-    """Serve the same answer to every request; yields the URL."""
+    """Serve the same answer to every request; yield the URL."""
     with answering(lambda handler: handler.send(body, status, **headers)) as url:
         yield url
 
 
 class _QuietWsgi(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name it has
-        """Keep quiet."""
+        """Log nothing."""
 
 
 @contextmanager
 def serving_wsgi(application: Any) -> Iterator[str]:
-    """Serve a WSGI application in a thread, on a free port; yields the URL."""
+    """Serve a WSGI application in a thread, on a free port; yield the URL."""
     server = make_server(LOOPBACK, 0, application, handler_class=_QuietWsgi)
     with server, _in_thread(server):
         yield f"http://{LOOPBACK}:{server.server_port}/metrics"
@@ -131,8 +131,8 @@ def _in_thread(server: BaseServer) -> Iterator[None]:
 def listening() -> Iterator[socket.socket]:
     """Yield a socket that listens on a free port.
 
-    A server process takes it over by its number. Clients need not wait for the server: the
-    kernel accepts their connections already.
+    A server process inherits it by its number. Clients need not wait for the server: the kernel
+    accepts their connections already.
     """
     with socket.create_server((LOOPBACK, 0), backlog=128) as listener:
         yield listener
@@ -151,13 +151,13 @@ def running(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen
 
 
 def free_port() -> int:
-    """Return a port that nobody uses, and that the kernel gives to nobody who asks for any."""
+    """Return a port that no process uses, and that the kernel gives to none that asks for any."""
     return free_ports(1)
 
 
 def free_ports(count: int, host: str = LOOPBACK) -> int:
-    """Return the first of so many such ports in a row. Raises `OSError` without such a *host*."""
-    # Below those that Linux gives away; other tests take others, by chance and by their process.
+    """Return the first of *count* such ports in a row. Raises `OSError` without such a *host*."""
+    # Below the range that Linux gives away. The seed makes parallel tests try other ports.
     chance = random.Random(time.time_ns() ^ os.getpid())
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     socket.create_server((host, 0), family=family).close()
@@ -172,9 +172,9 @@ def free_ports(count: int, host: str = LOOPBACK) -> int:
 
 
 def eventually(probe: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
-    """Return the first true value of *probe*, which is asked again and again.
+    """Call *probe* until it returns a true value; return that.
 
-    Only for what cannot call back: programs that are not ours.
+    Only for events that cannot call back, as in programs that are not ours.
     """
     end = time.monotonic() + patience
     while time.monotonic() < end:

@@ -1,6 +1,6 @@
 """A shop behind gunicorn that changes one line of its imports to use mpmetrics.
 
-Its metrics, its `/metrics` and its gunicorn.conf.py stay as they were. To run it:
+Its metrics, its `/metrics` and its gunicorn.conf.py stay the same. To run it:
 
     export PROMETHEUS_MULTIPROC_DIR=$(mktemp -d)
     gunicorn --workers 4 --chdir examples/gunicorn_app app
@@ -49,7 +49,7 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
 
 
 def serve(method: str, endpoint: str, environ: WSGIEnvironment) -> HTTPStatus:
-    """Do what is asked for; the time it takes is make-believe."""
+    """Do what the request asks for; the time it takes is simulated."""
     match method, endpoint:
         case "GET", "/" | "/cart":
             time.sleep(0.002)

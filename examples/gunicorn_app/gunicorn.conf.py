@@ -1,4 +1,4 @@
-"""Settings that gunicorn reads from the directory it runs in."""
+"""Settings that gunicorn reads from its current directory."""
 
 from typing import Any
 
@@ -6,5 +6,5 @@ from prometheus_client.multiprocess import mark_process_dead
 
 
 def child_exit(_server: object, worker: Any) -> None:
-    """Take a worker that has ended out of the live gauges."""
+    """Remove a worker that has ended from the live gauges."""
     mark_process_dead(worker.pid)

@@ -3,8 +3,8 @@
 #
 #   celery.sh [OPTION]...
 #
-# The options are those of `mpmetrics run`. Each worker process is replaced after 100 tasks; what
-# it has counted stays. TERM lets the tasks that have begun end first.
+# The options are those of `mpmetrics run`. Celery replaces each worker process after 100 tasks; its
+# counts stay. After TERM, tasks that have begun end first.
 set -eu
 
 PYTHONPATH=$(dirname "$0")

@@ -1,6 +1,6 @@
-"""An application that counts, and knows nothing of processes, files or mpmetrics.
+"""An application that counts, without a line about processes, files or mpmetrics.
 
-`gunicorn.sh` and `uvicorn.sh` beside this file run it, each in its own way.
+`gunicorn.sh` and `uvicorn.sh` beside this file run it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ GREETINGS = Counter("greetings", "Greetings sent")
 
 
 def wsgi(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """Greet, by way of gunicorn."""
+    """Greet a client of gunicorn."""
     GREETINGS.inc()
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"hello\n"]
@@ -29,9 +29,9 @@ async def asgi(
     _receive: Callable[[], Awaitable[dict[str, Any]]],
     send: Callable[[dict[str, Any]], Awaitable[None]],
 ) -> None:
-    """Greet, by way of uvicorn."""
+    """Greet a client of uvicorn."""
     if scope["type"] != "http":
-        raise NotImplementedError  # by which uvicorn knows that there is nothing to start or end
+        raise NotImplementedError  # uvicorn then skips the lifespan protocol
     GREETINGS.inc()
     headers = [(b"content-type", b"text/plain")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -3,8 +3,8 @@
 #
 #   gunicorn.sh [OPTION]...
 #
-# The options are those of `mpmetrics run`. Signals sent to it reach gunicorn: TERM ends it, HUP
-# replaces the workers, USR2 the whole server.
+# The options are those of `mpmetrics run`. It passes signals on to gunicorn: TERM ends the
+# server, HUP replaces the workers, USR2 replaces the whole server.
 set -eu
 
 exec mpmetrics run "$@" -- gunicorn --workers 4 --chdir "$(dirname "$0")" greetings:wsgi

@@ -1,7 +1,7 @@
-"""Tasks for celery that count, and know nothing of processes, files or mpmetrics.
+"""Tasks for celery that count, without a line about processes, files or mpmetrics.
 
-The broker is a folder, `celery-queue` in the current directory, so that there is nothing to
-install. `celery.sh` beside this file runs the workers; this has them do something:
+The broker is a folder, `celery-queue` in the current directory, which needs no installation.
+`celery.sh` beside this file runs the workers; this command gives them tasks:
 
     python -c 'import tasks; [tasks.greet.delay(name) for name in ("Ada", "Grace")]'
 """
@@ -28,6 +28,6 @@ app.conf.broker_transport_options = {
 
 @app.task  # type: ignore[untyped-decorator]
 def greet(name: str) -> None:
-    """Greet somebody."""
+    """Print a greeting, and count it."""
     print(f"hello {name}", flush=True)
     GREETINGS.inc()

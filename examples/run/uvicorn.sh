@@ -3,8 +3,8 @@
 #
 #   uvicorn.sh [OPTION]...
 #
-# The options are those of `mpmetrics run`. Signals sent to it reach uvicorn: TERM ends it, HUP
-# replaces the workers one by one, TTIN and TTOU have one more and one less.
+# The options are those of `mpmetrics run`. It passes signals on to uvicorn: TERM ends the
+# server, HUP replaces the workers one by one, TTIN adds a worker and TTOU removes one.
 set -eu
 
 exec mpmetrics run "$@" -- uvicorn --workers 2 --app-dir "$(dirname "$0")" greetings:asgi

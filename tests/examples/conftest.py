@@ -1,4 +1,4 @@
-"""What the tests of examples share."""
+"""Fixtures of the tests of examples."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
-    """Return a place for everything that an example may leave; after the test it is empty."""
+    """Yield a home directory for an example; check after the test that it is empty."""
     place = tmp_path / "home"
     place.mkdir()
     yield place

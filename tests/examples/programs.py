@@ -1,4 +1,4 @@
-"""Running the examples as their docstrings say, and seeing that nothing of them is left."""
+"""Running the examples as their docstrings describe, and checking that they leave nothing."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ Labels = frozenset[tuple[str, str]]
 
 
 class Server:
-    """An example that runs; *log* is what it has said, once it has ended."""
+    """An example that runs; *log* is its output, once it has ended."""
 
     def __init__(self, port: int) -> None:
-        """Know a server that listens on *port*."""
+        """Describe a server that listens on *port*."""
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.log = ""
 
 
 def clean_environment(directory: Path | None, home: Path) -> dict[str, str]:
-    """Return an environment in which programs leave what they leave in *home*."""
+    """Return an environment in which programs write their files to *home*."""
     place = os.fspath(home)
     return environment(directory, HOME=place, TMPDIR=place, PYTHONDONTWRITEBYTECODE="1")
 
 
 @contextmanager
 def serving(*command: str, directory: Path | None, home: Path) -> Iterator[Server]:
-    """Run a server until the end of the block, where all of its processes must be gone.
+    """Run a server until the end of the block; wait until all of its processes have ended.
 
     In *command*, the arguments of Python, ``{fd}`` stands for the number of a listening socket.
     """
@@ -61,15 +61,15 @@ def serving(*command: str, directory: Path | None, home: Path) -> Iterator[Serve
             stderr=writer,
         ):
             os.close(writer)
-            # If the server cannot start, clients are refused instead of waiting for ever.
+            # If the server cannot start, clients are refused; else they would wait for ever.
             listener.close()
             yield server
-        # The pipe ends when the last process has ended that could write to it.
+        # The pipe ends with the last process that could write to it.
         server.log = log.read()
 
 
 def run(*command: str | Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a program until no process of it is left that could write to its pipes."""
+    """Run a program until no process is left that could write to its pipes."""
     return subprocess.run(
         command, capture_output=True, check=False, env=env, text=True, timeout=PATIENCE
     )
@@ -93,7 +93,7 @@ def scrape(server: Server) -> str:
 
 
 def greet_from_several_workers(server: Server, directory: Path) -> int:
-    """Send greetings until two workers at least have answered; return how many were sent."""
+    """Send greetings until at least two workers have answered; return the number of greetings."""
     sent = 0
 
     def share() -> bool:

@@ -1,4 +1,4 @@
-"""The compaction from cron: quiet while all is well, and nothing is lost."""
+"""The compaction from cron: silent unless there is a problem, and without loss."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ SCRIPT = EXAMPLES / "cron_compact.sh"
 
 
 def compact(directory: Path | str) -> subprocess.CompletedProcess[str]:
-    """Let it be time, in an environment as bare as cron's."""
+    """Run the script in an environment as bare as cron's."""
     path = [sysconfig.get_path("scripts"), *os.defpath.split(os.pathsep)]
     return run(SCRIPT, str(directory), env={"PATH": os.pathsep.join(path)})
 
 
 @pytest.mark.skipif(not liveness.HAS_LEASES, reason="this system has no file leases")
 def test_dead_workers_are_folded_in_silence(directory: Path) -> None:
-    """The living stay, the dead become one archive, and the page is the same."""
+    """Files of dead workers are folded, those of live ones stay, and the page is the same."""
     with Worker(directory) as living, Worker(directory) as dead:
         for worker in (living, dead):
             worker.do("Counter('jobs', '').inc(3)")
@@ -43,8 +43,8 @@ def test_dead_workers_are_folded_in_silence(directory: Path) -> None:
         ]
 
 
-def test_a_mistake_is_told(tmp_path: Path) -> None:
-    """Cron mails what goes to standard error."""
+def test_a_mistake_is_reported(tmp_path: Path) -> None:
+    """A mistake is reported on standard error, which cron mails."""
     ended = compact(tmp_path / "nowhere")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "nowhere" in ended.stderr

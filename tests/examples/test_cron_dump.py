@@ -1,4 +1,4 @@
-"""The dump from cron: a whole page or the one before, whatever goes wrong."""
+"""The dump from cron: a whole page, or the old page, whatever goes wrong."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SCRIPT = EXAMPLES / "cron_dump.sh"
 
 
 class Crontab:
-    """A line of a crontab: dumps *directory* to *page*."""
+    """A line of a crontab that dumps *directory* to *page*."""
 
     def __init__(self, directory: Path, page: Path) -> None:
         """Run in an environment as bare as cron's."""
@@ -30,7 +30,7 @@ class Crontab:
         self.path = [sysconfig.get_path("scripts"), *os.defpath.split(os.pathsep)]
 
     def run(self, *options: str) -> subprocess.CompletedProcess[str]:
-        """Let it be time."""
+        """Run the line."""
         return run(
             SCRIPT, self.directory, self.page, *options, env={"PATH": os.pathsep.join(self.path)}
         )
@@ -38,7 +38,7 @@ class Crontab:
 
 @pytest.fixture
 def crontab(directory: Path, tmp_path: Path) -> Crontab:
-    """Return a crontab for a directory with metrics, and a page from before."""
+    """Return a crontab for a directory with metrics, and an old page."""
     with Worker(directory) as worker:
         worker.do("Counter('jobs', 'Jobs done', ['queue']).labels('mail').inc(3)")
     collector = tmp_path / "node_exporter"
@@ -49,7 +49,7 @@ def crontab(directory: Path, tmp_path: Path) -> Crontab:
 
 
 def test_the_page_is_replaced(crontab: Crontab) -> None:
-    """The new page is the merged one, others can read it, and nothing else is left there."""
+    """The new page is the merged one, all users can read it, and no other file is left."""
     done = crontab.run()
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -59,14 +59,14 @@ def test_the_page_is_replaced(crontab: Crontab) -> None:
 
 
 def test_options_go_to_the_dump(crontab: Crontab) -> None:
-    """A label tells the pages of several servers apart."""
+    """Options of the script are passed to the dump."""
     assert crontab.run("--label", "app=shop").returncode == 0
 
     assert 'jobs_total{app="shop",queue="mail"} 3.0\n' in crontab.page.read_text()
 
 
-def test_a_problem_is_told_and_the_rest_dumped(crontab: Crontab) -> None:
-    """One damaged file costs a line in cron's mail."""
+def test_a_problem_is_reported_and_the_rest_dumped(crontab: Crontab) -> None:
+    """A damaged file is reported in one line, and the other files are dumped."""
     (crontab.directory / "counter_1.db").write_bytes(b"\xff" * 100)
 
     done = crontab.run()
@@ -76,7 +76,7 @@ def test_a_problem_is_told_and_the_rest_dumped(crontab: Crontab) -> None:
 
 
 def test_without_the_directory_the_old_page_stays(crontab: Crontab) -> None:
-    """A server that has never run is a failure, not an empty page."""
+    """Without the directory the dump fails and the old page stays."""
     crontab.directory = crontab.directory / "missing"
 
     done = crontab.run()
@@ -89,12 +89,12 @@ def test_without_the_directory_the_old_page_stays(crontab: Crontab) -> None:
     ("end", "status"),
     [
         pytest.param("exit 1", 1, id="failed"),
-        # The shell sees to the signal as soon as the command has ended.
+        # The shell handles the signal as soon as the command has ended.
         pytest.param("kill -TERM $PPID", 1, id="terminated"),
     ],
 )
-def test_half_a_page_is_no_page(crontab: Crontab, tmp_path: Path, end: str, status: int) -> None:
-    """A dump that is cut short changes nothing."""
+def test_half_a_page_is_discarded(crontab: Crontab, tmp_path: Path, end: str, status: int) -> None:
+    """A dump that is cut short leaves the old page."""
     program = tmp_path / "bin" / "mpmetrics"
     program.parent.mkdir()
     program.write_text(f"#!/bin/sh\necho 'jobs_total{{qu'\n{end}\n")
@@ -105,14 +105,14 @@ def test_half_a_page_is_no_page(crontab: Crontab, tmp_path: Path, end: str, stat
     assert_untouched(crontab)
 
 
-def test_arguments_are_asked_for() -> None:
-    """Without them there is one line of usage."""
+def test_arguments_are_required() -> None:
+    """Without arguments the script prints one line of usage."""
     done = run(SCRIPT, env={"PATH": os.defpath})
 
     assert (done.returncode, done.stderr) == (2, f"usage: {SCRIPT} DIR FILE [OPTION]...\n")
 
 
 def assert_untouched(crontab: Crontab) -> None:
-    """Check that the old page is there, and nothing beside it."""
+    """Check that the old page is the only file."""
     assert list(crontab.page.parent.iterdir()) == [crontab.page]
     assert crontab.page.read_text() == "before 1\n"

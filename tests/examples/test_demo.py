@@ -1,4 +1,4 @@
-"""The demo: it counts exactly, says so, and leaves nothing behind, whatever happens to it."""
+"""The demo: it counts exactly, reports differences, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SENT = 2 * (len(REQUESTS) + WORKERS)
 
 
 def test_sent_and_counted_are_equal(home: Path) -> None:
-    """A worker was killed, and the page has each request once."""
+    """The page has each request once, although a worker was killed."""
     done = run(sys.executable, DEMO, env=clean_environment(None, home))
 
     assert (done.returncode, done.stderr) == (0, "")
@@ -40,7 +40,7 @@ def test_sent_and_counted_are_equal(home: Path) -> None:
 
 
 def test_a_difference_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
-    """A request that is not counted makes the demo fail, with a line that says why."""
+    """A request that is not counted makes the demo fail with one line."""
     sent = Counter({Answer("/", "200"): 3})
     counted = Counter({Answer("/", "200"): 2})
 
@@ -48,21 +48,21 @@ def test_a_difference_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "demo: what was counted differs from what was sent\n"
 
 
-def test_a_server_that_does_not_start_is_told(home: Path, tmp_path: Path) -> None:
-    """Where gunicorn ends at once the demo says that nobody answers."""
+def test_a_server_that_does_not_start_is_reported(home: Path, tmp_path: Path) -> None:
+    """A server that ends at once makes the demo fail with its messages and one line."""
     (tmp_path / "gunicorn.py").write_text("raise SystemExit('no server today')")
     env = {**clean_environment(None, home), "PYTHONPATH": str(tmp_path)}
 
     done = run(sys.executable, DEMO, env=env)
 
     assert done.returncode == 1
-    said, reason = sorted(done.stderr.splitlines(), reverse=True)
-    assert said == "no server today"
+    message, reason = sorted(done.stderr.splitlines(), reverse=True)
+    assert message == "no server today"
     assert reason.startswith("demo: the server does not answer: ")
 
 
 def test_interrupted_it_cleans_up(home: Path) -> None:
-    """A demo that is terminated half-way stops its server and removes its directory."""
+    """A demo that is terminated stops its server and removes its directory."""
     with subprocess.Popen(
         [sys.executable, DEMO],
         env=clean_environment(None, home),

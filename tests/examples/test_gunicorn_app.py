@@ -1,4 +1,4 @@
-"""The existing application: what it counts is exact, and one line makes the difference."""
+"""An existing application: its counts are exact, with one changed line and without."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def serving_app(app: Path, directory: Path, home: Path) -> AbstractContextManage
 
 @pytest.fixture(params=["ours", "theirs"])
 def app(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Return the folder of the application: as it is, or with the line that it had before."""
+    """Return the folder of the application: with our import, or with prometheus_client's."""
     if request.param == "ours":
         return APP
     before = shutil.copytree(APP, tmp_path / "before")
@@ -64,7 +64,7 @@ def app(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_every_request_is_counted(app: Path, directory: Path, home: Path) -> None:
-    """The page agrees with what was sent, by endpoint and status, over all workers."""
+    """The page counts every request by endpoint and status, over all workers."""
     with serving_app(app, directory, home) as server:
         sent = send_to_each_worker(server.port) + send_concurrently(server.port)
         lost = send(server.port, Request("GET", "/nowhere"))
@@ -85,7 +85,7 @@ def test_every_request_is_counted(app: Path, directory: Path, home: Path) -> Non
 
 
 def test_the_page_is_what_the_directory_says(directory: Path, home: Path) -> None:
-    """A scrape of the server and a look at its directory from outside agree in everything."""
+    """A scrape of the server and a collection of its directory from outside are equal."""
     with serving_app(APP, directory, home) as server:
         send_to_each_worker(server.port)
         page = scrape(server)
@@ -95,7 +95,7 @@ def test_the_page_is_what_the_directory_says(directory: Path, home: Path) -> Non
 
 
 def test_a_killed_worker_is_no_longer_in_progress(directory: Path, home: Path) -> None:
-    """What a worker has counted stays; the request that it was killed over is not in progress."""
+    """A killed worker's counts stay, and its request is no longer in progress."""
     with serving_app(APP, directory, home) as server:
         sent = send_to_each_worker(server.port)
         with connect(server.port) as connection:

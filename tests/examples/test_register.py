@@ -1,4 +1,4 @@
-"""Registering in a WSGI and an ASGI application: each scrape has the greetings of all workers."""
+"""Registering in a WSGI and an ASGI application: each scrape counts all workers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ASGI = ("-m", "uvicorn", "--app-dir", str(EXAMPLES), "asgi_register:application"
 def test_each_scrape_has_all_greetings(
     command: tuple[str, ...], directory: Path, home: Path
 ) -> None:
-    """Whichever worker answers a scrape, it knows what all of them have sent."""
+    """A scrape has the greetings of all workers, whichever worker answers it."""
     with serving(*command, directory=directory, home=home) as server:
         sent = greet_from_several_workers(server, directory)
         pages = [scrape(server) for _ in range(8)]
@@ -52,7 +52,7 @@ def test_each_scrape_has_all_greetings(
 def test_without_the_variable_one_process_serves_itself(
     command: tuple[str, ...], home: Path
 ) -> None:
-    """A server of one process, as in development, needs no directory, and says what it does."""
+    """Without the variable a server of one process serves its own metrics, and logs the reason."""
     with serving(*command, directory=None, home=home) as server:
         for _ in range(3):
             fetch(server.url)

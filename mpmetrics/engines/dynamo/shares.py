@@ -60,10 +60,10 @@ def gather_shares(
     problem_log.report(problems + joined.problems)
     gathered = [(each.source, each.answer) for each in answers]
     about = SelfMetrics(gathered, joined.shadowed, problem_log.counts())
-    teller, self_metrics = _choose_self_metrics(parts, about, time.perf_counter() - start)
     shares: dict[PagePart, list[Metric]] = {part: [] for part in parts}
-    if teller is not None:
-        shares[teller] += [teller.label(family) for family in self_metrics]
+    reporter, self_metrics = _choose_self_metrics(parts, about, time.perf_counter() - start)
+    if reporter is not None:
+        shares[reporter] += [reporter.label(family) for family in self_metrics]
     names = {_written_name(family) for family in self_metrics}
     for family, owner in zip(joined.families, joined.owners, strict=True):
         name = _written_name(family)

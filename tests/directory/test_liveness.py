@@ -1,4 +1,4 @@
-"""Who is alive, by the kernel's word: real processes, and every way to hold a file open."""
+"""The liveness of a file's process: real processes, and every way to hold a file open."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Return a file that nobody has open, in a directory that has proved itself."""
+    """Return a file that no process has open, where leases are proven to work."""
     path = write(tmp_path / "counter_1.db", [counter("c", 1)])
     if not liveness.has_proven_leases(str(tmp_path)):
         pytest.skip("the file system of the temporary directory does not tell open from closed")
@@ -38,7 +38,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_worker_is_alive_until_it_is_killed(tmp_path: Path, file: Path) -> None:
-    """From its first metric to SIGKILL, whatever its files are called."""
+    """A worker is alive from its first metric to SIGKILL, whatever its files are called."""
     with Worker(tmp_path) as worker:
         worker.do("Counter('jobs', '').inc()")
         own = tmp_path / f"counter_{worker.pid}.db"
@@ -48,7 +48,7 @@ def test_a_worker_is_alive_until_it_is_killed(tmp_path: Path, file: Path) -> Non
 
 
 def test_a_zombie_is_dead(file: Path) -> None:
-    """A process that nobody has reaped has let go of its files."""
+    """A zombie has closed its files, so it is dead before its parent waits for it."""
     program = f"f = open({str(file)!r}, 'r+b'); print(); input()"
     with subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -62,12 +62,12 @@ def test_a_zombie_is_dead(file: Path) -> None:
 
 
 def test_a_pid_that_is_used_again_proves_nothing(tmp_path: Path, file: Path) -> None:
-    """The file of a dead worker is dead although a process of that pid runs: this one."""
+    """A dead worker's file is dead although another process, this one, has its pid."""
     assert is_alive(file.rename(tmp_path / f"counter_{os.getpid()}.db")) is Liveness.DEAD
 
 
 def test_a_forked_child_keeps_its_parents_file_alive(tmp_path: Path, file: Path) -> None:
-    """It has not touched a metric since, and might yet write its parent's values."""
+    """A child that has touched no metric since the fork has its parent's files open: alive."""
     assert is_alive(file) is Liveness.DEAD
     with Worker(tmp_path) as worker:
         worker.do("Counter('jobs', '').inc(); import os, signal")
@@ -95,8 +95,8 @@ def test_a_forked_child_keeps_its_parents_file_alive(tmp_path: Path, file: Path)
         ),
     ],
 )
-def test_whoever_has_the_file_open_keeps_it_alive(file: Path, hold: str) -> None:
-    """In whatever way, and until the process is reaped at the latest."""
+def test_an_open_file_is_alive(file: Path, hold: str) -> None:
+    """A file is alive while a process has it open or mapped, and dead once that has ended."""
     program = f"import mmap, sys; path = {str(file)!r}; {hold}; print(); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -109,14 +109,14 @@ def test_whoever_has_the_file_open_keeps_it_alive(file: Path, hold: str) -> None
 
 
 def test_this_process_counts_too(file: Path) -> None:
-    """Whoever asks about a file that it has open itself is told so."""
+    """A file that the asking process itself has open is alive."""
     with file.open("rb"):
         assert is_alive(file) is Liveness.ALIVE
     assert is_alive(file) is Liveness.DEAD
 
 
-def test_who_is_in_another_pid_namespace_is_seen(file: Path) -> None:
-    """Containers share the kernel, and with it the count of open files."""
+def test_a_process_in_another_pid_namespace_is_seen(file: Path) -> None:
+    """A file that a process in another pid namespace has open is alive."""
     program = f"import sys; f = open({str(file)!r}, 'rb'); print(); sys.stdin.read()"
     command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", program]
     with subprocess.Popen(
@@ -131,8 +131,8 @@ def test_who_is_in_another_pid_namespace_is_seen(file: Path) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root to become another user")
-def test_somebody_elses_file_is_unknown() -> None:
-    """The kernel grants leases to the owner of a file only."""
+def test_a_file_of_another_user_is_unknown() -> None:
+    """The kernel grants a lease to the owner of a file only: to others it is unknown."""
     program = """
 import os, sys
 from mpmetrics.directory.liveness import has_proven_leases, is_alive
@@ -167,8 +167,8 @@ NOT_FILES: dict[str, Callable[[Path], Path]] = {
 
 
 @pytest.mark.parametrize("name", NOT_FILES)
-def test_what_is_no_file_of_a_worker_is_unknown(tmp_path: Path, file: Path, name: str) -> None:
-    """There is nothing to be said of it."""
+def test_what_is_not_a_regular_file_is_unknown(tmp_path: Path, file: Path, name: str) -> None:
+    """A missing file, a link, a pipe and the like are unknown, and none of them is waited for."""
     assert file.exists()
     assert is_alive(NOT_FILES[name](tmp_path)) is Liveness.UNKNOWN
 
@@ -207,13 +207,13 @@ def test_a_file_system_is_tested_once(file: Path) -> None:
     assert len(taken) == 4
 
 
-def test_asking_harms_nobody(tmp_path: Path, file: Path) -> None:
-    """An opener that meets the lease waits for it; its holder survives, nothing is left over."""
+def test_a_lease_does_no_harm(tmp_path: Path, file: Path) -> None:
+    """A holder survives when its lease is broken, and asking leaves no descriptor and no file."""
     descriptor = os.open(file, os.O_RDONLY)
     try:
         liveness.take_lease(descriptor)
         assert liveness.has_lease(descriptor)
-        # The kernel now tells us, with the harmless signal, that somebody wants the file.
+        # This makes the kernel send the harmless signal: another opener wants the file.
         with pytest.raises(BlockingIOError):
             os.open(file, os.O_RDWR | os.O_NONBLOCK)
         assert not liveness.has_lease(descriptor)
@@ -228,8 +228,8 @@ def test_asking_harms_nobody(tmp_path: Path, file: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_scratch_file_is_no_stranger(tmp_path: Path, file: Path) -> None:
-    """Who lists the directory in the middle of a proof sees workers' files only."""
+def test_a_scratch_file_is_not_a_stranger(tmp_path: Path, file: Path) -> None:
+    """A listing during the test of a file system has the workers' files, and no problem."""
     (tmp_path / ".mpmetrics-probe-x").touch()
     listing = list_directory(str(tmp_path))
     assert [each.path for each in listing.files] == [str(file)]

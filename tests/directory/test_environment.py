@@ -21,6 +21,8 @@ from tests.workers import environment, run_python
 if TYPE_CHECKING:
     from pathlib import Path
 
+IS_ROOT = hasattr(os, "getuid") and os.getuid() == 0  # Windows has no such function
+
 VARIABLE, OLD_VARIABLE = "PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"
 
 pytestmark = pytest.mark.skipif(
@@ -100,7 +102,7 @@ def test_the_reason_why_a_path_is_unusable(tmp_path: Path) -> None:
     assert {path: unusable_reason(path) for path in reasons} == reasons
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="needs root to become another user")
+@pytest.mark.skipif(not IS_ROOT, reason="needs root to become another user")
 def test_a_directory_that_this_user_may_not_read(tmp_path: Path) -> None:
     """A directory without rights for this user is unusable, and so is one below it."""
     program = """

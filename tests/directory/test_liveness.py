@@ -23,6 +23,8 @@ from tests.workers import PATIENCE, Worker, environment, run_python
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+IS_ROOT = hasattr(os, "getuid") and os.getuid() == 0  # Windows has no such function
+
 pytestmark = pytest.mark.skipif(
     not liveness.HAS_LEASES, reason="this system has no file leases (Linux has them)"
 )
@@ -130,7 +132,7 @@ def test_a_process_in_another_pid_namespace_is_seen(file: Path) -> None:
     assert is_alive(file) is Liveness.DEAD
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="needs root to become another user")
+@pytest.mark.skipif(not IS_ROOT, reason="needs root to become another user")
 def test_a_file_of_another_user_is_unknown() -> None:
     """The kernel grants a lease to the owner of a file only: to others it is unknown."""
     program = """

@@ -20,7 +20,11 @@ from mpmetrics.errors import RunDirectoryError
 from tests.cli.directories import fill
 from tests.database import Entry, counter
 
+IS_ROOT = hasattr(os, "getuid") and os.getuid() == 0  # Windows has no such function
+
 PREFIX = "test-run-"
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="runs need POSIX")
 
 needs_leases = pytest.mark.skipif(
     not liveness.HAS_LEASES, reason="this system has no file leases (Linux has them)"
@@ -154,7 +158,7 @@ def test_a_directory_in_use_is_not_emptied(base: Path) -> None:
     take_run_directory(str(base)).release(keep=True)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="needs root to give a directory to another user")
+@pytest.mark.skipif(not IS_ROOT, reason="needs root to give a directory to another user")
 def test_directories_of_another_user_are_not_swept(tmp_path: Path) -> None:
     """Sweeping leaves another user's directory alone, and what only links to a directory."""
     made = make_run_directory(str(tmp_path), PREFIX)

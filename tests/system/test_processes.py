@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from mpmetrics.system.processes import Process
 
+IS_ROOT = hasattr(os, "getuid") and os.getuid() == 0  # Windows has no such function
+
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
 
 ANOTHER_USERS = """
@@ -79,7 +81,7 @@ def test_the_exit_status_of_a_zombie_is_known() -> None:
     assert (read_process(pid), read_exit_status(pid)) == (None, None)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="needs root to start a process of another user")
+@pytest.mark.skipif(not IS_ROOT, reason="needs root to start a process of another user")
 def test_a_status_that_is_kept_secret_is_not_taken_for_success(tmp_path: Path) -> None:
     """The kernel reports status 0 for another user's process; it is unknown, not success."""
     file = tmp_path / "program.py"

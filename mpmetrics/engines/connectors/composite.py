@@ -73,7 +73,7 @@ class MultiConnector(Delegation):
 
     @property
     def supports_hma(self) -> bool:
-        """Whether there are connectors, and every one supports a hybrid cache."""
+        """Whether every connector supports a hybrid cache; False without any."""
         return len(self._children) > 0 and not self._unsupporting
 
     # -- Scheduler and workers ---------------------------------------------------------------------

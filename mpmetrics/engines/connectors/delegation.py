@@ -42,17 +42,17 @@ class Delegation:
 
     @property
     def supports_divergent_local_hybrid_hits(self) -> bool:
-        """Whether there are connectors, and every one supports it."""
+        """Whether every connector supports local hits of different lengths; False without any."""
         return self._all_have("supports_divergent_local_hybrid_hits")
 
     @property
     def requires_kv_delivery(self) -> bool:
-        """Whether any connector requires it."""
+        """Whether any connector requires the delivery of the KV cache."""
         return any(self._children.read_flags("requires_kv_delivery"))
 
     @property
     def prefer_cross_layer_blocks(self) -> bool:
-        """Whether there are connectors, and every one prefers it."""
+        """Whether every connector prefers blocks across all layers; False without any."""
         return self._all_have("prefer_cross_layer_blocks")
 
     def _all_have(self, flag: str) -> bool:
@@ -80,11 +80,11 @@ class Delegation:
         return any(self._children.call_all("register_finished_partial_tail", *arguments))
 
     def has_pending_block_frees(self) -> bool:
-        """Return whether any connector has."""
+        """Return whether any connector has blocks that it will free later."""
         return any(self._children.call_all("has_pending_block_frees"))
 
     def has_pending_push_work(self) -> bool:
-        """Return whether any connector has."""
+        """Return whether any connector has data that it will push later."""
         return any(self._children.call_all("has_pending_push_work"))
 
     def reset_cache(self) -> bool:

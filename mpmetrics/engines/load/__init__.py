@@ -1,4 +1,7 @@
-"""The load of a worker's ranks, published when it changes."""
+"""The load of a worker's data-parallel ranks, published for routers when it changes.
+
+`WorkerLoadPublisher` decides when to publish, and a sender knows where to.
+"""
 
 from __future__ import annotations
 

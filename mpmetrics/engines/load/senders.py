@@ -1,4 +1,4 @@
-"""Where load goes: to Dynamo's event plane, or to a publisher of Dynamo's."""
+"""Senders of load: to Dynamo's event plane, or to a publisher of Dynamo's own."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _FIELDS: Final = (
     "active_prefill_tokens",
     "kv_used_blocks",
 )
-"""Of Dynamo's `ActiveLoad`; what is not known goes out as nil."""
+"""The fields of Dynamo's `ActiveLoad`; an unknown one is sent as nil."""
 
-_TO_END: Final = 1.0
-"""Seconds that what is being sent has to end."""
+_SECONDS_TO_END: Final = 1.0
+"""How long, in seconds, `close` waits for a send to end."""
 
 
 class PlaneSender:
-    """Sends loads of the workers at an *address* over the event plane, by a *link*."""
+    """A sender over a *link* to the event plane, for the workers at an *address*."""
 
     def __init__(
         self,
@@ -37,28 +37,28 @@ class PlaneSender:
         extra: str,
         publisher_id: int | None = None,
     ) -> None:
-        """Publish as *publisher_id*, or as somebody new. Raises `MissingExtraError`."""
+        """Send as *publisher_id*, or under a new id. Raises `MissingExtraError`."""
         self._link = link
         self._author = Author(TOPIC, publisher_id, extra=extra)
         self._subject = address.subject(TOPIC)
         self._using = ForkSafeLock()
 
     def __call__(self, load: ActiveLoad) -> None:
-        """Send a *load*, within seconds. Raises `LinkError` when nobody has taken it."""
+        """Send a *load*, within seconds. Raises `LinkError` if it could not be sent."""
         payload = {name: getattr(load, name, None) for name in _FIELDS}
         with self._using:
             self._link.send(self._subject, [self._author.message(payload)])
 
     def close(self) -> None:
-        """Send nothing more, and disconnect."""
+        """Interrupt the send that is under way, and disconnect."""
         self._link.interrupt()
-        if self._using.acquire(timeout=_TO_END):
+        if self._using.acquire(timeout=_SECONDS_TO_END):
             self._link.close()
             self._using.release()
 
 
 class NatsSender(PlaneSender):
-    """Sends loads to NATS *servers*: URLs, separated by commas."""
+    """A sender of loads to NATS *servers*, which are URLs separated by commas."""
 
     def __init__(
         self,
@@ -68,13 +68,16 @@ class NatsSender(PlaneSender):
         *,
         publisher_id: int | None = None,
     ) -> None:
-        """Connect later. Raises `MissingExtraError`, `EventEndpointError`, `NatsOptionError`."""
+        """Prepare the connection, which the first load opens.
+
+        Raises `MissingExtraError`, `EventEndpointError` and `NatsOptionError`.
+        """
         link = NatsLink(servers, options)
         super().__init__(link, address, extra="nats", publisher_id=publisher_id)
 
 
 class ZmqSender(PlaneSender):
-    """Sends loads by ZeroMQ: on an *endpoint* of its own, or to a broker that is there."""
+    """A sender of loads by ZeroMQ, which binds its own *endpoint* or connects to a broker."""
 
     def __init__(
         self,
@@ -91,14 +94,14 @@ class ZmqSender(PlaneSender):
         self.endpoint = link.endpoint
 
     def records(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return what Dynamo's discovery has to have, by key, for routers to listen."""
+        """Return the records, by key, that Dynamo's discovery needs so that routers listen."""
         number = self._author.publisher_id
         key, record = channel_record(self._address, TOPIC, number, self.endpoint)
         return {key: record}
 
 
 class MetricsPublisher(Protocol):
-    """What `WorkerMetricsPublisher` of `dynamo.llm` has, once its endpoint is created."""
+    """The interface of `dynamo.llm.WorkerMetricsPublisher`, once its endpoint is created."""
 
     def publish(
         self,
@@ -111,14 +114,14 @@ class MetricsPublisher(Protocol):
 
 
 class DynamoSender:
-    """Sends loads through a publisher of Dynamo's, which has its own connection and identity."""
+    """A sender through a publisher of Dynamo, which has its own connection and identity."""
 
     def __init__(self, publisher: MetricsPublisher) -> None:
-        """Send by *publisher*."""
+        """Send through *publisher*."""
         self._publisher = publisher
 
     def __call__(self, load: ActiveLoad) -> None:
-        """Send a *load*; the publisher says nothing of whether anybody has taken it."""
+        """Send a *load*; the publisher does not report whether it has arrived."""
         self._publisher.publish(
             load.dp_rank,
             active_decode_blocks=load.active_decode_blocks,

@@ -1,4 +1,8 @@
-"""vLLM: stat loggers, and the token ledger of prefill and decode."""
+"""vLLM's stat loggers, and a token ledger that stays consistent across prefill and decode.
+
+`StatLogger` publishes and shows the load of a data-parallel rank; `TokenMetrics` counts tokens from
+the ledger. vLLM itself is not imported.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Stat loggers for vLLM: the load of each data-parallel rank, published and shown.
+"""Stat loggers for vLLM, which publish and show the load of each data-parallel rank.
 
-The engine calls `record` at every step. Whatever its observers do, the engine does not notice.
+The engine calls `record` at every step. An observer, which is a publisher or a set of gauges, can
+neither raise into the engine nor block it.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ _log = logging.getLogger("mpmetrics")
 class Publisher(Protocol):
     """A publisher of load, such as Dynamo's `WorkerMetricsPublisher`.
 
-    One that has `create_endpoint` is given the endpoint before anything is published.
+    If it has a method `create_endpoint`, that gets the endpoint before the first load.
     """
 
     def publish(self, dp_rank: int | None = None, *, kv_used_blocks: int | None = None) -> None:
-        """Publish how many blocks of KV cache a rank has in use."""
+        """Publish the number of KV cache blocks that a rank uses."""
         ...  # pragma: no cover - a protocol has no body
 
 
@@ -44,7 +45,7 @@ class StatLogger:
         publisher: Publisher | None = None,
         num_gpu_blocks: int | None = None,
     ) -> None:
-        """Tell the *publisher* and the gauges, as far as they are given."""
+        """Report to the *publisher* and to the gauges, either of which may be missing."""
         self.dp_rank = dp_rank
         self.num_gpu_blocks = num_gpu_blocks
         self.publisher = publisher
@@ -53,7 +54,7 @@ class StatLogger:
         self._showing = Observer("component_gauges")
 
     def set_num_gpu_blocks(self, num_gpu_blocks: int) -> None:
-        """Take how many blocks of KV cache the engine has, once it says so."""
+        """Set the number of KV cache blocks, which the engine knows only after its start."""
         self.num_gpu_blocks = num_gpu_blocks
         self._show(None, None)
 
@@ -65,24 +66,25 @@ class StatLogger:
     def record(
         self,
         scheduler_stats: Any = None,
-        iteration_stats: object = None,  # noqa: ARG002 - vLLM's signature
-        mm_cache_stats: object = None,  # noqa: ARG002
-        engine_idx: int = 0,  # noqa: ARG002
-        *args: object,  # noqa: ARG002
-        **kwargs: object,  # noqa: ARG002
+        iteration_stats: object = None,
+        mm_cache_stats: object = None,
+        engine_idx: int = 0,
+        *args: object,
+        **kwargs: object,
     ) -> None:
-        """Take what the scheduler says after a step; nothing if it says nothing. Never raises."""
+        """Publish and show the scheduler's statistics of a step, if there are any. Never raises."""
+        del iteration_stats, mm_cache_stats, engine_idx, args, kwargs  # vLLM passes them
         if scheduler_stats is None:
             return
         try:
-            usage = _finite(scheduler_stats.kv_cache_usage)
+            usage = _to_finite(scheduler_stats.kv_cache_usage)
             blocks = self.num_gpu_blocks
             active = None if blocks is None else int(blocks * usage)
         except Exception as error:  # an engine must not suffer from its metrics
             ERRORS.count("scheduler_stats", "raised", error)
             return
         try:
-            hit_rate = _hit_rate(scheduler_stats)
+            hit_rate = _compute_hit_rate(scheduler_stats)
         except Exception as error:  # an engine must not suffer from its metrics
             ERRORS.count("prefix_cache_stats", "raised", error)
             hit_rate = None
@@ -91,41 +93,42 @@ class StatLogger:
         self._show(usage, hit_rate)
 
     def log(self) -> None:
-        """Log nothing: there are others for that."""
+        """Do nothing: vLLM's own logger writes the log."""
 
     def log_engine_initialized(self) -> None:
-        """Log nothing when the engine is ready, either."""
+        """Do nothing: the engine's start changes no value here."""
 
     def record_sleep_state(self, *args: object, **kwargs: object) -> None:
-        """Take no notice of whether the engine sleeps."""
+        """Do nothing: no value here depends on whether the engine sleeps."""
 
     def _publish(self, active: int) -> None:
         if self.publisher is not None:
-            self._publishing.notify(_published, self.publisher, self.dp_rank, active)
+            self._publishing.notify(_publish_blocks, self.publisher, self.dp_rank, active)
 
     def _show(self, usage: float | None, hit_rate: float | None) -> None:
         if self._gauges is not None:
             self._showing.notify(
-                _shown, self._gauges, self.dp_rank, self.num_gpu_blocks, usage, hit_rate
+                _set_gauges, self._gauges, self.dp_rank, self.num_gpu_blocks, usage, hit_rate
             )
 
 
-# Functions, and not methods: a logger that is dropped goes at once, and its threads with it. What
-# an observer lacks is missed here, where it cannot hurt, and not where the engine calls.
+# These are functions and not methods so that the observers' threads hold no reference to the
+# logger: a logger without references is freed at once, and its threads end. If an observer lacks a
+# method, they raise in the observer's thread and not in the engine's.
 
 
-def _published(publisher: Any, dp_rank: int, active: int) -> object:
+def _publish_blocks(publisher: Any, dp_rank: int, active: int) -> object:
     return publisher.publish(dp_rank, kv_used_blocks=active)
 
 
-def _shown(
+def _set_gauges(
     gauges: ComponentGauges,
     dp_rank: int,
     blocks: int | None,
     usage: float | None,
     hit_rate: float | None,
 ) -> None:
-    """Set what is known; Dynamo's own gauges do not take what is not."""
+    """Set the gauges whose values are known; Dynamo's own gauges refuse None."""
     if blocks is not None:
         gauges.set_total_blocks(dp_rank, blocks)
     if usage is not None:
@@ -134,16 +137,16 @@ def _shown(
         gauges.set_kv_cache_hit_rate(dp_rank, hit_rate)
 
 
-def _hit_rate(scheduler_stats: Any) -> float | None:
-    """Return which part of the tokens that were looked up was found, None if none were."""
-    looked_up = getattr(scheduler_stats, "prefix_cache_stats", None)
-    if looked_up is None or not looked_up.queries:
+def _compute_hit_rate(scheduler_stats: Any) -> float | None:
+    """Return the share of the queried tokens that were hits, None if none were queried."""
+    cache = getattr(scheduler_stats, "prefix_cache_stats", None)
+    if cache is None or not cache.queries:
         return None
-    return _finite(looked_up.hits) / _finite(looked_up.queries)
+    return _to_finite(cache.hits) / _to_finite(cache.queries)
 
 
-def _finite(value: Any) -> float:
-    """Return *value* as a number to be shown. Raises if it is none."""
+def _to_finite(value: Any) -> float:
+    """Return *value* as a finite number. Raises, for example, `ValueError` for NaN."""
     number = float(value)
     if not math.isfinite(number):
         message = f"{number} is not known"
@@ -152,9 +155,9 @@ def _finite(value: Any) -> float:
 
 
 class StatLoggerFactory:
-    """Makes a `StatLogger` for each data-parallel rank, when vLLM calls it, and keeps all.
+    """The factory that vLLM calls to make a `StatLogger` for each data-parallel rank.
 
-    `created_loggers` has them by rank.
+    `created_loggers` has the loggers by rank.
     """
 
     def __init__(
@@ -163,10 +166,10 @@ class StatLoggerFactory:
         component_gauges: ComponentGauges | None = None,
         publisher_factory: Callable[..., Publisher] | None = None,
     ) -> None:
-        """Have each logger publish for *endpoint*, if it is known yet.
+        """Let each logger publish for *endpoint*, which may become known later.
 
-        *publisher_factory* makes the publisher of one rank; it is called without arguments, or
-        with the endpoint if it needs one.
+        *publisher_factory* makes the publisher of one rank. It is called without arguments, or
+        with the endpoint if it requires one argument.
         """
         self.created_loggers: dict[int, StatLogger] = {}
         self._endpoint = endpoint
@@ -175,36 +178,37 @@ class StatLoggerFactory:
         self._num_gpu_blocks: int | None = None
         self._connecting: set[asyncio.Task[None]] = set()
 
-    def __call__(self, vllm_config: object, dp_rank: int = 0) -> StatLogger:  # noqa: ARG002
-        """Return the logger of a rank: what vLLM calls a stat logger factory."""
+    def __call__(self, vllm_config: object, dp_rank: int = 0) -> StatLogger:
+        """Return the logger of a rank: the call that vLLM makes."""
+        del vllm_config  # vLLM passes it
         return self.create_stat_logger(dp_rank)
 
     def create_stat_logger(self, dp_rank: int = 0) -> StatLogger:
-        """Return the logger of a rank, always the same."""
+        """Return the logger of a rank; each call for one rank returns the same logger."""
         if dp_rank not in self.created_loggers:
             logger = StatLogger(
                 dp_rank, component_gauges=self._gauges, num_gpu_blocks=self._num_gpu_blocks
             )
-            # Another thread may have been quicker.
+            # Another thread may have stored one meanwhile.
             if self.created_loggers.setdefault(dp_rank, logger) is logger:
                 self._connect(logger)
         return self.created_loggers[dp_rank]
 
     def set_num_gpu_blocks_all(self, num_gpu_blocks: int) -> None:
-        """Tell all loggers, and those that are yet to come, how many blocks there are."""
+        """Set the number of KV cache blocks in all loggers, those of the future included."""
         self._num_gpu_blocks = num_gpu_blocks
         for logger in list(self.created_loggers.values()):
             logger.set_num_gpu_blocks(num_gpu_blocks)
 
     def init_publish(self) -> None:
-        """Have all loggers publish zeros."""
+        """Publish zeros for all loggers."""
         for logger in list(self.created_loggers.values()):
             logger.init_publish()
 
     def bind_endpoint(self, endpoint: Endpoint) -> None:
-        """Take the *endpoint* that was not known at first, as after a restore from a snapshot.
+        """Set the *endpoint* if it was not known at first, as after a restore from a snapshot.
 
-        Raises `EndpointBoundError`, a `RuntimeError`, when there is one already.
+        Raises `EndpointBoundError`, a `RuntimeError`, when one is set already.
         """
         if self._endpoint is not None:
             raise EndpointBoundError(self._endpoint, endpoint)
@@ -213,33 +217,40 @@ class StatLoggerFactory:
             self._connect(logger)
 
     def errors(self) -> Mapping[tuple[str, str], int]:
-        """Return how often observers in this process have failed, by source and reason."""
+        """Return how often observers in this process have failed, by source and reason.
+
+        The counts belong to the whole process, and so include those of other loggers.
+        """
         return ERRORS.counts()
 
     def _connect(self, logger: StatLogger) -> None:
-        """Give a logger its publisher, if there is an endpoint for it. Never raises."""
+        """Make the publisher of a logger, once there is an endpoint. Never raises."""
         if self._publisher_factory is None or self._endpoint is None:
             return
         try:
-            logger.publisher = _made(self._publisher_factory, self._endpoint)
+            logger.publisher = _make_publisher(self._publisher_factory, self._endpoint)
         except Exception as error:  # an engine must not suffer from its metrics
             ERRORS.count("publisher_factory", "raised", error)
         else:
-            self._introduce(logger.publisher, self._endpoint)
+            self._create_endpoint(logger.publisher, self._endpoint)
 
-    def _introduce(self, publisher: Publisher, endpoint: Endpoint) -> None:
-        """Give a *publisher* its endpoint, if it wants one, in the loop that runs. Never raises."""
+    def _create_endpoint(self, publisher: Publisher, endpoint: Endpoint) -> None:
+        """Pass the endpoint to a *publisher* that has `create_endpoint`. Never raises.
+
+        If that is a coroutine function, a task of the running event loop awaits it.
+        """
         try:
             create = getattr(publisher, "create_endpoint", None)
             created = create(endpoint) if callable(create) else None
-        except Exception as error:  # sources are anybody's code
+        except Exception as error:  # an engine must not suffer from its metrics
             ERRORS.count("create_endpoint", "raised", error)
             return
         if inspect.iscoroutine(created) or isinstance(created, asyncio.Future):
-            self._await(created)
+            self._start_task(created)
 
-    def _await(self, created: Any) -> None:
-        waiting = _waited(created)
+    def _start_task(self, created: Any) -> None:
+        """Await *created* in a task of the running event loop; without a loop, count an error."""
+        waiting = _await_endpoint(created)
         try:
             task = asyncio.get_running_loop().create_task(waiting)
         except RuntimeError as error:
@@ -248,24 +259,24 @@ class StatLoggerFactory:
                 created.close()
             ERRORS.count("create_endpoint", "raised", error)
             return
-        # A loop keeps no task alive by itself.
+        # The event loop holds only a weak reference to a task.
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
 
-async def _waited(created: Any) -> None:
+async def _await_endpoint(created: Any) -> None:
     try:
         await created
-    except Exception as error:  # a family may be anything
+    except Exception as error:  # an engine must not suffer from its metrics
         ERRORS.count("create_endpoint", "raised", error)
 
 
-def _made(factory: Callable[..., Publisher], endpoint: Endpoint) -> Publisher:
-    """Call a publisher *factory*, with the *endpoint* if it cannot do without."""
+def _make_publisher(factory: Callable[..., Publisher], endpoint: Endpoint) -> Publisher:
+    """Call a publisher *factory*, with the *endpoint* if it requires an argument."""
     try:
         inspect.signature(factory).bind()
     except TypeError:
         return factory(endpoint)
-    except ValueError:  # a builtin does not tell its signature
+    except ValueError:  # some builtins have no signature
         return factory()
     return factory()

@@ -1,17 +1,17 @@
-"""The token ledger: where the tokens of prompts come from, and what an iteration worked on.
+"""The token ledger: the sources of prompt tokens, and the tokens that an iteration worked on.
 
 The terms are vLLM's (`vllm/v1/metrics/stats.py`). Every token of a prompt has exactly one source:
 it is computed here (`local_compute`), found in the local prefix cache (`local_cache_hit`), or
-loaded from elsewhere (`external_kv_transfer`). The three sum to the prompt, always: an update
-that would break that raises `TokenLedgerError` and changes nothing, so that no counter is ever
-asked to go down.
+loaded from elsewhere (`external_kv_transfer`). The three always sum to the prompt: an update that
+would break that raises `TokenLedgerError` and changes nothing, so that no counter ever has to
+decrease.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from operator import index
-from typing import TYPE_CHECKING, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol, SupportsIndex, cast
 
 from mpmetrics.engines.errors import TokenLedgerError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Prefill(Protocol):
-    """What a ledger reads of one request's prefill: vLLM's `PrefillStats`, or the one here."""
+    """The attributes that a ledger reads of a prefill, which is vLLM's or the one here."""
 
     num_prompt_tokens: int
     num_computed_tokens: int
@@ -31,7 +31,7 @@ class Prefill(Protocol):
 
 @dataclass(slots=True)
 class PrefillStats:
-    """The prompt of one request, in tokens, by where they came from."""
+    """The tokens of one request's prompt, by source."""
 
     num_prompt_tokens: int = 0
     num_computed_tokens: int = 0
@@ -43,11 +43,12 @@ class PrefillStats:
     def set(
         self, num_prompt_tokens: int, num_local_cached_tokens: int, num_external_cached_tokens: int
     ) -> None:
-        """Take what is known when the request is first scheduled; the rest is to be computed.
+        """Set the numbers that are known when the request is first scheduled.
 
-        Raises `TokenLedgerError` when more is cached than was asked.
+        The other tokens have to be computed. Raises `TokenLedgerError` when more tokens are cached
+        than the prompt has.
         """
-        given = _counts(
+        given = _to_counts(
             num_prompt_tokens=num_prompt_tokens,
             num_local_cached_tokens=num_local_cached_tokens,
             num_external_cached_tokens=num_external_cached_tokens,
@@ -62,20 +63,21 @@ class PrefillStats:
         self.num_computed_tokens = prompt - self.num_cached_tokens
 
     def finalize(self, num_tokens: int) -> None:
-        """Take how many tokens of the prompt the cache holds now (*num_tokens*).
+        """Set `num_cache_creation_tokens` from the tokens that the cache holds in the end.
 
-        What was not there before is `num_cache_creation_tokens`. Raises `TokenLedgerError`.
+        Those are *num_tokens*; the ones that were not cached before are new. Raises
+        `TokenLedgerError` for an invalid number.
         """
-        (held,) = _counts(num_tokens=num_tokens).values()
+        (held,) = _to_counts(num_tokens=num_tokens).values()
         created = min(held, self.num_prompt_tokens) - self.num_cached_tokens
         self.num_cache_creation_tokens = max(0, created)
 
 
 @dataclass(slots=True)
 class PromptTokenStats:
-    """The prompts of many requests, in tokens, by where they came from.
+    """The tokens of many requests' prompts, by source.
 
-    `total` is all tokens, `cached_tokens` those that were not computed.
+    `total` counts all tokens, `cached_tokens` those that were not computed.
     """
 
     computed: int = 0
@@ -91,8 +93,11 @@ class PromptTokenStats:
     )
 
     def update_from_output(self, prefill_stats: Prefill) -> None:
-        """Add one request's prompt. Raises `TokenLedgerError`, and adds nothing, if it is off."""
-        computed, local, external, cached, prompt = _sound(prefill_stats)
+        """Add one request's prompt.
+
+        Raises `TokenLedgerError`, and adds nothing, if the numbers do not add up.
+        """
+        computed, local, external, cached, prompt = _read_prefill(prefill_stats)
         self.check()
         self.total += prompt
         self.computed += computed
@@ -101,7 +106,7 @@ class PromptTokenStats:
         self.external_kv_transfer += external
 
     def check(self) -> None:
-        """Raise `TokenLedgerError` if somebody has changed a number so that they disagree."""
+        """Raise `TokenLedgerError` if the attributes, which anyone can set, do not add up."""
         numbers = {
             "computed": self.computed,
             "local_cache_hit": self.local_cache_hit,
@@ -109,10 +114,10 @@ class PromptTokenStats:
             "cached_tokens": self.cached_tokens,
             "total": self.total,
         }
-        _agreed(numbers, "all")
+        _check_sums(numbers, "all")
 
     def get_by_source(self, source: str) -> int:
-        """Return the tokens of one of `ALL_SOURCES`. Raises `ValueError` for any other."""
+        """Return the tokens of a *source* in `ALL_SOURCES`. Raises `ValueError` for any other."""
         if source not in _FIELDS:
             message = f"Unknown source: {source}"
             raise ValueError(message)
@@ -130,38 +135,37 @@ _FIELDS: Final = dict(
 
 @dataclass(slots=True)
 class IterationTokens:
-    """What one iteration of an engine worked on: prompts in *prompt*, and generated tokens."""
+    """The tokens of one iteration of an engine: those of prompts, and the generated ones."""
 
     prompt: PromptTokenStats = field(default_factory=PromptTokenStats)
     num_generation_tokens: int = 0
 
     @property
     def num_prompt_tokens(self) -> int:
-        """Tokens of prompts from all sources: what `vllm:prompt_tokens` counts."""
+        """The tokens of prompts from all sources, which `vllm:prompt_tokens` counts."""
         return self.prompt.total
 
     @property
     def iteration_tokens(self) -> int:
-        """Tokens that were worked on: what `vllm:iteration_tokens_total` observes.
+        """The computed and the generated tokens, which `vllm:iteration_tokens_total` observes.
 
-        Those are the computed and the generated ones. What was found in a cache or loaded from
-        elsewhere took no work.
+        Tokens that were found in a cache or loaded from elsewhere took no work.
         """
         return self.prompt.computed + self.num_generation_tokens
 
     def check(self) -> None:
-        """Raise `TokenLedgerError` if somebody has changed a number so that it cannot be."""
+        """Raise `TokenLedgerError` if the attributes, which anyone can set, are impossible."""
         self.prompt.check()
-        _counts(num_generation_tokens=self.num_generation_tokens)
+        _to_counts(num_generation_tokens=self.num_generation_tokens)
 
     def update_from_output(
         self, num_new_generation_tokens: int, prefill_stats: Prefill | None = None
     ) -> None:
-        """Add one request's output; *prefill_stats* come with its first only.
+        """Add one request's output; only its first output has *prefill_stats*.
 
-        Raises `TokenLedgerError`, and adds nothing, when the numbers cannot be.
+        Raises `TokenLedgerError`, and adds nothing, for impossible numbers.
         """
-        _, generated = _counts(
+        _, generated = _to_counts(
             num_generation_tokens=self.num_generation_tokens,
             num_new_generation_tokens=num_new_generation_tokens,
         ).values()
@@ -171,12 +175,12 @@ class IterationTokens:
 
 
 def prefix_hit(num_prompt_tokens: int, num_cached_tokens: int, block_size: int) -> int:
-    """Return how many of the cached tokens of a prompt a local prefix cache can give.
+    """Return how many of the cached tokens of a prompt the local prefix cache can supply.
 
-    Only whole blocks of *block_size* tokens are found, and never the last token: that is run
-    again, for its logits. Raises `TokenLedgerError`.
+    The cache supplies whole blocks of *block_size* tokens, and never the last token of the prompt,
+    which is computed again for its logits. Raises `TokenLedgerError` for impossible numbers.
     """
-    given = _counts(
+    given = _to_counts(
         num_prompt_tokens=num_prompt_tokens,
         num_cached_tokens=num_cached_tokens,
         block_size=block_size,
@@ -190,10 +194,10 @@ def prefix_hit(num_prompt_tokens: int, num_cached_tokens: int, block_size: int) 
 def first_schedule(
     num_prompt_tokens: int, num_cached_tokens: int, block_size: int, *, remote_prefill: bool = False
 ) -> PrefillStats:
-    """Return the prefill of a request as it is when first scheduled.
+    """Return the prefill of a request when it is first scheduled.
 
-    *num_cached_tokens* at its beginning are in the local cache. With *remote_prefill* another
-    worker has computed the prompt, and all that is not found locally is loaded from there.
+    The first *num_cached_tokens* are in the local cache. With *remote_prefill*, another worker has
+    computed the prompt, and all tokens that the local cache does not supply are loaded from it.
     """
     local = prefix_hit(num_prompt_tokens, num_cached_tokens, block_size)
     stats = PrefillStats()
@@ -201,10 +205,10 @@ def first_schedule(
     return stats
 
 
-def _counts(**given: object) -> Mapping[str, int]:
-    """Return what was *given* as whole numbers. Raises `TokenLedgerError` for what is none."""
+def _to_counts(**given: object) -> Mapping[str, int]:
+    """Return the *given* numbers as counts. Raises `TokenLedgerError` if one is not a count."""
     try:
-        counts = {name: index(number) for name, number in given.items()}  # type: ignore[arg-type]
+        counts = {name: index(cast("SupportsIndex", number)) for name, number in given.items()}
     except TypeError as error:
         raise TokenLedgerError(given, "tokens are counted in whole numbers") from error
     if min(counts.values()) < 0:
@@ -212,8 +216,8 @@ def _counts(**given: object) -> Mapping[str, int]:
     return counts
 
 
-def _sound(prefill: Prefill) -> tuple[int, int, int, int, int]:
-    """Return the numbers of a *prefill* once they agree. Raises `TokenLedgerError`."""
+def _read_prefill(prefill: Prefill) -> tuple[int, int, int, int, int]:
+    """Return the numbers of a *prefill*. Raises `TokenLedgerError` if they do not add up."""
     numbers = {
         "num_computed_tokens": prefill.num_computed_tokens,
         "num_local_cached_tokens": prefill.num_local_cached_tokens,
@@ -221,15 +225,15 @@ def _sound(prefill: Prefill) -> tuple[int, int, int, int, int]:
         "num_cached_tokens": prefill.num_cached_tokens,
         "num_prompt_tokens": prefill.num_prompt_tokens,
     }
-    return _agreed(numbers, "the prompt")
+    return _check_sums(numbers, "the prompt")
 
 
-def _agreed(numbers: Mapping[str, object], whole: str) -> tuple[int, int, int, int, int]:
-    """Return tokens that are computed, local, external, cached, and all, which are the *whole*.
+def _check_sums(numbers: Mapping[str, object], whole: str) -> tuple[int, int, int, int, int]:
+    """Return *numbers* as counts; they are computed, local, external, cached, and all tokens.
 
-    They come in this order. Raises `TokenLedgerError` unless they add up.
+    Raises `TokenLedgerError` if they do not add up; *whole* is its word for all tokens.
     """
-    counts = _counts(**numbers)
+    counts = _to_counts(**numbers)
     computed, local, external, cached, total = counts.values()
     if local + external != cached:
         raise TokenLedgerError(counts, "local and external tokens are not the cached ones")

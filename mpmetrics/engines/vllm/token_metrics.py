@@ -1,4 +1,4 @@
-"""vLLM's metrics of tokens, fed from the ledger."""
+"""vLLM's metrics of tokens, recorded from the token ledger."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FAMILIES: Final = tuple(family for family in VLLM_FAMILIES if family.name in _N
 
 
 class TokenMetrics:
-    """The token metrics of one engine: they are there, at 0, before the first iteration."""
+    """The token metrics of one engine, which are 0 before the first iteration."""
 
     def __init__(
         self,
@@ -32,25 +32,25 @@ class TokenMetrics:
         model_name: str = "",
         engine: int | str = 0,
     ) -> None:
-        """Make the metrics in *registry* (None: the global one), unless they are there.
+        """Make the metrics in *registry* (None: the global one), or share those of another object.
 
         Raises `ValueError`, as prometheus_client does, when vLLM itself has made them there.
         """
         metrics = register_families(_FAMILIES, registry)
-        who = {"model_name": model_name, "engine": str(engine)}
-        self._prompt = metrics["vllm:prompt_tokens"].labels(**who)
-        self._cached = metrics["vllm:prompt_tokens_cached"].labels(**who)
-        self._generated = metrics["vllm:generation_tokens"].labels(**who)
-        self._iteration = metrics["vllm:iteration_tokens_total"].labels(**who)
+        labels = {"model_name": model_name, "engine": str(engine)}
+        self._prompt = metrics["vllm:prompt_tokens"].labels(**labels)
+        self._cached = metrics["vllm:prompt_tokens_cached"].labels(**labels)
+        self._generated = metrics["vllm:generation_tokens"].labels(**labels)
+        self._iteration = metrics["vllm:iteration_tokens_total"].labels(**labels)
         self._by_source = {
-            source: metrics["vllm:prompt_tokens_by_source"].labels(**who, source=source)
+            source: metrics["vllm:prompt_tokens_by_source"].labels(**labels, source=source)
             for source in PromptTokenStats.ALL_SOURCES
         }
 
     def record(self, tokens: IterationTokens) -> None:
-        """Count one iteration: prompts by all sources, iterations by what was worked on.
+        """Count one iteration: all prompt tokens, and the tokens that were worked on.
 
-        Raises `TokenLedgerError`, before anything is counted, when the numbers cannot be.
+        Raises `TokenLedgerError`, before anything is counted, for impossible numbers.
         """
         tokens.check()
         self._prompt.inc(tokens.num_prompt_tokens)

@@ -40,7 +40,7 @@ def test_a_value_waits_until_it_is_quiet() -> None:
     for now in range(7):
         assert debounce.change(f"value {now}", now)
         assert debounce.due() == min(now + 1, 5)
-    debounce.published("value 6", 7)
+    debounce.record_success("value 6", 7)
     assert debounce.due() == 107
     assert debounce.change("new", 20)
     assert debounce.due() == 21
@@ -52,7 +52,7 @@ def test_what_has_not_changed_is_no_change() -> None:
     assert debounce.change("a", 0)
     assert not debounce.change("a", 0.5)
     assert debounce.due() == 1
-    debounce.published("a", 1)
+    debounce.record_success("a", 1)
     assert not debounce.change("a", 2)
     assert debounce.change("b", 3)
     assert debounce.change("a", 3.5)
@@ -64,7 +64,7 @@ def test_publications_keep_their_distance() -> None:
     """Whatever the window says."""
     debounce = slot(TIMING._replace(min_interval=30))
     debounce.change("a", 0)
-    debounce.published("a", 1)
+    debounce.record_success("a", 1)
     debounce.change("b", 2)
     assert debounce.due() == 31
 
@@ -73,14 +73,14 @@ def test_after_a_failure_the_newest_value_is_tried_again() -> None:
     """Whether it has changed meanwhile or not; a failed heartbeat, too."""
     debounce = slot()
     debounce.change("a", 0)
-    debounce.failed(1)
+    debounce.record_failure(1)
     assert debounce.due() == 11
     debounce.change("b", 12)
     assert debounce.due() == 11  # it has waited long enough
-    debounce.published("b", 12.5)
-    debounce.failed(112.5)
+    debounce.record_success("b", 12.5)
+    debounce.record_failure(112.5)
     assert debounce.due() == 122.5
-    debounce.published("b", 122.5)
+    debounce.record_success("b", 122.5)
     assert debounce.due() == 222.5
 
 
@@ -89,7 +89,7 @@ def test_a_value_that_changes_while_it_is_sent() -> None:
     debounce = slot()
     debounce.change("a", 0)
     debounce.change("b", 1.5)
-    debounce.published("a", 2)
+    debounce.record_success("a", 2)
     assert debounce.is_pending
     assert debounce.due() == 2.5
 
@@ -114,11 +114,11 @@ def test_any_history(steps: list[tuple[float, int, bool]]) -> None:
             if works:
                 sent = debounce.newest
                 assert sent is not None
-                debounce.published(sent, due)
+                debounce.record_success(sent, due)
                 waiting_since = None
             else:
                 failed_at = due
-                debounce.failed(due)
+                debounce.record_failure(due)
         debounce.change(value, now)
         if not debounce.is_pending:
             waiting_since = None

@@ -1,4 +1,8 @@
-"""The KV events of engines: received without loss, counted once, and passed on."""
+"""KV events of engines: a bridge reads them without loss, counts them once, and passes them on.
+
+The way of an event: `source` reads messages by a `subscription` for each publisher, `gaps` orders
+them, `pipeline` decodes and counts, and `sinks` send what is left, some of them over a link.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,9 @@ if TYPE_CHECKING:
     from mpmetrics.engines.events.publisher import Publisher, publishers
     from mpmetrics.engines.events.sinks import CallbackSink, LinesSink, Sink
     from mpmetrics.engines.events.source import EventSource
+    from mpmetrics.engines.events.source import (
+        Source as Source,
+    )  # the former name, not in `__all__`
     from mpmetrics.engines.events.transport import Link
     from mpmetrics.engines.events.zmq_link import ZmqLink
 
@@ -28,7 +35,7 @@ _MODULES = {
     "nats_options": ["NatsOptions"],
     "publisher": ["Publisher", "publishers"],
     "sinks": ["CallbackSink", "LinesSink", "Sink"],
-    "source": ["EventSource"],
+    "source": ["EventSource", "Source"],
     "transport": ["Link"],
     "zmq_link": ["ZmqLink"],
 }

@@ -1,4 +1,7 @@
-"""Joining events that belong together, so that there are fewer to send. No clock of its own."""
+"""Joining of successive events that belong together, so that sinks send fewer.
+
+The caller passes the time.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 MOST_BLOCKS: Final = 128
-"""Blocks that a joined event has at the most."""
+"""The largest number of blocks in a joined event."""
 
 
 class _Pending:
-    """What is kept of one rank: events to be joined, and when they are to be let go."""
+    """The events of one rank that wait to be joined, and the time at which they are *due*."""
 
     def __init__(self, event: Stored | Removed, due: float) -> None:
         self.events = [event]
@@ -28,10 +31,10 @@ class _Pending:
 
 
 class Batcher:
-    """Joins what follows each other in one rank, and keeps it for *delay* seconds at the most.
+    """Joins successive events of one rank, and keeps them for *delay* seconds at the most.
 
-    Stores are joined if each goes on where the one before it ends, removals if they are of the same
-    medium. The order of the events of a rank stays as it is.
+    Stores are joined if each one continues the chain of the one before it, removals if they are of
+    the same medium. The order of the events of a rank does not change.
     """
 
     def __init__(self, delay: float, most: int = MOST_BLOCKS) -> None:
@@ -42,69 +45,75 @@ class Batcher:
 
     @property
     def deadline(self) -> float | None:
-        """When something is to be let go, None if nothing is kept."""
-        return min((kept.due for kept in self._pending.values()), default=None)
+        """The earliest time at which a pending event is due, None if no event is pending."""
+        return min((pending.due for pending in self._pending.values()), default=None)
 
     def add(self, events: Iterable[Event], now: float) -> list[Event]:
         """Take *events*; return those that are to be sent now."""
         ready: list[Event] = []
         for event in events:
             if isinstance(event, Cleared):
-                ready += [*self._let_go(event.rank), event]
+                ready += [*self._release(event.rank), event]
             else:
                 ready += self._keep(event, now)
         return ready
 
     def due(self, now: float) -> list[Event]:
-        """Return what has been kept long enough."""
-        ranks = [rank for rank, kept in self._pending.items() if kept.due <= now]
-        return [event for rank in ranks for event in self._let_go(rank)]
+        """Return the events that are due, and forget them."""
+        ranks = [rank for rank, pending in self._pending.items() if pending.due <= now]
+        return [event for rank in ranks for event in self._release(rank)]
 
     def flush(self) -> list[Event]:
-        """Return all that is kept."""
-        return [event for rank in list(self._pending) for event in self._let_go(rank)]
+        """Return all pending events, and forget them."""
+        return [event for rank in list(self._pending) for event in self._release(rank)]
 
     def _keep(self, event: Stored | Removed, now: float) -> Sequence[Event]:
-        """Keep *event* with what is kept, if they are to be joined, or instead of it."""
-        kept = self._pending.get(event.rank)
+        """Add *event* to the pending ones of its rank, or replace them; return what is ready."""
+        pending = self._pending.get(event.rank)
         before: Sequence[Event] = ()
-        if kept is not None and self._has_room(kept, event) and _belong(kept.events[-1], event):
-            kept.add(event)
+        if (
+            pending is not None
+            and self._has_room(pending, event)
+            and _is_continued(pending.events[-1], event)
+        ):
+            pending.add(event)
         else:
-            before = self._let_go(event.rank)
-            kept = self._pending[event.rank] = _Pending(event, now + self._delay)
-        is_full = kept.blocks >= self._most
-        return [*before, *self._let_go(event.rank)] if is_full else before
+            before = self._release(event.rank)
+            pending = self._pending[event.rank] = _Pending(event, now + self._delay)
+        is_full = pending.blocks >= self._most
+        return [*before, *self._release(event.rank)] if is_full else before
 
-    def _has_room(self, kept: _Pending, event: Stored | Removed) -> bool:
-        return kept.blocks + len(event.hashes) <= self._most
+    def _has_room(self, pending: _Pending, event: Stored | Removed) -> bool:
+        return pending.blocks + len(event.hashes) <= self._most
 
-    def _let_go(self, rank: int) -> Sequence[Event]:
-        kept = self._pending.pop(rank, None)
-        return () if kept is None else (_joined(kept.events),)
+    def _release(self, rank: int) -> Sequence[Event]:
+        """Return the pending events of *rank* as one event, and forget them."""
+        pending = self._pending.pop(rank, None)
+        return () if pending is None else (_join(pending.events),)
 
 
-def _belong(first: Stored | Removed, second: Stored | Removed) -> bool:
-    """Return whether *second* goes on where *first* ends."""
+def _is_continued(first: Stored | Removed, second: Stored | Removed) -> bool:
+    """Return whether *second* begins where *first* ends."""
     if type(first) is not type(second) or first.medium != second.medium:
         return False
     if isinstance(first, Removed) or isinstance(second, Removed):
         return True
-    alike = (first.block_size, first.lora, first.salted) == (
+    is_alike = (first.block_size, first.lora, first.salted) == (
         second.block_size,
         second.lora,
         second.salted,
     )
-    return alike and second.parent == first.hashes[-1] and _is_whole(first) and _is_whole(second)
+    is_chain = second.parent == first.hashes[-1]
+    return is_alike and is_chain and _has_all_tokens(first) and _has_all_tokens(second)
 
 
-def _is_whole(event: Stored) -> bool:
-    """Return whether the tokens are there, so that nobody takes them for those of other blocks."""
+def _has_all_tokens(event: Stored) -> bool:
+    """Return whether every block has its tokens; else joined ones would be of wrong blocks."""
     return len(event.tokens) == len(event.hashes) * event.block_size
 
 
-def _joined(events: Sequence[Stored | Removed]) -> Stored | Removed:
-    """Return *events* that belong together as one."""
+def _join(events: Sequence[Stored | Removed]) -> Stored | Removed:
+    """Return one event for *events* that belong together."""
     first = events[0]
     if len(events) == 1:
         return first

@@ -1,89 +1,65 @@
-"""How many holders each block has: a removal counts when the last one is gone.
+"""What is counted of each block: its holders, and the tokens of the prefix that ends with it.
 
-An engine may store one block twice, in two places, and remove one of them: whoever is told of that
-removal believes that the block is gone. The counts are by rank, medium and hash.
+An engine may store one block twice, in two places, and remove one of them. A listener that sees
+this removal would believe that the block is gone. So a removal counts when the last holder is gone.
+Holders are counted by rank, medium and hash; prefixes by hash, for each rank.
 """
 
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from mpmetrics.engines.events.model import Stored
 
-
-class PrefixLengths:
-    """For every block of a rank how many tokens its prefix has, and whether it is continued."""
-
-    def __init__(self) -> None:
-        """Begin with nothing stored."""
-        self._tokens: dict[int, int] = {}  # less than zero where a block is continued
-
-    def stored(self, event: Stored, *, is_new: bool) -> int:
-        """Take note of blocks, the first of which *is_new*; return the tokens that were found."""
-        known, parent, hashes = self._tokens, event.parent, event.hashes
-        before = 0 if parent is None else known.get(parent, 0)
-        if is_new and before > 0 and parent is not None:
-            known[parent] = -before
-        last = hashes[-1]
-        is_continued = known.get(last, 0) < 0
-        tokens = abs(before)
-        for block in hashes:
-            tokens += event.block_size
-            known[block] = -tokens
-        if not is_continued:
-            known[last] = tokens
-        return -before if is_new and before < 0 else 0
-
-    def removed(self, hashes: Sequence[int]) -> None:
-        """Forget blocks that are gone."""
-        for block in hashes:
-            self._tokens.pop(block, None)
-
-
-MOST_KNOWN: Final = 1 << 22
-"""Blocks of one rank in one medium that are known at the most."""
+MOST_BLOCKS_KNOWN: Final = 1 << 22
+"""The largest number of blocks that are known of one rank in one medium."""
 
 _DOUBT: Final = 1 << 32
+"""More holders than any block can have."""
+
+
+# -- Holders ---------------------------------------------------------------------------------------
 
 
 class Place:
     """The holders of blocks in one medium of one rank, and how many blocks came and went."""
 
-    def __init__(self, most: int = MOST_KNOWN) -> None:
-        """Begin with nothing stored; of more than *most* blocks the oldest are forgotten."""
+    def __init__(self, most: int = MOST_BLOCKS_KNOWN) -> None:
+        """Create an empty place. Beyond *most* blocks it forgets the oldest."""
         self.stored = self.removed = self.held = self.forgotten = 0
         self._most = most
         self._holders: dict[int, int] = {}
-        self._nobody = 0  # as so many holders count as none
+        self._floor = 0  # a block with no more holders than this has no known holder
 
     @property
     def resident(self) -> int:
-        """How many blocks are there."""
+        """The number of blocks that are stored."""
         return len(self._holders)
 
     def __contains__(self, block: int) -> bool:
-        """Return whether the *block* is there."""
+        """Return whether the *block* is stored."""
         return block in self._holders
 
     def store(self, hashes: Sequence[int]) -> Sequence[int]:
-        """Add a holder to each of the *hashes*; return blocks that are forgotten for it."""
-        holders, nobody = self._holders, self._nobody
+        """Add a holder to each of the *hashes*; return the blocks that are forgotten instead."""
+        holders, floor = self._holders, self._floor
         for block in hashes:
             count = holders.get(block, 0)
-            holders[block] = count + 1 if count > nobody else nobody + 1
+            holders[block] = count + 1 if count > floor else floor + 1
         self.stored += len(hashes)
         return () if len(holders) <= self._most else self._forget()
 
     def remove(self, hashes: Sequence[int]) -> Sequence[int]:
         """Take a holder from each of the *hashes*; return those that have none left.
 
-        What was never stored has none, either: it may have been before anybody listened.
+        A block that is unknown has none, either: it may have been stored before the first message
+        that was read.
         """
-        holders, last = self._holders, self._nobody + 1
+        holders, last = self._holders, self._floor + 1
         gone: list[int] = []
         for block in hashes:
             count = holders.get(block, last)
@@ -97,21 +73,21 @@ class Place:
         return gone
 
     def clear(self) -> None:
-        """Take it that all blocks are gone."""
+        """Remove all blocks."""
         self.removed += len(self._holders)
-        self._holders, self._nobody = {}, 0
+        self._holders, self._floor = {}, 0
 
     def doubt(self) -> None:
-        """Take it that messages are lost, and with them any number of removals.
+        """Forget the holders, since messages are lost, and with them any number of removals.
 
-        Blocks stay, but nobody is known to hold them: the next removal is the last one. To be
-        told too early that a block is gone costs a hit, never to be told costs many misses.
+        Blocks stay, but have no known holder: the next removal is the last one. A removal that is
+        passed on too early costs a hit; one that is never passed on costs many misses.
         """
         if self._holders:
-            self._nobody += _DOUBT
+            self._floor += _DOUBT
 
     def _forget(self) -> Sequence[int]:
-        """Forget an eighth of all blocks, so that it is not to be done for each."""
+        """Forget an eighth of all blocks at once, so that it does not happen with every store."""
         forgotten = list(islice(self._holders, 1 + self._most // 8))
         for block in forgotten:
             del self._holders[block]
@@ -119,26 +95,98 @@ class Place:
         return forgotten
 
 
-class References:
-    """The holders of every block that is known to be there."""
+class BlockCounts:
+    """The places of all ranks and mediums."""
 
-    def __init__(self, most: int = MOST_KNOWN) -> None:
-        """Begin with nothing stored; know *most* blocks in each place."""
+    def __init__(self, most: int = MOST_BLOCKS_KNOWN) -> None:
+        """Create no place yet; each one will know *most* blocks."""
         self._most = most
         self._places: dict[tuple[int, str], Place] = {}
 
     def place(self, rank: int, medium: str) -> Place:
-        """Return the place of blocks of the *rank* in the *medium*."""
+        """Return the place of the blocks of *rank* in *medium*."""
         place = self._places.get((rank, medium))
         if place is None:
             place = self._places[rank, medium] = Place(self._most)
         return place
 
-    def of(self, rank: int) -> Sequence[Place]:
-        """Return the places of the *rank*."""
-        return [place for (of, _), place in self._places.items() if of == rank]
+    def places_of(self, rank: int) -> Sequence[Place]:
+        """Return the places of *rank*."""
+        return [place for (owner, _), place in self._places.items() if owner == rank]
 
-    def places(self) -> Iterator[tuple[int, str, Place]]:
-        """Yield each rank and medium, and their place; for any thread."""
+    def items(self) -> Iterator[tuple[int, str, Place]]:
+        """Yield each rank and medium, and their place; any thread may call this."""
         for (rank, medium), place in list(self._places.items()):
             yield rank, medium, place
+
+
+# -- Prefixes --------------------------------------------------------------------------------------
+
+
+class Prefix(NamedTuple):
+    """The number of *tokens* up to the end of a block, and whether another block continues it."""
+
+    tokens: int
+    is_continued: bool
+
+
+class _SharedPrefixes(dict[int, Prefix]):
+    """Prefixes by their tokens: one object for all blocks that end at the same length.
+
+    A million blocks have only a few thousand lengths, so this takes less memory than a number for
+    each block.
+    """
+
+    _MOST = 1 << 16
+
+    def __init__(self, *, is_continued: bool) -> None:
+        super().__init__()
+        self._is_continued = is_continued
+
+    def __missing__(self, tokens: int) -> Prefix:
+        if len(self) >= self._MOST:  # only garbage has so many lengths
+            self.clear()
+        # A prefix without tokens is never found, so it does not matter what continues it.
+        prefix = self[tokens] = Prefix(tokens, self._is_continued and tokens > 0)
+        return prefix
+
+
+class PrefixLengths:
+    """The prefixes of the blocks of one rank: their tokens, and whether they are continued."""
+
+    def __init__(self) -> None:
+        """Know no block."""
+        self._prefixes: dict[int, Prefix] = {}
+        self._continued = _SharedPrefixes(is_continued=True)
+        self._ends = _SharedPrefixes(is_continued=False)
+
+    def __len__(self) -> int:
+        """Return how many blocks are known."""
+        return len(self._prefixes)
+
+    def store(self, event: Stored, *, is_new: bool) -> int:
+        """Add the blocks of *event*, the first of which *is_new*; return the tokens it found.
+
+        The tokens before it were found if another block continues the same prefix already.
+        """
+        prefixes, parent, hashes = self._prefixes, event.parent, event.hashes
+        tokens = found = 0
+        if parent is not None and (before := prefixes.get(parent)) is not None:
+            tokens = before.tokens
+            if is_new and before.is_continued:
+                found = tokens
+            elif is_new and tokens:
+                prefixes[parent] = self._continued[tokens]
+        last = prefixes.get(hashes[-1])
+        continued, size = self._continued, event.block_size
+        for block in hashes:
+            tokens += size
+            prefixes[block] = continued[tokens]
+        if last is None or not last.is_continued:
+            prefixes[hashes[-1]] = self._ends[tokens]
+        return found
+
+    def remove(self, hashes: Sequence[int]) -> None:
+        """Forget the *hashes*."""
+        for block in hashes:
+            self._prefixes.pop(block, None)

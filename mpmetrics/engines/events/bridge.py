@@ -1,4 +1,4 @@
-"""From the publishers of an engine to sinks, in threads of its own or beside an event loop."""
+"""The way from the publishers of an engine to sinks, in threads or beside an event loop."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ _log = logging.getLogger("mpmetrics")
 
 
 class EventBridge(AbstractContextManager["EventBridge"]):
-    """Reads the events of a *source* and gives them to *sinks*, and its `metrics` to whoever asks.
+    """Reads the events of a *source*, passes them to *sinks*, and counts them in its `metrics`.
 
-    With *delay*, in seconds, events that belong together are joined, and kept so long at the most.
-    Constant *labels* of the metrics tell several bridges on one page apart. Raises `LabelError`.
+    With *delay*, in seconds, events that belong together are joined, and kept that long at the
+    most. Constant *labels* of the metrics distinguish several bridges on one page. Raises
+    `LabelError`.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class EventBridge(AbstractContextManager["EventBridge"]):
         labels: Mapping[str, str] | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """Take what is to be bridged; nothing happens before `start`."""
+        """Connect *source* to *sinks*; nothing is read before `start`."""
         self._source = source
         self._sinks = list(sinks)
         batcher = None if not delay else Batcher(delay)
@@ -57,20 +58,20 @@ class EventBridge(AbstractContextManager["EventBridge"]):
         return self._thread.is_alive()
 
     def start(self) -> Self:
-        """Begin."""
+        """Start the sinks and the thread that reads."""
         for sink in self._sinks:
             sink.start()
         self._thread.start()
         return self
 
     def stop(self) -> None:
-        """End: what has been read is given away, within seconds, or is dropped and counted."""
+        """Stop reading. What waits goes to the sinks within seconds, or is dropped and counted."""
         self._source.stop()
         if self._thread.ident is not None:
             self._thread.join()
         else:
             self._source.close()
-        # All have the same seconds: of many brokers that are down none adds to them.
+        # All sinks share one deadline, so that many brokers that are down do not add up.
         for sink in self._sinks:
             sink.buffer.close()
         until = time.monotonic() + GRACE
@@ -78,7 +79,7 @@ class EventBridge(AbstractContextManager["EventBridge"]):
             sink.stop(max(0.0, until - time.monotonic()))
 
     async def run(self) -> None:
-        """Bridge until this is cancelled; the event loop is not held up."""
+        """Bridge until this task is cancelled, without blocking the event loop."""
         self.start()
         try:
             await asyncio.get_running_loop().create_future()
@@ -86,7 +87,7 @@ class EventBridge(AbstractContextManager["EventBridge"]):
             await asyncio.get_running_loop().run_in_executor(None, self.stop)
 
     def __enter__(self) -> Self:
-        """Begin."""
+        """Start."""
         return self.start()
 
     def __exit__(
@@ -95,15 +96,15 @@ class EventBridge(AbstractContextManager["EventBridge"]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """End."""
+        """Stop."""
         self.stop()
 
     def _run(self) -> None:
-        """Read until it is over."""
+        """Read until the source is stopped."""
         try:
             self._source.run(self._pipeline)
             self._pipeline.flush()
-        except Exception:  # nobody else would ever know
+        except Exception:  # the thread has no caller to raise to
             _log.exception("no more events are read")
         finally:
             self._source.close()

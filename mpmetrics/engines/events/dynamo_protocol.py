@@ -1,4 +1,4 @@
-"""How Dynamo's event plane carries what is published: subjects, envelopes, frames of ZeroMQ."""
+"""Dynamo's event plane: addresses, the messages on it, and the records of its discovery."""
 
 from __future__ import annotations
 
@@ -21,42 +21,40 @@ KV_EVENTS: Final = "kv-events"
 """The topic of KV events."""
 
 _VERSION: Final = 1
+"""The version of the frames by ZeroMQ."""
 
-_BITS: Final = 53
-"""Of the id of a publisher: as many as a number in JSON can have."""
+_ID_BITS: Final = 53
+"""Bits of a random id of a publisher: as many as a number in JSON keeps."""
+
+
+# -- Addresses -------------------------------------------------------------------------------------
 
 
 class Address(NamedTuple):
-    """Whose events they are: an *endpoint* of a *component* in a *namespace*, as Dynamo has it."""
+    """The address of events in Dynamo: an *endpoint* of a *component* in a *namespace*."""
 
     namespace: str = "dynamo"
     component: str = "backend"
     endpoint: str = "generate"
 
     def subject(self, topic: str = KV_EVENTS) -> str:
-        """Return the subject on which these events of a *topic* are published."""
+        """Return the subject on which events of a *topic* are published."""
         names = zip(self._fields, self, strict=True)
-        parts = (f"{field}.{escaped(name)}" for field, name in names)
+        parts = (f"{field}.{escape_segment(name)}" for field, name in names)
         return ".".join([*parts, topic])
 
 
-def escaped(segment: str) -> str:
-    """Return a *segment* of a subject in which only letters, digits, `-` and `_` are themselves."""
-    # Of what the library leaves alone these two have to be escaped, too.
+def escape_segment(segment: str) -> str:
+    """Return a *segment* of a subject with all but letters, digits, `-` and `_` escaped."""
+    # `quote` never escapes these two.
     return quote(segment, safe="").replace(".", "%2E").replace("~", "%7E")
 
 
-def packer(extra: str) -> Callable[[object], bytes]:
-    """Return what packs values by msgpack. Raises `MissingExtraError` for the *extra*."""
-    try:
-        import msgspec  # only who has events needs it
-    except ImportError as error:
-        raise MissingExtraError(package="msgspec", extra=extra) from error
-    return msgspec.msgpack.Encoder().encode
+# -- Messages --------------------------------------------------------------------------------------
 
 
 class Envelope(NamedTuple):
-    """A *payload*, who has published it, as which of his messages, and when, in milliseconds."""
+    """A *payload*, its publisher, its number there, and its time in milliseconds."""
 
     publisher_id: int
     sequence: int
@@ -66,18 +64,18 @@ class Envelope(NamedTuple):
 
 
 class Message(NamedTuple):
-    """An *envelope*, and the same *packed* by msgpack."""
+    """An *envelope*, and the same *packed* as msgpack."""
 
     envelope: Envelope
     packed: bytes
 
     @property
     def id(self) -> str:
-        """What no other message has, and what this one has again when it is sent again."""
+        """The unique id of the message; it stays the same when the message is sent again."""
         return f"{self.envelope.publisher_id:x}-{self.envelope.sequence}"
 
     def frames(self) -> list[bytes]:
-        """Return this as a message of the plane by ZeroMQ."""
+        """Return the frames of the message by ZeroMQ."""
         topic, number = self.envelope.topic.encode(), self.envelope.sequence.to_bytes(8, "big")
         length = len(self.packed).to_bytes(4, "big")
         publisher = self.envelope.publisher_id.to_bytes(8, "big")
@@ -85,7 +83,7 @@ class Message(NamedTuple):
 
 
 class Author:
-    """One who publishes on a *topic*: his messages have numbers, which begin with 0."""
+    """A publisher on a *topic*: it numbers its messages from 0."""
 
     def __init__(
         self,
@@ -95,18 +93,18 @@ class Author:
         extra: str = "nats",
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """Publish as *publisher_id*, or as somebody new. Raises `MissingExtraError`."""
+        """Publish as *publisher_id*, or with a random one. Raises `MissingExtraError`."""
         self._topic = topic
         self._given = publisher_id
         self._wall = wall
-        self._pack = packer(extra)
+        self._pack = make_packer(extra)
         self.reset_after_fork()
         reset_in_children(self)
 
     def reset_after_fork(self) -> None:
-        """Be somebody else in a forked child: the numbers are its parent's."""
-        made = secrets.randbits(_BITS)
-        self.publisher_id = made if self._given is None else self._given
+        """Take a random id in a forked child: the numbers of the given one are its parent's."""
+        random_id = secrets.randbits(_ID_BITS)
+        self.publisher_id = random_id if self._given is None else self._given
         self._given = None
         self._numbers = itertools.count()
 
@@ -122,17 +120,29 @@ class Author:
         return Message(envelope, self._pack(envelope._asdict()))
 
 
+def make_packer(extra: str) -> Callable[[object], bytes]:
+    """Return a function that packs values as msgpack. Raises `MissingExtraError` for *extra*."""
+    try:
+        import msgspec  # only events need it
+    except ImportError as error:
+        raise MissingExtraError(package="msgspec", extra=extra) from error
+    return msgspec.msgpack.Encoder().encode
+
+
+# -- Records of discovery --------------------------------------------------------------------------
+
+
 def source_record(
     address: Address, topic: str, publisher_id: int, *, worker_id: int, rank: int = 0
 ) -> tuple[str, Record]:
-    """Return the key and the record of a source: whose blocks a publisher tells of."""
-    about = {
-        "kv_state_endpoint": _named(address),
+    """Return the key and the record of a source: the worker whose blocks a publisher reports."""
+    metadata = {
+        "kv_state_endpoint": _name_endpoint(address),
         "worker": {"worker_id": worker_id, "dp_rank": rank},
         "publisher_id": publisher_id,
     }
     record = {"type": "EventSource", **_scope(address, topic), "publisher_id": publisher_id}
-    return _key("event_sources", address, topic, publisher_id), {**record, "metadata": about}
+    return _key("event_sources", address, topic, publisher_id), {**record, "metadata": metadata}
 
 
 def channel_record(
@@ -150,10 +160,10 @@ def _key(bucket: str, address: Address, topic: str, publisher_id: int) -> str:
 
 
 def _scope(address: Address, topic: str) -> dict[str, Any]:
-    return {"scope": {"kind": "endpoint", "endpoint": _named(address)}, "topic": topic}
+    return {"scope": {"kind": "endpoint", "endpoint": _name_endpoint(address)}, "topic": topic}
 
 
-def _named(address: Address) -> dict[str, str]:
+def _name_endpoint(address: Address) -> dict[str, str]:
     return {
         "namespace": address.namespace,
         "component": address.component,

@@ -1,4 +1,4 @@
-"""Sinks on Dynamo's event plane: routers listen there to what workers have in their caches."""
+"""Sinks on Dynamo's event plane, where routers learn which blocks workers have in their caches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from mpmetrics.engines.events.decoder import CONVERSION, EMPTY
+from mpmetrics.engines.events.batch import CONVERSION, EMPTY
 from mpmetrics.engines.events.dynamo_protocol import (
     KV_EVENTS,
     Address,
@@ -18,7 +18,7 @@ from mpmetrics.engines.events.dynamo_protocol import (
 )
 from mpmetrics.engines.events.model import HASHES, Cleared
 from mpmetrics.engines.events.nats_link import NatsLink
-from mpmetrics.engines.events.router_events import Router
+from mpmetrics.engines.events.router_events import EventConverter
 from mpmetrics.engines.events.sinks import CAPACITY, Sink
 from mpmetrics.engines.events.transport import (
     DENIED,
@@ -36,27 +36,27 @@ from mpmetrics.engines.events.zmq_link import ZmqLink
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from mpmetrics.engines.events.buffer import Taken
+    from mpmetrics.engines.events.buffer import TakenEvents
     from mpmetrics.engines.events.model import Event
     from mpmetrics.engines.events.nats_options import NatsOptions
     from mpmetrics.engines.events.transport import Link
 
 MOST_EVENTS: Final = 128
 MOST_BLOCKS: Final = 8192
-"""What a message has at the most, as with Dynamo."""
+"""The largest numbers of events and of blocks in a message; they are Dynamo's."""
 
 MOST_BYTES: Final = 1 << 20
-"""Bytes of messages that are handed over at once: on a slow link more would never be in time."""
+"""Bytes of messages to send at once: on a slow link more would never be sent in time."""
 
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 2.0
-"""Seconds between two attempts to reach a broker; each time it is twice as long."""
+"""Seconds between two attempts to reach a broker; each pause is twice as long as the last."""
 
 
 class Worker(NamedTuple):
-    """Whose events they are: a worker's with this id, at an *address* of Dynamo's.
+    """The worker whose events a sink publishes: its id, and its *address* in Dynamo.
 
-    Blocks of another size than *block_size*, if it is known, are of no use to routers.
+    If *block_size* is given, blocks of another size are rejected: routers cannot use them.
     """
 
     worker_id: int
@@ -65,17 +65,17 @@ class Worker(NamedTuple):
 
 
 class _Parcel(NamedTuple):
-    """A message of some events of a *rank*, or what there is instead of one if all are rejected."""
+    """A message with events of one *rank*; it has no message if all events are rejected."""
 
     rank: int
     message: Message | None
     events: int
     rejected: Mapping[str, int]
-    """How many of the events are not in the message, by why."""
+    """The number of events that are not in the message, by reason."""
 
 
 class PlaneSink(Sink):
-    """Puts events of one *worker* into messages, and hands these to a *link* until it has them."""
+    """Packs events of one *worker* into messages, and sends them until a *link* takes them."""
 
     REJECTIONS: Sequence[str] = (CONVERSION, EMPTY)
 
@@ -88,29 +88,30 @@ class PlaneSink(Sink):
         extra: str,
         publisher_id: int | None = None,
         capacity: int = CAPACITY,
+        first_pause: float = FIRST_PAUSE,
     ) -> None:
-        """Publish as *publisher_id*, or as somebody new. Raises `MissingExtraError`.
+        """Publish as *publisher_id*, or with a random one. Raises `MissingExtraError`.
 
-        To Dynamo each rank is a publisher of its own: their ids are that of rank 0, and the rank.
+        In Dynamo each rank is a publisher of its own: its id is that of rank 0 plus the rank.
         """
         super().__init__(name, capacity)
-        self._router = Router(worker.worker_id, worker.block_size, extra)
+        self._converter = EventConverter(worker.worker_id, worker.block_size, extra)
         self._make_author = partial(Author, KV_EVENTS, extra=extra)
         self._authors = {0: self._make_author(publisher_id)}
         self._worker = worker
         self._subject = worker.address.subject()
         self._link = link
         self._over = threading.Event()
-        self._pause = FIRST_PAUSE
+        self._first_pause = self._pause = first_pause
 
     def publisher_id(self, rank: int = 0) -> int:
-        """Return the id that is in the envelopes of a *rank*."""
+        """Return the id in the envelopes of *rank*."""
         return self._author(rank).publisher_id
 
     def records(self, rank: int = 0) -> Mapping[str, Mapping[str, Any]]:
-        """Return what Dynamo's discovery has to have of the publisher of a *rank*, by key.
+        """Return the records of the publisher of *rank* for Dynamo's discovery, by key.
 
-        Routers take events only of publishers that are known there.
+        Routers take events only of publishers that have a record there.
         """
         number, (worker_id, address, _) = self.publisher_id(rank), self._worker
         key, record = source_record(address, KV_EVENTS, number, worker_id=worker_id, rank=rank)
@@ -122,31 +123,31 @@ class PlaneSink(Sink):
             self._authors[rank] = self._make_author((first + rank) & HASHES)
         return self._authors[rank]
 
-    def _give(self, taken: Taken) -> None:
-        self._router.skip(taken.dropped)
-        parcels = self._parcels(taken.events)
+    def _send(self, taken: TakenEvents) -> None:
+        self._converter.skip(taken.dropped)
+        parcels = self._pack(taken.events)
         while parcels:
-            some = _handful(parcels)
-            failure = self._handed([each.message for each in some if each.message is not None])
-            parcels = self._counted(some, failure) + parcels[len(some) :]
-            if failure is not None and failure.reason != TOO_LARGE and self._waited():
+            some = _take_some(parcels)
+            failure = self._try([each.message for each in some if each.message is not None])
+            parcels = self._count_all(some, failure) + parcels[len(some) :]
+            if failure is not None and failure.reason != TOO_LARGE and self._wait():
                 return
 
-    def _handed(self, messages: Sequence[Message]) -> LinkError | None:
-        """Hand over *messages*; return why that did not go well."""
+    def _try(self, messages: Sequence[Message]) -> LinkError | None:
+        """Send *messages*; return the error if it failed."""
         try:
             if messages:
                 self._link.send(self._subject, messages)
-        except Exception as error:  # whatever it is, the events are still here
+        except Exception as error:  # the events are kept, and sent again
             failure = error if isinstance(error, LinkError) else LinkError(FAILED, str(error))
             if not self._over.is_set():
                 self._warn(failure.reason, error)
             return failure
-        self._pause = FIRST_PAUSE
+        self._pause = self._first_pause
         return None
 
-    def _counted(self, parcels: Sequence[_Parcel], failure: LinkError | None) -> list[_Parcel]:
-        """Count what has gone, and what never will; return what is left."""
+    def _count_all(self, parcels: Sequence[_Parcel], failure: LinkError | None) -> list[_Parcel]:
+        """Count the *parcels* that are sent or rejected; return those that remain to be sent."""
         taken = len(parcels) if failure is None else failure.taken
         left = list(parcels)
         while left and (taken or left[0].message is None):
@@ -157,32 +158,32 @@ class PlaneSink(Sink):
         return left
 
     def _count(self, parcel: _Parcel, outcome: str, *reason: str) -> None:
-        """Count the events of a *parcel* that is done with."""
+        """Count the events of a *parcel* that is sent or rejected."""
         for why, count in parcel.rejected.items():
             self.tally["rejected", self.name, why] += count
         others = parcel.events - sum(parcel.rejected.values())
         self.tally[(outcome, self.name, *reason)] += others
         self.buffer.done(parcel.rank, parcel.events)
 
-    def _waited(self) -> bool:
-        """Wait for a while, twice as long as before; return whether it is over."""
-        over = self._over.wait(self._pause)
+    def _wait(self) -> bool:
+        """Wait, twice as long as the last time; return whether the sink has given up."""
+        has_given_up = self._over.wait(self._pause)
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
-        return over
+        return has_given_up
 
-    def _parcels(self, events: Sequence[Event]) -> list[_Parcel]:
-        """Return *events* as messages, rank by rank."""
+    def _pack(self, events: Sequence[Event]) -> list[_Parcel]:
+        """Return *events* in parcels, rank by rank."""
         ranks: dict[int, list[Event]] = {}
         for event in events:
             ranks.setdefault(event.rank, []).append(event)
-        return [self._parcel(rank, some) for rank, own in ranks.items() for some in _portions(own)]
+        return [self._pack_one(rank, some) for rank, own in ranks.items() for some in _split(own)]
 
-    def _parcel(self, rank: int, events: Sequence[Event]) -> _Parcel:
-        """Return *events* as a message, without those that routers cannot be told of."""
+    def _pack_one(self, rank: int, events: Sequence[Event]) -> _Parcel:
+        """Return one parcel of *events*, without those that routers do not take."""
         documents: list[Any] = []
         rejected: Counter[str] = Counter()
         for event in events:
-            document = self._router.convert(event)
+            document = self._converter.convert(event)
             if isinstance(document, str):
                 rejected[document] += 1
             else:
@@ -198,8 +199,8 @@ class PlaneSink(Sink):
         self._link.close()
 
 
-def _handful(parcels: Sequence[_Parcel]) -> Sequence[_Parcel]:
-    """Return as many of the *parcels* as are handed over at once, one at least."""
+def _take_some(parcels: Sequence[_Parcel]) -> Sequence[_Parcel]:
+    """Return the first *parcels*, at least one, up to `MOST_BYTES`."""
     size = 0
     for place, parcel in enumerate(parcels):
         size += len(parcel.message.packed) if parcel.message is not None else 0
@@ -208,7 +209,7 @@ def _handful(parcels: Sequence[_Parcel]) -> Sequence[_Parcel]:
     return parcels
 
 
-def _portions(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
+def _split(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
     """Yield *events* in portions for one message each."""
     portion: list[Event] = []
     blocks = 0
@@ -246,7 +247,7 @@ class NatsSink(PlaneSink):
 
 
 class ZmqSink(PlaneSink):
-    """Publishes events by ZeroMQ: on an *endpoint* of its own, or to a broker that is there."""
+    """Publishes events by ZeroMQ: on an *endpoint* of its own, or to a broker at *endpoint*."""
 
     FAILURES = (UNREACHABLE, FAILED)
 
@@ -268,9 +269,10 @@ class ZmqSink(PlaneSink):
         self.endpoint = link.endpoint
 
     def records(self, rank: int = 0) -> Mapping[str, Mapping[str, Any]]:
-        """Return what Dynamo's discovery has to have of the publisher of a *rank*, by key.
+        """Return the records of the publisher of *rank* for Dynamo's discovery, by key.
 
-        Routers take events only of publishers that are known there, and look for them there.
+        Routers take events only of publishers that have a record there, and connect to the
+        endpoint in it.
         """
         number, address = self.publisher_id(rank), self._worker.address
         key, record = channel_record(address, KV_EVENTS, number, self.endpoint)

@@ -1,46 +1,141 @@
-"""Batches decoded by their types: nothing is made of what is not used.
+"""The decoder for usual batches: it decodes by type, and builds nothing that is not used.
 
-A batch that has anything unusual is refused as a whole, and is to be decoded in another way: events
-of an unknown tag, hashes that are signed or bytes, blocks that are elsewhere or somebody else's.
+It refuses a batch as a whole if anything in it is unusual: events of an unknown tag, hashes that
+are signed or bytes, blocks that are elsewhere or of another owner. `AnyDecoder` takes such a batch.
 """
 
 from __future__ import annotations
 
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
+from types import GenericAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Protocol
 
+from mpmetrics.engines.events.batch import (
+    EMPTY,
+    FIELDS,
+    FILTERED,
+    ISSUE,
+    RANKS,
+    TAGS,
+    Batch,
+    RefusedEvent,
+    is_salted,
+)
 from mpmetrics.engines.events.filtering import MEDIUMS
+from mpmetrics.engines.events.model import Cleared, Removed, Stored
 from mpmetrics.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-_EVERYWHERE: Final = ("medium", "group_idx", "kv_cache_spec_kind", "locality", "ownership")
-"""What the type of each event has, whatever of it is sent."""
+    from mpmetrics.engines.events.batch import Kind
+    from mpmetrics.engines.events.filtering import AttentionFilter
+    from mpmetrics.engines.events.model import Event
+
+_COMMON: Final = ("medium", "group_idx", "kv_cache_spec_kind", "locality", "ownership")
+"""Attributes of every event, whether or not they are sent."""
+
+_NO_GROUP: Final = (None, None)
 
 
-class Typed(NamedTuple):
-    """How to decode batches of *maps* and of *arrays*, and the *tags* of the types of events.
+class _TypedEvent(Protocol):
+    """An event as msgspec decodes it. The attributes of a store are those of stores only."""
 
-    What they raise is `MsgspecError`, which is a `ValueError` of late only, and more for garbage.
-    """
+    medium: str | None
+    group_idx: int | None
+    kv_cache_spec_kind: str | None
+    block_hashes: Sequence[int]
+    parent_block_hash: int | None
+    token_ids: Sequence[int] | None
+    block_size: int
+    lora_name: str | None
+    extra_keys: object
 
-    maps: Callable[[bytes], Any]
-    arrays: Callable[[bytes], Any]
-    tags: Mapping[type, str]
+
+class _TypedBatch(Protocol):
+    timestamp: float
+    events: Sequence[_TypedEvent]
+    rank: int | None
 
 
-def typed(orders: Mapping[str, Sequence[str]], ranks: int) -> Typed:
-    """Return how to decode batches of so many *ranks*.
+class FastDecoder:
+    """Decodes usual batches; it tries first the form, map or array, that came last."""
 
-    *orders* has the fields of each tag, in the order in which they are in arrays. Raises
-    `MissingExtraError`.
-    """
-    try:
-        from msgspec import Meta, defstruct, msgpack  # only who has events needs it
-    except ImportError as error:
-        raise MissingExtraError(package="msgspec", extra="zmq") from error
+    def __init__(self, attention: AttentionFilter) -> None:
+        """Accept the events that *attention* accepts. Raises `MissingExtraError`."""
+        try:
+            from msgspec import MsgspecError  # only events need it
+        except ImportError as error:
+            raise MissingExtraError(package="msgspec", extra="zmq") from error
+        # MsgspecError is a ValueError in new versions only. Text that is not UTF-8, maps as keys of
+        # maps, and arrays in arrays without end raise the others.
+        self._unreadable = (MsgspecError, ValueError, TypeError, RecursionError)
+        self._attention = attention
+        self._kinds: dict[type, Kind] = {}
+        self._decoders = (
+            _make_decoder(self._kinds, is_array=False),
+            _make_decoder(self._kinds, is_array=True),
+        )
+
+    def decode(self, payload: bytes, rank: int) -> Batch | None:
+        """Return the batch in *payload*, None if it is unusual; *rank* as in `AnyDecoder`."""
+        usual, other = self._decoders
+        try:
+            batch = usual(payload)
+        except self._unreadable:
+            try:
+                batch = other(payload)
+            except self._unreadable:
+                return None
+            self._decoders = other, usual
+        if batch.rank is not None:
+            rank = batch.rank
+        convert = self._convert
+        refused: list[RefusedEvent] = []
+        events = [
+            event for each in batch.events if (event := convert(each, rank, refused)) is not None
+        ]
+        return Batch(batch.timestamp, rank, events, refused)
+
+    def _convert(self, event: _TypedEvent, rank: int, refused: list[RefusedEvent]) -> Event | None:
+        """Return *event* in our form, or None and add it to the *refused* ones."""
+        kind = self._kinds[type(event)]
+        medium = MEDIUMS[event.medium or ""]
+        group = event.group_idx, event.kv_cache_spec_kind
+        if group != _NO_GROUP and (
+            reason := self._attention.group_rejection(
+                rank, medium, group, is_store=kind == "stored"
+            )
+        ):
+            refused.append(RefusedEvent(kind, FILTERED, reason))
+            return None
+        match kind:
+            case "stored":
+                if not event.block_hashes:
+                    refused.append(RefusedEvent(kind, ISSUE, EMPTY))
+                    return None
+                extra_keys = event.extra_keys
+                return Stored(
+                    rank,
+                    medium,
+                    event.block_hashes,
+                    event.parent_block_hash,
+                    () if event.token_ids is None else event.token_ids,
+                    event.block_size,
+                    event.lora_name or None,
+                    extra_keys is not None and is_salted(extra_keys),
+                )
+            case "removed":
+                return Removed(rank, medium, event.block_hashes)
+            case "cleared":
+                return Cleared(rank)
+
+
+def _make_decoder(kinds: dict[type, Kind], *, is_array: bool) -> Callable[[bytes], _TypedBatch]:
+    """Return a decoder of batches whose events are maps or arrays; add their types to *kinds*."""
+    from msgspec import Meta, defstruct, msgpack
+
     natural = Annotated[int, Meta(ge=0)]
     types: Mapping[str, Any] = {
         "block_hashes": list[natural],
@@ -54,36 +149,29 @@ def typed(orders: Mapping[str, Sequence[str]], ranks: int) -> Typed:
         "locality": Literal["LOCAL"] | None,
         "ownership": Literal["FRAMEWORK"] | None,
     }
-    needed, defaults = {"block_hashes"}, {"block_size": 0}
-    tags: dict[type, str] = {}
-
-    def event(tag: str, names: Sequence[str], *, is_array: bool) -> Any:
+    defaults: Mapping[str, tuple[object, ...]] = {"block_hashes": (), "block_size": (0,)}
+    made: list[Any] = []
+    for tag, kind in TAGS.items():
+        names = FIELDS[kind] if is_array else [*dict.fromkeys((*FIELDS[kind], *_COMMON))]
         fields: list[Any] = [
-            (name, types.get(name, Any), *([] if name in needed else [defaults.get(name)]))
-            for name in names
+            (name, types.get(name, Any), *defaults.get(name, (None,))) for name in names
         ]
-        made = defstruct(
+        event: Any = defstruct(
             tag,
             fields,
             tag=tag,
             array_like=is_array,
-            namespace=dict.fromkeys({*_EVERYWHERE}.difference(names)),
-            gc=False,  # an event cannot have itself in it
+            namespace=dict.fromkeys({*_COMMON}.difference(names)),
+            gc=False,  # an event cannot contain itself
         )
-        tags[made] = tag
-        return made
-
-    def decoder(events: Sequence[Any]) -> Callable[[bytes], Any]:
-        fields: list[Any] = [
-            ("timestamp", float),
-            ("events", list[reduce(or_, events)]),  # type: ignore[misc] # not known before
-            ("rank", Annotated[int, Meta(ge=0, lt=ranks)] | None, None),
-        ]
-        return msgpack.Decoder(defstruct("Batch", fields, array_like=True)).decode
-
-    maps = [
-        event(tag, [*dict.fromkeys((*names, *_EVERYWHERE))], is_array=False)
-        for tag, names in orders.items()
+        kinds[event] = kind
+        made.append(event)
+    batch: list[Any] = [
+        ("timestamp", float),
+        ("events", GenericAlias(list, (reduce(or_, made),))),
+        ("rank", Annotated[int, Meta(ge=0, lt=RANKS)] | None, None),
     ]
-    arrays = [event(tag, names, is_array=True) for tag, names in orders.items()]
-    return Typed(decoder(maps), decoder(arrays), tags)
+    decode: Callable[[bytes], Any] = msgpack.Decoder(
+        defstruct("Batch", batch, array_like=True)
+    ).decode
+    return decode

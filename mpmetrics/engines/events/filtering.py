@@ -1,8 +1,8 @@
-"""Which events are of use to somebody who routes by prefixes, and why the others are not.
+"""The filter for events that routing by prefixes can use, and the reasons for rejecting others.
 
-The reasons are Dynamo's, and so is what they are for: an engine with several kinds of attention
-says of each block several times that it is stored, once for each group of layers. Only the groups
-of full attention tell whether a prefix is there.
+The reasons are Dynamo's, and so is their purpose: an engine with several kinds of attention
+publishes each block several times, once for each group of layers. Only the groups of full attention
+show whether a prefix is stored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MEDIUMS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("CPU_TIER2", "DISK", "NVME", "STORAGE"), DISK),
     **dict.fromkeys(("EXTERNAL", "NETWORK", "REMOTE", "SHARED"), EXTERNAL),
 }
-"""What engines call their mediums."""
+"""The mediums, by the names that engines give them."""
 
 IGNORED: Final = "ignored_event"
 NON_LOCAL: Final = "non_local_locality"
@@ -34,7 +34,7 @@ OTHER_GROUP: Final = "non_main_attention_group"
 UNLEARNED_GROUP: Final = "unlearned_group_idx"
 
 _MOST_GROUPS: Final = 4096
-"""Groups of all ranks that are remembered; engines have a handful."""
+"""The largest number of groups to remember, of all ranks; engines have a handful."""
 
 _OWNERS: Final = {None: "", "FRAMEWORK": "", "KVCR": UNSUPPORTED_OWNER}
 
@@ -56,39 +56,39 @@ _KINDS: Final = {
 }
 
 
-def medium_of(given: object) -> str | None:
-    """Return the medium that an engine calls *given*, None if nobody knows it."""
-    if given is None:
+def normalize_medium(name: object) -> str | None:
+    """Return the medium that an engine calls *name*, None if it is unknown."""
+    if name is None:
         return DEVICE
-    return MEDIUMS.get(given.upper()) if isinstance(given, str) else None
+    return MEDIUMS.get(name.upper()) if isinstance(name, str) else None
 
 
-class Gate:
-    """Lets events of the main attention pass, by what it has learnt of the groups of each rank."""
+class AttentionFilter:
+    """Accepts events of the main attention; it learns the groups of each rank from their stores."""
 
     def __init__(self) -> None:
-        """Begin without knowing any group."""
+        """Know no group."""
         self._groups: dict[tuple[int, int], str] = {}
 
     def rejection_reason(self, rank: int, fields: Mapping[Any, Any], *, is_store: bool) -> str:
-        """Return why an event with these *fields* does not pass, "" if it does."""
+        """Return the reason for rejecting an event with these *fields*, "" to accept it."""
         owner = fields.get("ownership")
         locality = fields.get("locality")
-        if owner is not None and (reason := _by_owner(owner)):
+        if owner is not None and (reason := _owner_rejection(owner)):
             return reason
         if locality is not None and not (type(locality) is str and locality.upper() == "LOCAL"):
             return NON_LOCAL
-        medium = medium_of(fields.get("medium"))
+        medium = normalize_medium(fields.get("medium"))
         if medium is None:
             return UNKNOWN_MEDIUM
         group, kind = fields.get("group_idx"), fields.get("kv_cache_spec_kind")
-        return self.by_group(rank, medium, (group, kind), is_store=is_store)
+        return self.group_rejection(rank, medium, (group, kind), is_store=is_store)
 
-    def by_group(
+    def group_rejection(
         self, rank: int, medium: str, group: tuple[object, object], *, is_store: bool
     ) -> str:
-        """Return why an event of this *group*, its number and its kind, does not pass."""
-        # What is on disk or elsewhere is told of once, whatever the group.
+        """Return the reason for rejecting an event of this *group*, a number and a kind."""
+        # Engines publish blocks on disk or elsewhere once, not for each group.
         if medium in {DISK, EXTERNAL}:
             return ""
         number, kind = group
@@ -104,6 +104,6 @@ class Gate:
         return UNLEARNED_GROUP if number else ""
 
 
-def _by_owner(owner: object) -> str:
-    """Return why blocks of this *owner* do not pass, "" if they do."""
+def _owner_rejection(owner: object) -> str:
+    """Return the reason for rejecting blocks of this *owner*, "" to accept them."""
     return _OWNERS.get(owner.upper(), UNKNOWN_OWNER) if isinstance(owner, str) else UNKNOWN_OWNER

@@ -1,11 +1,12 @@
-"""What the numbers of an engine's messages say: what is missing, and whether to ask for it again.
+"""Gaps in the numbers of an engine's messages: what is missing, and how to get it by a replay.
 
 A publisher numbers its messages from 0. A message that is not the next one is kept until a replay
-has brought what is missing, or has failed; meanwhile nothing else is read. No clock, no sockets.
+has brought what is missing, or has failed; meanwhile nothing else is read. This module has no clock
+and no sockets: `Stream` takes numbers and times, and returns actions.
 
-Whoever is there after a connection was lost may be another publisher, whose numbers are already
-beyond those of the one before. So the first replay after that begins one message earlier, with one
-that is known: if it is not the same, somebody has begun anew.
+After a lost connection the publisher may be another one, whose numbers are already beyond those of
+the one before. So the first replay after a new connection begins one message earlier, with one that
+is known: if it differs, the publisher was restarted.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ LATE_START: Final = "late_start"
 RESTARTED: Final = "restarted"
 
 NOTICES: Final = (GAP, LATE_START, RESTARTED)
-"""What there is to notice of numbers."""
+"""What a `Notice` can report."""
 
 COMPLETE: Final = "complete"
 EMPTY: Final = "empty"
@@ -44,47 +45,47 @@ OUTCOMES: Final = (
     RESTARTED,
     STOPPED,
 )
-"""How a replay can end. It has brought all that was missing if it is complete."""
+"""How a replay can end. Only a complete one has brought all that was missing."""
 
 LONGEST: Final = 12
-"""So many times as long as for one message a whole replay may take."""
+"""The time limit of a whole replay, as a multiple of that for one message."""
 
 
-class Deliver(NamedTuple):
-    """This message is the next one."""
+class Delivery(NamedTuple):
+    """Delivery this message: it is the next one."""
 
     payload: bytes
 
 
-class Noticed(NamedTuple):
-    """The numbers have a `GAP`, begin with a `LATE_START`, or again since it has `RESTARTED`."""
+class Notice(NamedTuple):
+    """The numbers have a `GAP`, begin with a `LATE_START`, or the publisher has `RESTARTED`."""
 
     what: str
 
 
-class Ask(NamedTuple):
-    """Ask for a replay from the number *start* on, and read nothing else."""
+class ReplayRequest(NamedTuple):
+    """Ask for a replay from the number *start* on; read no live message until it ends."""
 
     start: int
 
 
-class Ended(NamedTuple):
-    """The replay is over: close it, and read on."""
+class ReplayEnd(NamedTuple):
+    """The replay has ended: close it, and go on with live messages."""
 
     outcome: str
 
 
-class Lost(NamedTuple):
-    """So many messages are lost for good."""
+class Loss(NamedTuple):
+    """This number of messages is lost for good."""
 
     messages: int
 
 
-Action = Deliver | Noticed | Ask | Ended | Lost
+Action = Delivery | Notice | ReplayRequest | ReplayEnd | Loss
 
 
 class _Replay:
-    """A replay that is under way, for the sake of the message that is kept."""
+    """A replay in progress, and the live message that is kept until it ends."""
 
     def __init__(self, number: int, payload: bytes, known: bytes | None, latest: float) -> None:
         self.number = number
@@ -97,10 +98,10 @@ class _Replay:
 
 
 class Stream:
-    """The messages of one publisher. With *patience*, in seconds, it asks for what is missing."""
+    """The messages of one publisher. With *patience*, in seconds, it asks for missing ones."""
 
     def __init__(self, patience: float | None = None) -> None:
-        """Expect the first message."""
+        """Expect message 0."""
         self._patience = patience
         self._expected = 0
         self._last: bytes | None = None
@@ -109,30 +110,30 @@ class Stream:
         self.deadline: float | None = None
 
     @property
-    def waits(self) -> bool:
-        """Whether a replay is under way, and no live message may be given."""
+    def is_replaying(self) -> bool:
+        """Whether a replay is in progress: until it ends, pass no live message."""
         return self._replay is not None
 
-    def connected(self) -> None:
-        """Take it that messages come over a new connection from now on."""
+    def note_connection(self) -> None:
+        """Note that live messages come over a new connection from now on."""
         self._is_reconnected = self._last is not None
 
-    def live(self, number: int, payload: bytes, now: float) -> Sequence[Action]:
-        """Return what is to be done about a live message, in this order."""
+    def take_live(self, number: int, payload: bytes, now: float) -> Sequence[Action]:
+        """Take a live message; return the actions that follow, in their order."""
         if number < self._expected:
-            # No number comes twice over one connection: somebody has begun anew.
-            return [Noticed(RESTARTED), *self._begin_anew(number, payload, now)]
+            # No number comes twice over one connection, so the publisher was restarted.
+            return [Notice(RESTARTED), *self._restart(number, payload, now)]
         known = self._last if self._is_reconnected and self._patience is not None else None
         self._is_reconnected = False
         if number == self._expected and known is None:
-            return self._next(number, payload)
+            return self._deliver(number, payload)
         actions: list[Action] = []
         if number > self._expected:
-            actions.append(Noticed(LATE_START if self._last is None else GAP))
-        return [*actions, *self._missing(number, payload, known, now)]
+            actions.append(Notice(LATE_START if self._last is None else GAP))
+        return [*actions, *self._request(number, payload, known, now)]
 
-    def reply(self, number: int, payload: bytes, now: float) -> Sequence[Action]:
-        """Return what is to be done about a message of the replay."""
+    def take_reply(self, number: int, payload: bytes, now: float) -> Sequence[Action]:
+        """Take a message of the replay; return the actions that follow."""
         replay = self._replay
         if replay is None or number < self._expected - 1:
             return ()
@@ -142,62 +143,62 @@ class Stream:
         if number < self._expected:
             return ()
         if number >= replay.number:
-            return self.end(NON_CONTIGUOUS if replay.got else STARTED_LATE)
+            return self.end_replay(NON_CONTIGUOUS if replay.got else STARTED_LATE)
         if number > self._expected:
             replay.flaw = replay.flaw or (NON_CONTIGUOUS if replay.got else STARTED_LATE)
             replay.lost += number - self._expected
         replay.got += 1
-        return [*self._next(number, payload), *self._go_on(replay, now)]
+        return [*self._deliver(number, payload), *self._continue(replay, now)]
 
-    def end(self, outcome: str = "") -> Sequence[Action]:
-        """Return what is to be done when the replay is over, since it has no more or so."""
+    def end_replay(self, outcome: str = "") -> Sequence[Action]:
+        """End the replay; return the actions that follow."""
         replay = self._replay
         if replay is None:
             return ()
         outcome = replay.flaw or outcome or (ENDED_EARLY if replay.got else EMPTY)
         lost = replay.lost + replay.number - self._expected
         self._replay = self.deadline = None
-        losses = [Lost(lost)] if lost else []
-        return [Ended(outcome), *losses, *self._next(replay.number, replay.payload)]
+        losses = [Loss(lost)] if lost else []
+        return [ReplayEnd(outcome), *losses, *self._deliver(replay.number, replay.payload)]
 
     def tick(self, now: float) -> Sequence[Action]:
-        """Return what is to be done because it is so late."""
+        """End a replay that is late; return the actions that follow."""
         late = self.deadline is not None and now >= self.deadline
-        return self.end(TIMEOUT) if late else ()
+        return self.end_replay(TIMEOUT) if late else ()
 
-    def _next(self, number: int, payload: bytes) -> Sequence[Action]:
-        """Deliver a message, and expect the one behind it."""
+    def _deliver(self, number: int, payload: bytes) -> Sequence[Action]:
+        """Delivery a message, and expect the one behind it."""
         self._expected, self._last = number + 1, payload
-        return (Deliver(payload),)
+        return (Delivery(payload),)
 
-    def _begin_anew(self, number: int, payload: bytes, now: float) -> Sequence[Action]:
-        """Take a live message as one of a publisher of which nothing is known."""
+    def _restart(self, number: int, payload: bytes, now: float) -> Sequence[Action]:
+        """Take a live message as one of a new publisher."""
         self._expected, self._last, self._is_reconnected = 0, None, False
-        return self.live(number, payload, now)
+        return self.take_live(number, payload, now)
 
-    def _missing(
+    def _request(
         self, number: int, payload: bytes, known: bytes | None, now: float
     ) -> Sequence[Action]:
-        """Ask for what is missing before this message, or take it as lost."""
+        """Ask for the messages that are missing before this one, or count them as lost."""
         if self._patience is None:
-            return [Lost(number - self._expected), *self._next(number, payload)]
+            return [Loss(number - self._expected), *self._deliver(number, payload)]
         self._replay = _Replay(number, payload, known, now + LONGEST * self._patience)
         self.deadline = now + self._patience
-        return [Ask(self._expected if known is None else self._expected - 1)]
+        return [ReplayRequest(self._expected if known is None else self._expected - 1)]
 
     def _compare(
         self, replay: _Replay, known: bytes, payload: bytes, now: float
     ) -> Sequence[Action]:
-        """Find out whether the replay is of the publisher whose last message is *known*."""
+        """Check whether the replay is of the publisher whose last message is *known*."""
         if payload == known:
-            return self._go_on(replay, now)
+            return self._continue(replay, now)
         self._replay = self.deadline = None
-        anew = self._begin_anew(replay.number, replay.payload, now)
-        return [Ended(RESTARTED), Noticed(RESTARTED), *anew]
+        actions = self._restart(replay.number, replay.payload, now)
+        return [ReplayEnd(RESTARTED), Notice(RESTARTED), *actions]
 
-    def _go_on(self, replay: _Replay, now: float) -> Sequence[Action]:
-        """End the replay if nothing is missing, else wait for its next message."""
+    def _continue(self, replay: _Replay, now: float) -> Sequence[Action]:
+        """End the replay if no message is missing any more, else wait for its next one."""
         if self._expected == replay.number:
-            return self.end(COMPLETE)
+            return self.end_replay(COMPLETE)
         self.deadline = min(now + (self._patience or 0), replay.latest)
         return ()

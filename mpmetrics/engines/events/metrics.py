@@ -1,4 +1,4 @@
-"""The metrics of a bridge: they are read from what its parts have counted, at every scrape."""
+"""The metrics of a bridge: each scrape reads what the parts of the bridge have counted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _PREFIX: Final = "mpmetrics_kv"
 _PLACE: Final = ("medium", "dp_rank")
 
-# By the names by which the parts count.
+# The keys are the names under which the parts count.
 _FAMILIES: Final[Mapping[str, Family]] = {
     key: Family(f"{_PREFIX}_{name}", kind, labels, meaning)
     for key, name, kind, labels, meaning in (
@@ -36,14 +36,14 @@ _FAMILIES: Final[Mapping[str, Family]] = {
             "filtered_events",
             "counter",
             ("event_type", "reason"),
-            "Events left out because they are of no use to anybody, by why",
+            "Events left out because routing by prefixes cannot use them, by reason",
         ),
         (
             "issues",
             "conversion_issues",
             "counter",
             ("event_type", "reason"),
-            "Events left out because they could not be converted, by why",
+            "Events left out because they could not be converted, by reason",
         ),
         ("batches", "batches", "counter", ("dp_rank",), "Messages of engines that were read"),
         (
@@ -51,14 +51,14 @@ _FAMILIES: Final[Mapping[str, Family]] = {
             "malformed_messages",
             "counter",
             ("reason",),
-            "Messages left out because nobody could read them",
+            "Messages left out because they could not be read",
         ),
         (
             "gaps",
             "gaps",
             "counter",
             ("dp_rank", "kind"),
-            "How often the numbers of messages had a gap, began late, or began anew",
+            "How often the numbers of messages had a gap, began late, or began again",
         ),
         (
             "lost",
@@ -96,14 +96,14 @@ _FAMILIES: Final[Mapping[str, Family]] = {
             "sink_failures",
             "counter",
             ("sink", "reason"),
-            "What went wrong with a sink, by what",
+            "Failures of a sink, by reason",
         ),
         (
             "rejected",
             "rejected_events",
             "counter",
             ("sink", "reason"),
-            "Events that a sink will never take, by why",
+            "Events that a sink will never take, by reason",
         ),
         (
             "dropped",
@@ -126,8 +126,7 @@ _FAMILIES: Final[Mapping[str, Family]] = {
 }
 
 EVENT_FAMILIES: Final[Sequence[Family]] = tuple(_FAMILIES.values())
-"""What a bridge emits."""
-
+"""The families of a bridge."""
 
 _OWN: Final = frozenset(label for family in EVENT_FAMILIES for label in family.labels)
 
@@ -135,13 +134,13 @@ _OWN: Final = frozenset(label for family in EVENT_FAMILIES for label in family.l
 class EventCollector:
     """A collector for a registry, and a source for a `Page`: the metrics of one bridge.
 
-    Constant *labels* tell them from those of another bridge.
+    Constant *labels* distinguish them from those of another bridge.
     """
 
     def __init__(
         self, pipeline: Pipeline, sinks: Sequence[Sink], labels: Mapping[str, str] | None = None
     ) -> None:
-        """Read what *pipeline* and *sinks* count. Raises `LabelError`."""
+        """Collect what *pipeline* and *sinks* count. Raises `LabelError`."""
         self._pipeline = pipeline
         self._sinks = sinks
         self._constant = dict(check_labels(labels))
@@ -153,13 +152,13 @@ class EventCollector:
         return []
 
     def collect(self) -> Iterator[Any]:
-        """Yield each metric that has a value."""
-        from prometheus_client.metrics_core import (  # see the package
+        """Yield every family, also those without series."""
+        from prometheus_client.metrics_core import (  # it chooses memory or files when imported
             CounterMetricFamily,
             GaugeMetricFamily,
         )
 
-        values = self._values()
+        values = self._read_values()
         for key, family in _FAMILIES.items():
             make = CounterMetricFamily if family.type == "counter" else GaugeMetricFamily
             made = make(family.name, family.help, labels=(*family.labels, *self._constant))
@@ -167,8 +166,8 @@ class EventCollector:
                 made.add_metric((*labels, *self._constant.values()), value)
             yield made
 
-    def _values(self) -> defaultdict[str, Values]:
-        """Return the value for the labels of each metric, by its key."""
+    def _read_values(self) -> defaultdict[str, Values]:
+        """Return the values of each family by their labels, by the key of the family."""
         values: defaultdict[str, Values] = defaultdict(lambda: defaultdict(float))
         for tally in (self._pipeline.tally, *(sink.tally for sink in self._sinks)):
             for (key, *labels), count in tally.copy().items():
@@ -178,7 +177,7 @@ class EventCollector:
         for key in ("filtered", "issues"):
             for (kind, _), refused in values[key].items():
                 values["events"]["received", kind] += refused
-        for rank, medium, place in self._pipeline.references.places():
+        for rank, medium, place in self._pipeline.block_counts.items():
             for key in ("stored", "removed", "held", "forgotten", "resident"):
                 values[key][medium, str(rank)] = getattr(place, key)
         for rank, lag in self._pipeline.lags.copy().items():

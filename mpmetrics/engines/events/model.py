@@ -1,4 +1,4 @@
-"""What an engine says of its KV cache, in one form whatever the engine and its version."""
+"""Events of a KV cache, in one form for all engines and their versions."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ DISK: Final = "disk"
 EXTERNAL: Final = "external"
 
 HASHES: Final = (1 << 64) - 1
-"""A hash of a block is an unsigned number of 64 bits; this is the highest."""
+"""The highest hash of a block: hashes are unsigned numbers of 64 bits."""
 
 
 class Stored(NamedTuple):
-    """Blocks that data-parallel *rank* has stored in *medium*, one behind the other.
+    """A chain of blocks that data-parallel *rank* has stored in *medium*.
 
     *parent* is the hash of the block before the first one, None at the beginning of a prompt.
-    *tokens* are those of all blocks; a publisher may leave them out. Those of an EAGLE model are
-    pairs. What *lora* names, or a *salted* request, has blocks of its own for the same tokens.
+    *tokens* are those of all blocks; a publisher may leave them out. The tokens of an EAGLE model
+    are pairs. A *lora* or a *salted* request has blocks of its own for the same tokens.
     """
 
     rank: int
@@ -45,7 +45,7 @@ class Removed(NamedTuple):
 
 
 class Cleared(NamedTuple):
-    """The *rank* has nothing left in any medium."""
+    """All blocks of *rank* are gone, in every medium."""
 
     rank: int
 
@@ -53,9 +53,9 @@ class Cleared(NamedTuple):
 Event = Stored | Removed | Cleared
 
 KINDS: Final = {Stored: "stored", Removed: "removed", Cleared: "cleared"}
-"""How an event is called in a label, and in JSON."""
+"""The names of events in labels and in JSON."""
 
 
 def as_document(event: Event) -> dict[str, object]:
-    """Return *event* as what JSON can carry."""
+    """Return *event* as a JSON object."""
     return {"event": KINDS[type(event)], **event._asdict()}

@@ -1,4 +1,4 @@
-"""How to get into NATS servers, and where they are, as nats-py is told."""
+"""The options and URLs of NATS servers, and nats-py's arguments for them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _SCHEMES: Final = ("nats", "tls", "ws", "wss")
 
 
 class NatsOptions(NamedTuple):
-    """How to get into a NATS server, in the words of nats-py; what is empty is not used.
+    """Options of a connection to a NATS server, in the words of nats-py; empty ones are not used.
 
-    One of *user* with *password*, *token*, and *credentials*: a file with a JWT and a key. With any
-    of those that begin with `tls`, nothing is sent to a server that does not encrypt. With
-    *jetstream*, what is published has to be kept by a stream.
+    Give one of *user* with *password*, *token*, and *credentials*: a file with a JWT and a key.
+    With any option that begins with `tls`, nothing is sent to a server that does not encrypt. With
+    *jetstream*, a stream has to keep each message.
     """
 
     user: str = ""
@@ -31,41 +31,40 @@ class NatsOptions(NamedTuple):
     jetstream: bool = False
 
     def __repr__(self) -> str:
-        """Return the options that are used, without what is secret."""
+        """Return the options that are set, without secrets."""
         shown = {name: value for name, value in self._asdict().items() if value}
         shown.update((name, "...") for name in ("password", "token") if shown.get(name))
         return f"NatsOptions({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     @property
     def wants_tls(self) -> bool:
-        """Whether only a server that encrypts will do."""
+        """Whether the server has to encrypt."""
         return any((self.tls_ca, self.tls_cert, self.tls_hostname, self.tls_first))
 
-    def checked(self) -> NatsOptions:
-        """Return the options. Raises `NatsOptionError` for those that do not go together."""
+    def check(self) -> None:
+        """Raise `NatsOptionError` for options that do not go together."""
         ways = [name for name in ("user", "token", "credentials") if getattr(self, name)]
         if len(ways) > 1:
             raise NatsOptionError(ways[1], f"cannot be given beside {ways[0]}")
         for one, other in (("user", "password"), ("password", "user"), ("tls_key", "tls_cert")):
             if getattr(self, one) and not getattr(self, other):
                 raise NatsOptionError(one, f"is of no use without {other}")
-        return self
 
-    def context(self) -> ssl.SSLContext:
-        """Return what is needed for TLS. Raises `NatsOptionError`."""
+    def make_context(self) -> ssl.SSLContext:
+        """Return the settings for TLS. Raises `NatsOptionError`."""
         option = "tls_ca"
         try:
             context = ssl.create_default_context(cafile=self.tls_ca or None)
             option = "tls_cert"
             if self.tls_cert:
                 context.load_cert_chain(self.tls_cert, self.tls_key or None)
-        except OSError as error:  # also that a file is no certificate
+        except OSError as error:  # also for a file that is not a certificate
             raise NatsOptionError(option, f"{getattr(self, option)}: {error}") from error
         return context
 
 
-def arguments(options: NatsOptions, *, with_tls: bool) -> dict[str, Any]:
-    """Return what nats-py is given. Raises `NatsOptionError`."""
+def connect_arguments(options: NatsOptions, *, with_tls: bool) -> dict[str, Any]:
+    """Return the arguments of nats-py's `connect`. Raises `NatsOptionError`."""
     names = ("user", "password", "token")
     given: dict[str, Any] = {name: value for name in names if (value := getattr(options, name))}
     if options.credentials:
@@ -76,21 +75,21 @@ def arguments(options: NatsOptions, *, with_tls: bool) -> dict[str, Any]:
         except OSError as error:
             raise NatsOptionError(option, str(error)) from error
     if with_tls:
-        given["tls"] = options.context()
+        given["tls"] = options.make_context()
         given["tls_handshake_first"] = options.tls_first
         if options.tls_hostname:
             given["tls_hostname"] = options.tls_hostname
     return given
 
 
-def checked(url: str) -> str:
-    """Return the *url* of a server. Raises `EventEndpointError`."""
+def check_url(url: str) -> str:
+    """Return the *url* of a server. Raises `EventEndpointError` if it is not one."""
     try:
         parts = urlsplit(url)
         is_server = parts.scheme in _SCHEMES and parts.hostname and (parts.port or 1) > 0
     except ValueError:
         is_server = False
     if not is_server:
-        shown = url.rpartition("@")[2]  # nobody wants his password on the screen
+        shown = url.rpartition("@")[2]  # without the password
         raise EventEndpointError(shown, "it is not of the form nats://HOST:PORT")
     return url

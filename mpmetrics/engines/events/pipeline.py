@@ -1,17 +1,18 @@
-"""From the messages of an engine to the events that others are told of, counted on the way."""
+"""The way from the messages of an engine to the events that are passed on, with all counts."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from mpmetrics.engines.events.block_counts import PrefixLengths, References
-from mpmetrics.engines.events.decoder import FILTERED, UNDECODABLE, Decoder
+from mpmetrics.engines.events.batch import FILTERED, UNDECODABLE
+from mpmetrics.engines.events.block_counts import MOST_BLOCKS_KNOWN, BlockCounts, PrefixLengths
+from mpmetrics.engines.events.decoder import Decoder
 from mpmetrics.engines.events.model import DEVICE, Cleared, Event, Removed, Stored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from mpmetrics.engines.events.batcher import Batcher
 
@@ -19,14 +20,14 @@ if TYPE_CHECKING:
     Tally = Counter[tuple[str | int, ...]]
 
 _MOST_READY: Final = 1024
-"""Events that wait for a `tick` at the most: more at once may be too many for who takes them."""
+"""The largest number of events that wait for a `tick`: more at once may be too many for a sink."""
 
 
 class Pipeline:
-    """Decodes, filters and counts; what passes is given to *emit*. For one thread only.
+    """Decodes, filters and counts events, and passes them to *emit*. For one thread only.
 
-    The *tally* counts by the name of a metric and the values of its labels; what becomes of blocks
-    is counted in their *references*.
+    The *tally* counts by the name of a metric and the values of its labels. The *block_counts*
+    count what becomes of blocks.
     """
 
     def __init__(
@@ -35,27 +36,31 @@ class Pipeline:
         *,
         wall: Callable[[], float],
         batcher: Batcher | None = None,
+        most_blocks: int = MOST_BLOCKS_KNOWN,
     ) -> None:
-        """Give events to *emit*, joined by the *batcher* if there is one; *wall* is the time."""
+        """Pass events to *emit*, joined by *batcher* if there is one; *wall* returns the time.
+
+        Of one rank in one medium *most_blocks* blocks are known.
+        """
         self.tally: Tally = Counter()
-        self.references = References()
+        self.block_counts = BlockCounts(most_blocks)
+        self.prefixes: dict[int, PrefixLengths] = {}
         self.lags: dict[int, float] = {}
         self._emit = emit
         self._wall = wall
         self._batcher = batcher
         self._decoder = Decoder()
-        self._prefixes: dict[int, PrefixLengths] = {}
         self._ready: list[Event] = []
 
     @property
     def deadline(self) -> float | None:
-        """When `tick` is to be called at the latest, None if there is no need."""
+        """The latest time for the next `tick`, None if none is needed."""
         return None if self._batcher is None else self._batcher.deadline
 
     def take(self, payload: bytes, rank: int, now: float) -> int:
-        """Take a message that came from the publisher of *rank*; return whose blocks it is of.
+        """Take a message of the publisher of *rank*; return the rank that it names, or *rank*.
 
-        What comes of it waits for the next `tick`, unless it is much.
+        Its events wait for the next `tick`, unless they are many.
         """
         batch = self._decoder.decode(payload, rank)
         if batch is None:
@@ -67,28 +72,29 @@ class Pipeline:
             self.lags[batch.rank] = max(0.0, lag)
         for kind, how, reason in batch.refused:
             self.tally["filtered" if how == FILTERED else "issues", kind, reason] += 1
-        handlers = self._HANDLERS
-        handled = (handlers[type(event)](self, event) for event in batch.events)
-        self._keep([event for event in handled if event is not None], now)
+        count = self._count
+        self._keep([left for event in batch.events if (left := count(event)) is not None], now)
         return batch.rank
 
     def clear(self, rank: int, now: float) -> None:
-        """Take it that *rank* has nothing any more: its engine has begun anew."""
-        self._keep([self._forget(Cleared(rank))], now)
+        """Remove all blocks of *rank*, since its engine was restarted."""
+        event = Cleared(rank)
+        self._forget(event)
+        self._keep([event], now)
 
     def doubt(self, rank: int) -> None:
-        """Take it that messages of *rank* are lost."""
-        for place in self.references.of(rank):
+        """Take the removals of *rank* as uncertain, since messages are lost."""
+        for place in self.block_counts.places_of(rank):
             place.doubt()
 
     def tick(self, now: float) -> None:
-        """Send what is ready, and what has been kept long enough."""
+        """Send the events that are ready or due."""
         if self._batcher is not None:
             self._ready += self._batcher.due(now)
         self._send()
 
     def flush(self) -> None:
-        """Send all that is there."""
+        """Send all events that wait."""
         if self._batcher is not None:
             self._ready += self._batcher.flush()
         self._send()
@@ -103,45 +109,47 @@ class Pipeline:
             ready, self._ready = self._ready, []
             self._emit(ready)
 
-    def _stored(self, event: Stored) -> Stored:
+    def _count(self, event: Event) -> Event | None:
+        """Count *event*; return what is to be passed on of it."""
+        match event:
+            case Stored():
+                self._store(event)
+                return event
+            case Removed():
+                return self._remove(event)
+            case Cleared():
+                self.tally["accepted", "cleared"] += 1
+                self._forget(event)
+                return event
+
+    def _store(self, event: Stored) -> None:
         self.tally["accepted", "stored"] += 1
         rank, medium, hashes = event.rank, event.medium, event.hashes
-        place = self.references.place(rank, medium)
+        place = self.block_counts.place(rank, medium)
         is_new = hashes[0] not in place
         forgotten = place.store(hashes)
         if medium == DEVICE:
-            prefixes = self._prefixes.get(rank)
+            prefixes = self.prefixes.get(rank)
             if prefixes is None:
-                prefixes = self._prefixes[rank] = PrefixLengths()
+                prefixes = self.prefixes[rank] = PrefixLengths()
                 self.tally["hits", rank] += 0
-            if found := prefixes.stored(event, is_new=is_new):
+            if found := prefixes.store(event, is_new=is_new):
                 self.tally["hits", rank] += found
             if forgotten:
-                prefixes.removed(forgotten)
-        return event
+                prefixes.remove(forgotten)
 
-    def _removed(self, event: Removed) -> Removed | None:
+    def _remove(self, event: Removed) -> Removed | None:
+        """Remove a holder of each block; return a removal of the blocks that have none left."""
         self.tally["accepted", "removed"] += 1
         rank, medium, hashes = event.rank, event.medium, event.hashes
-        gone = self.references.place(rank, medium).remove(hashes)
-        if medium == DEVICE and rank in self._prefixes:
-            self._prefixes[rank].removed(gone)
+        gone = self.block_counts.place(rank, medium).remove(hashes)
+        if medium == DEVICE and rank in self.prefixes:
+            self.prefixes[rank].remove(gone)
         if len(gone) == len(hashes):
             return event if gone else None
         return event._replace(hashes=gone) if gone else None
 
-    def _cleared(self, event: Cleared) -> Cleared:
-        self.tally["accepted", "cleared"] += 1
-        return self._forget(event)
-
-    def _forget(self, event: Cleared) -> Cleared:
-        for place in self.references.of(event.rank):
+    def _forget(self, event: Cleared) -> None:
+        for place in self.block_counts.places_of(event.rank):
             place.clear()
-        self._prefixes.pop(event.rank, None)
-        return event
-
-    _HANDLERS: Final[Mapping[type, Callable[[Pipeline, Any], Event | None]]] = {
-        Stored: _stored,
-        Removed: _removed,
-        Cleared: _cleared,
-    }
+        self.prefixes.pop(event.rank, None)

@@ -1,4 +1,4 @@
-"""Where the publishers of an engine are: one for each data-parallel rank."""
+"""The endpoints of an engine's publishers: one publisher for each data-parallel rank."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ if TYPE_CHECKING:
 
 _LARGEST_PORT: Final = 65535
 _TCP: Final = re.compile(r"tcp://(?P<host>.+):(?P<port>[0-9]{1,5})")
-_EVERYWHERE: Final = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - not bound
+_LOOPBACK: Final = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - not bound
+"""Where to connect to a publisher that listens on a wildcard address."""
 
 
 class Publisher(NamedTuple):
-    """The publisher of one *rank*: its *endpoint*, and where to ask for a *replay*, if anywhere.
+    """The publisher of one *rank*: its *endpoint*, and the endpoint of its *replay*, if any.
 
-    With *bind* the publisher connects to the endpoint, and has to be listened to there.
+    With *bind* the publisher connects to *endpoint*, and the source listens there.
     """
 
     rank: int
@@ -30,24 +31,27 @@ class Publisher(NamedTuple):
 def publishers(
     endpoint: str, replay: str = "", *, ranks: int = 1, first_rank: int = 0, bind: bool = False
 ) -> Sequence[Publisher]:
-    """Return the publishers of so many *ranks* of an engine that is configured with *endpoint*.
+    """Return the publishers of *ranks* ranks of an engine that is configured with *endpoint*.
 
-    vLLM listens on an endpoint with a `*`, and on `ipc://`; to others it connects, and *bind* is
-    needed. Replays are asked for where it listens, in any case. Raises `EventEndpointError`.
+    vLLM listens on an endpoint with a `*`, and on `ipc://`. It connects to any other endpoint, and
+    then *bind* is needed. It always listens on *replay*. Raises `EventEndpointError`.
     """
     return [
         Publisher(
-            rank, offset(endpoint, rank, bind=bind), replay and offset(replay, rank), bind=bind
+            rank,
+            resolve_endpoint(endpoint, rank, bind=bind),
+            replay and resolve_endpoint(replay, rank),
+            bind=bind,
         )
         for rank in range(first_rank, first_rank + ranks)
     ]
 
 
-def offset(endpoint: str, rank: int, *, bind: bool = False) -> str:
-    """Return where the publisher of *rank* is: vLLM adds the rank to the port.
+def resolve_endpoint(endpoint: str, rank: int, *, bind: bool = False) -> str:
+    """Return the endpoint of the publisher of *rank*: vLLM adds the rank to the port.
 
-    An endpoint on which it listens everywhere is one to connect to on this machine, unless it is
-    listened on here (*bind*). Raises `EventEndpointError`.
+    A wildcard address becomes that of this machine, unless the source listens on it (*bind*).
+    Raises `EventEndpointError`.
     """
     if match := _TCP.fullmatch(endpoint):
         port = int(match["port"])
@@ -55,7 +59,7 @@ def offset(endpoint: str, rank: int, *, bind: bool = False) -> str:
         if not 0 < port <= last <= _LARGEST_PORT:
             raise EventEndpointError(endpoint, f"rank {rank} would have port {last}")
         host = match["host"]
-        return f"tcp://{host if bind else _EVERYWHERE.get(host, host)}:{last}"
+        return f"tcp://{host if bind else _LOOPBACK.get(host, host)}:{last}"
     scheme, _, rest = endpoint.partition("://")
     if scheme == "inproc" and rest:
         return f"{endpoint}_dp{rank}" if rank else endpoint

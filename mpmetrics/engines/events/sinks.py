@@ -1,4 +1,4 @@
-"""Where events go: each place has a buffer and a thread of its own, and can hold up nobody."""
+"""Sinks of events: each has a buffer and a thread of its own, and cannot delay other sinks."""
 
 from __future__ import annotations
 
@@ -15,36 +15,37 @@ from mpmetrics.errors import MissingExtraError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from mpmetrics.engines.events.buffer import Taken
+    from mpmetrics.engines.events.buffer import TakenEvents
     from mpmetrics.engines.events.model import Event
     from mpmetrics.engines.events.pipeline import Tally
 
 
 CAPACITY: Final = 100_000
-"""Events that wait for a sink at the most."""
+"""The largest number of events that wait for a sink."""
 
 GRACE: Final = 2.0
-"""Seconds that a sink has at the end for what waits."""
+"""Seconds in which a sink that is stopped can send the events that wait."""
 
 _RAISED: Final = "raised"
 
 _TO_END: Final = 2.0
-"""Seconds that a sink which has been told to give up has to close its connections."""
+"""Seconds in which a sink closes its connections after that."""
 
 _AT_ONCE: Final = 1024
+"""The largest number of events to take from a buffer at once."""
 
 _log = logging.getLogger("mpmetrics")
 
 
 class Sink:
-    """What all sinks have: a *name*, which is the value of a label, and a buffer."""
+    """The base of all sinks: a *name*, which is the value of a label, a buffer, and a thread."""
 
     FAILURES: Sequence[str] = (FAILED,)
     REJECTIONS: Sequence[str] = ()
-    """Reasons that are counted from zero, since a first increase from nothing is not seen."""
+    """Reasons that are counted from zero: else Prometheus would not see the first increase."""
 
     def __init__(self, name: str, capacity: int = CAPACITY) -> None:
-        """Keep *capacity* events at the most while they cannot be given away."""
+        """Keep *capacity* events at the most while they cannot be sent."""
         self.name = name
         self.buffer = EventBuffer(capacity)
         self.tally: Tally = Counter({("sent", name): 0})
@@ -54,15 +55,15 @@ class Sink:
         self._thread = threading.Thread(target=self._run, name=f"mpmetrics-{name}", daemon=True)
 
     def put(self, events: Sequence[Event]) -> None:
-        """Take *events*; this never waits."""
+        """Add *events* to the buffer; this never waits."""
         self.buffer.put(events)
 
     def start(self) -> None:
-        """Begin to give events away."""
+        """Start the thread that sends events."""
         self._thread.start()
 
     def stop(self, grace: float = GRACE) -> None:
-        """Give away what waits, within *grace* seconds; the rest is dropped, and counted."""
+        """Send the events that wait within *grace* seconds; drop and count the rest."""
         self.buffer.close()
         if self._thread.ident is None:
             self.buffer.close(drop=True)
@@ -75,32 +76,32 @@ class Sink:
             self._thread.join(_TO_END)
 
     def _run(self) -> None:
-        """Give away what comes, until there is no more."""
+        """Send events until the buffer is closed and empty."""
         while (taken := self.buffer.take(_AT_ONCE)) is not None:
             try:
-                self._give(taken)
-            except Exception as error:  # whatever it is, there is no number
+                self._send(taken)
+            except Exception as error:  # it must not end the thread
                 self._warn(FAILED, error)
             self.buffer.lose()
         self._close()
 
-    def _give(self, taken: Taken) -> None:
-        """Give away some events, and tell the buffer of each that is done; others are dropped."""
+    def _send(self, taken: TakenEvents) -> None:
+        """Send events, and mark those that are done in the buffer; it drops the others."""
         raise NotImplementedError
 
-    def _done(self, events: Sequence[Event]) -> None:
-        """Tell the buffer of *events*, which all came from it at once, and none of them before."""
+    def _mark_done(self, events: Sequence[Event]) -> None:
+        """Mark *events* as done: all events that were taken at once, each for the first time."""
         for rank, count in Counter(event.rank for event in events).items():
             self.buffer.done(rank, count)
 
     def _give_up(self) -> None:
-        """Wait no longer for whoever does not take anything."""
+        """Stop waiting for a receiver that does not take anything."""
 
     def _close(self) -> None:
-        """Let go of everything, when nothing more is given away."""
+        """Close connections after the last event."""
 
     def _warn(self, reason: str, error: BaseException) -> None:
-        """Log a failure, if it is the first for this *reason*; count it in any case."""
+        """Count a failure, and log the first one for this *reason*."""
         self.tally["failures", self.name, reason] += 1
         if reason not in self._warned:
             self._warned.add(reason)
@@ -108,7 +109,7 @@ class Sink:
 
 
 class CallbackSink(Sink):
-    """Calls a function with each event, in a thread of its own. What it raises is counted."""
+    """Calls a function with each event, in a thread of its own, and counts what it raises."""
 
     FAILURES = (_RAISED,)
 
@@ -123,25 +124,25 @@ class CallbackSink(Sink):
         super().__init__(name, capacity)
         self._callback = callback
 
-    def _give(self, taken: Taken) -> None:
+    def _send(self, taken: TakenEvents) -> None:
         callback = self._callback
         sent = 0
         for event in taken.events:
             try:
                 callback(event)
-            except Exception as error:  # senders are anybody's code
+            except Exception as error:  # it is code of others
                 self._warn(_RAISED, error)
             else:
                 sent += 1
         self.tally["sent", self.name] += sent
-        self._done(taken.events)
+        self._mark_done(taken.events)
 
 
 class LinesSink(Sink):
-    """Writes each event as a line of JSON. Lines for which *write* raises are dropped, and counted.
+    """Writes each event as a line of JSON. Drops and counts the lines for which *write* raises.
 
     A line is an object: `event` is "stored", "removed" or "cleared", and the other members are the
-    fields of that event. Hashes are numbers of 64 bits, which not every reader of JSON keeps.
+    fields of that event. Hashes are numbers of 64 bits, which some readers of JSON do not keep.
     """
 
     def __init__(
@@ -154,18 +155,18 @@ class LinesSink(Sink):
         """Call *write* with some lines at a time. Raises `MissingExtraError`."""
         super().__init__(name, capacity)
         try:
-            import msgspec  # only who has events needs it
+            import msgspec  # only events need it
         except ImportError as error:
             raise MissingExtraError(package="msgspec", extra="zmq") from error
         self._encode = msgspec.json.Encoder().encode_lines
         self._write = write
 
-    def _give(self, taken: Taken) -> None:
+    def _send(self, taken: TakenEvents) -> None:
         lines = self._encode([as_document(event) for event in taken.events])
         try:
             self._write(lines)
-        except Exception as error:  # whatever it raises is the answer
-            self._warn("raised", error)
+        except Exception as error:  # it is code of others
+            self._warn(_RAISED, error)
         else:
             self.tally["sent", self.name] += len(taken.events)
-            self._done(taken.events)
+            self._mark_done(taken.events)

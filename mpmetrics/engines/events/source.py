@@ -1,4 +1,4 @@
-"""The publishers of an engine, read as one: their messages in order, and what was missed."""
+"""The publishers of an engine as one source: their messages in order, with all gaps counted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from mpmetrics.engines.errors import EventEndpointError
-from mpmetrics.engines.events.decoder import UNDECODABLE
+from mpmetrics.engines.events.batch import UNDECODABLE
 from mpmetrics.engines.events.gaps import (
     MALFORMED,
     NOTICES,
@@ -18,14 +18,19 @@ from mpmetrics.engines.events.gaps import (
     RESTARTED,
     STOPPED,
     UNREACHABLE,
-    Ask,
-    Deliver,
-    Ended,
-    Lost,
-    Noticed,
+    Delivery,
+    Loss,
+    Notice,
+    ReplayEnd,
+    ReplayRequest,
     Stream,
 )
-from mpmetrics.engines.events.subscription import NUMBER, Subscription, zeromq
+from mpmetrics.engines.events.subscription import (
+    LARGEST_MESSAGE,
+    NUMBER_SIZE,
+    Subscription,
+    import_zmq,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -38,27 +43,28 @@ PATIENCE: Final = 5.0
 """Seconds that a replay may take for its next message."""
 
 _AT_ONCE: Final = 256
-"""Messages of one publisher before others have their turn."""
+"""Messages of one publisher to read before those of the next one."""
 
-_END: Final = b"\xff" * NUMBER
+_END: Final = b"\xff" * NUMBER_SIZE
 _LIVE_FRAMES: Final = 3
 _REPLY_FRAMES: Final = (3, 4)
 
 FRAMES: Final = "frames"
-"""Why a message is left out: it is not a topic, a number and a payload."""
+"""The reason for leaving out a message: it is not a topic, a number and a payload."""
 
 FAILED: Final = "failed"
-"""Why a message is left out: something was raised that should not have been."""
+"""The reason for leaving out a message: an exception that is a defect of ours."""
 
 _log = logging.getLogger("mpmetrics")
 
 
 class EventSource:
-    """The *publishers* of an engine, as one.
+    """The *publishers* of an engine, read as one source.
 
-    Messages go to a pipeline in the order of their numbers, publisher by publisher. What is
-    missing is asked for. A replay may take *patience* seconds for its next message, and for the
-    whole `LONGEST` times as long. Raises `MissingExtraError` or `EventEndpointError`.
+    Messages go to a pipeline in the order of their numbers, publisher by publisher. The source asks
+    for missing messages. A replay may take *patience* seconds for its next message, and `LONGEST`
+    times as long altogether. A message of more than *largest* bytes costs the connection. Raises
+    `MissingExtraError` or `EventEndpointError`.
     """
 
     def __init__(
@@ -67,14 +73,15 @@ class EventSource:
         *,
         topic: str = "",
         patience: float = PATIENCE,
+        largest: int = LARGEST_MESSAGE,
         context: Any = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Connect; nothing is read before `run`. Endpoints `inproc://` are those of *context*."""
-        self._zmq = zeromq()
+        """Connect; nothing is read before `run`. Endpoints `inproc://` belong to *context*."""
+        self._zmq = import_zmq()
         self._clock = clock
-        self._given = context
-        self._context = context or self._zmq.Context()
+        self._owns_context = context is None
+        self._context = self._zmq.Context() if context is None else context
         self._waking, self._woken = socket.socketpair()
         self._stopped = False
         self._poller: Any = None
@@ -82,7 +89,9 @@ class EventSource:
         self._subscriptions: list[Subscription] = []
         try:
             for publisher in publishers:
-                self._subscriptions.append(Subscription(self._context, publisher, topic, patience))
+                self._subscriptions.append(
+                    Subscription(self._context, publisher, topic, patience, largest)
+                )
         except EventEndpointError:
             self.close()
             raise
@@ -94,33 +103,36 @@ class EventSource:
             self._waking.send(b"\0")
 
     def close(self) -> None:
-        """Disconnect from all; call it where `run` has returned."""
+        """Disconnect from all publishers; call this after `run` has returned."""
         for subscription in self._subscriptions:
             subscription.close()
-        if self._given is None:
+        if self._owns_context:
             self._context.term()
         self._waking.close()
         self._woken.close()
 
     def run(self, pipeline: Pipeline) -> None:
         """Read until `stop` is called. What a replay has not brought by then is lost."""
-        pipeline.tally.update(dict.fromkeys(self._counted(), 0))
+        pipeline.tally.update(dict.fromkeys(self._list_counters(), 0))
         while not self._stopped:
             ready = self._poll(pipeline.deadline)
             for subscription in self._subscriptions:
-                # First of all: what comes next may be somebody else's.
-                subscription.look(self._clock())
+                # Before reading: the next message may be that of another publisher.
+                subscription.check_connections(self._clock())
                 if subscription.live in ready:
                     self._read_live(subscription, pipeline)
                 if subscription.replay in ready:
                     self._read_replay(subscription, pipeline)
-                self._do(subscription.stream.tick(self._clock()), subscription, pipeline)
+                self._act(subscription.stream.tick(self._clock()), subscription, pipeline)
             pipeline.tick(self._clock())
         for subscription in self._subscriptions:
-            self._do(subscription.stream.end(STOPPED), subscription, pipeline)
+            self._act(subscription.stream.end_replay(STOPPED), subscription, pipeline)
 
-    def _counted(self) -> Iterator[tuple[str, ...]]:
-        """Yield what is counted from the beginning: a first increase from nothing is not seen."""
+    def _list_counters(self) -> Iterator[tuple[str, ...]]:
+        """Yield the counters that exist from the beginning.
+
+        Prometheus does not see the first increase of a counter that was not there before.
+        """
         for reason in (FRAMES, UNDECODABLE, FAILED):
             yield "problems", reason
         for publisher in (each.publisher for each in self._subscriptions):
@@ -130,7 +142,7 @@ class EventSource:
             yield from (("replays", rank, outcome) for outcome in OUTCOMES if publisher.replay)
 
     def _poll(self, deadline: float | None) -> Mapping[Any, int]:
-        """Wait until something is to be read or done; return the sockets that can be read."""
+        """Wait for a message, a deadline or `stop`; return the sockets that can be read."""
         if self._poller is None:
             self._poller = self._zmq.Poller()
             self._poller.register(self._woken, self._zmq.POLLIN)
@@ -143,7 +155,7 @@ class EventSource:
         return dict(self._poller.poll(wait))
 
     def _read_live(self, subscription: Subscription, pipeline: Pipeline) -> None:
-        """Take what has come, until something is missing."""
+        """Read live messages until one is missing."""
         stream, receive = subscription.stream, subscription.live.recv_multipart
         now = self._clock()
         for _ in range(_AT_ONCE):
@@ -151,34 +163,44 @@ class EventSource:
                 frames = receive(self._zmq.NOBLOCK)
             except self._zmq.Again:
                 return
-            if len(frames) != _LIVE_FRAMES or len(frames[1]) != NUMBER or frames[1] == _END:
+            if len(frames) != _LIVE_FRAMES or len(frames[1]) != NUMBER_SIZE or frames[1] == _END:
                 pipeline.tally["problems", FRAMES] += 1
                 continue
             number = int.from_bytes(frames[1], "big")
-            self._do(stream.live(number, frames[2], now), subscription, pipeline)
-            if stream.waits or self._stopped:
+            self._act(stream.take_live(number, frames[2], now), subscription, pipeline)
+            if stream.is_replaying or self._stopped:
                 return
 
     def _read_replay(self, subscription: Subscription, pipeline: Pipeline) -> None:
-        """Take what has come of the replay."""
+        """Read messages of the replay."""
         now = self._clock()
         for _ in range(_AT_ONCE):
-            if not subscription.stream.waits or self._stopped:
+            if not subscription.stream.is_replaying or self._stopped:
                 return
             try:
                 frames = subscription.replay.recv_multipart(self._zmq.NOBLOCK)
             except self._zmq.Again:
                 return
-            self._do(understand(subscription.stream, frames, now), subscription, pipeline)
+            self._act(take_reply(subscription.stream, frames, now), subscription, pipeline)
 
-    def _do(
+    def _act(
         self, actions: Iterable[Action], subscription: Subscription, pipeline: Pipeline
     ) -> None:
-        """Do what the numbers of messages ask for."""
+        """Do the *actions* that follow from the numbers of messages."""
         for action in actions:
-            self._HANDLERS[type(action)](self, action, subscription, pipeline)
+            match action:
+                case Delivery():
+                    self._deliver(action, subscription, pipeline)
+                case Notice():
+                    self._count_notice(action, subscription, pipeline)
+                case ReplayRequest():
+                    self._request_replay(action, subscription, pipeline)
+                case ReplayEnd():
+                    self._end_replay(action, subscription, pipeline)
+                case Loss():
+                    self._count_loss(action, subscription, pipeline)
 
-    def _deliver(self, action: Deliver, subscription: Subscription, pipeline: Pipeline) -> None:
+    def _deliver(self, action: Delivery, subscription: Subscription, pipeline: Pipeline) -> None:
         rank = subscription.publisher.rank
         try:
             rank = pipeline.take(action.payload, rank, self._clock())
@@ -189,48 +211,49 @@ class EventSource:
             self._has_failed = True
         subscription.ranks.add(rank)
 
-    def _notice(self, action: Noticed, subscription: Subscription, pipeline: Pipeline) -> None:
+    def _count_notice(self, action: Notice, subscription: Subscription, pipeline: Pipeline) -> None:
         pipeline.tally["gaps", str(subscription.publisher.rank), action.what] += 1
         if action.what == RESTARTED:
             for rank in sorted(subscription.ranks):
                 pipeline.clear(rank, self._clock())
             subscription.ranks.clear()
 
-    def _ask(self, action: Ask, subscription: Subscription, pipeline: Pipeline) -> None:
+    def _request_replay(
+        self, action: ReplayRequest, subscription: Subscription, pipeline: Pipeline
+    ) -> None:
         self._poller = None
         try:
-            subscription.ask(action.start)
-        # There may be no descriptor left.
+            subscription.request_replay(action.start)
+        # The process may have no free descriptor.
         except EventEndpointError:
-            self._do(subscription.stream.end(UNREACHABLE), subscription, pipeline)
+            self._act(subscription.stream.end_replay(UNREACHABLE), subscription, pipeline)
 
-    def _end(self, action: Ended, subscription: Subscription, pipeline: Pipeline) -> None:
+    def _end_replay(
+        self, action: ReplayEnd, subscription: Subscription, pipeline: Pipeline
+    ) -> None:
         self._poller = None
         subscription.close_replay()
         pipeline.tally["replays", str(subscription.publisher.rank), action.outcome] += 1
 
-    def _lose(self, action: Lost, subscription: Subscription, pipeline: Pipeline) -> None:
+    def _count_loss(self, action: Loss, subscription: Subscription, pipeline: Pipeline) -> None:
         pipeline.tally["lost", str(subscription.publisher.rank)] += action.messages
         for rank in subscription.ranks:
             pipeline.doubt(rank)
 
-    _HANDLERS: Final[Mapping[type, Callable[[EventSource, Any, Subscription, Pipeline], None]]] = {
-        Deliver: _deliver,
-        Noticed: _notice,
-        Ask: _ask,
-        Ended: _end,
-        Lost: _lose,
-    }
+
+Source = EventSource
+"""The former name of `EventSource`."""
 
 
-def understand(stream: Stream, frames: Sequence[bytes], now: float) -> Sequence[Action]:
-    """Return what is to be done about one answer of a replay.
+def take_reply(stream: Stream, frames: Sequence[bytes], now: float) -> Sequence[Action]:
+    """Pass one answer of a replay to *stream*; return the actions that follow.
 
-    An empty frame, perhaps the topic, the number and the payload; the last one has no payload.
+    An answer is an empty frame, perhaps the topic, the number and the payload. The last answer has
+    no payload.
     """
-    if len(frames) not in _REPLY_FRAMES or frames[0] or len(frames[-2]) != NUMBER:
-        return stream.end(MALFORMED)
+    if len(frames) not in _REPLY_FRAMES or frames[0] or len(frames[-2]) != NUMBER_SIZE:
+        return stream.end_replay(MALFORMED)
     number, payload = frames[-2:]
     if number == _END or not payload:
-        return stream.end()
-    return stream.reply(int.from_bytes(number, "big"), payload, now)
+        return stream.end_replay()
+    return stream.take_reply(int.from_bytes(number, "big"), payload, now)

@@ -1,4 +1,4 @@
-"""Subscribing to one publisher by ZeroMQ, and asking it for what is missing."""
+"""The subscription to one publisher by ZeroMQ, and the request for its missing messages."""
 
 from __future__ import annotations
 
@@ -13,79 +13,89 @@ from mpmetrics.errors import MissingExtraError
 if TYPE_CHECKING:
     from mpmetrics.engines.events.publisher import Publisher
 
-NUMBER: Final = 8
+NUMBER_SIZE: Final = 8
 """Bytes of the number of a message, which is big-endian."""
 
 _TO_RECONNECT: Final = 1.0
-"""Seconds that ZeroMQ has to say that it will connect again, which it does at once or never."""
+"""Seconds to wait for ZeroMQ to announce that it will reconnect, which it does at once or never."""
 
 _HIGH_WATER: Final = 100_000
-_LARGEST: Final = 1 << 26  # bytes of a frame; whoever sends a larger one is disconnected
+LARGEST_MESSAGE: Final = 1 << 26
+"""Bytes of a frame; ZeroMQ closes the connection over which a larger one comes."""
 
 
-def zeromq() -> Any:
+def import_zmq() -> Any:
     """Return the module of pyzmq. Raises `MissingExtraError`."""
     try:
-        import zmq  # only who has events needs it
+        import zmq  # only events need it
     except ImportError as error:
         raise MissingExtraError(package="pyzmq", extra="zmq") from error
     return zmq
 
 
 class Subscription:
-    """One publisher: its live messages, and the replay that is under way, if any."""
+    """The live messages of one publisher, and the replay in progress, if any."""
 
-    def __init__(self, context: Any, publisher: Publisher, topic: str, patience: float) -> None:
-        """Connect, or listen; ZeroMQ waits until somebody is there. Raises `EventEndpointError`."""
-        zmq = zeromq()
+    def __init__(
+        self,
+        context: Any,
+        publisher: Publisher,
+        topic: str,
+        patience: float,
+        largest: int = LARGEST_MESSAGE,
+    ) -> None:
+        """Connect or listen; ZeroMQ waits for the publisher. Raises `EventEndpointError`."""
+        zmq = import_zmq()
         self.publisher = publisher
         self.stream = Stream(patience if publisher.replay else None)
         self.ranks: set[int] = set()
         self.replay: Any = None
         self.deadline: float | None = None
         self._context = context
-        if publisher.replay:  # a mistake in it is to be known now
-            self._dealer().close()
-        self.live = _socket(context, zmq.SUB, publisher.endpoint)
+        self._largest = largest
+        if publisher.replay:  # a mistake in its endpoint raises now, not at the first gap
+            self._connect_dealer().close()
+        self.live = _make_socket(context, zmq.SUB, publisher.endpoint, largest)
         self.monitor: Any = None
         try:
-            # It tells of each connection, and must be read, or ZeroMQ would wait for it one day.
+            # ZeroMQ reports each connection here. The reports must be read, or it blocks one day.
             self.monitor = self.live.get_monitor_socket(
                 zmq.EVENT_CONNECTED
                 | zmq.EVENT_ACCEPTED
                 | zmq.EVENT_DISCONNECTED
                 | zmq.EVENT_CONNECT_RETRIED
             )
-            # On the command line it may be of bytes that are no text.
+            # A topic from the command line may have bytes that are not text.
             self.live.setsockopt(zmq.SUBSCRIBE, topic.encode(errors="surrogateescape"))
             (self.live.bind if publisher.bind else self.live.connect)(publisher.endpoint)
         except (zmq.ZMQError, UnicodeError) as error:
             self.close()
             raise EventEndpointError(publisher.endpoint, str(error)) from error
 
-    def look(self, now: float) -> None:
-        """Take note of new connections; connect again if ZeroMQ does not do it."""
-        zmq = zeromq()
+    def check_connections(self, now: float) -> None:
+        """Note new connections; reconnect if ZeroMQ does not do so."""
+        zmq = import_zmq()
         with suppress(zmq.Again):
             while frames := self.monitor.recv_multipart(zmq.NOBLOCK):
                 event = int.from_bytes(frames[0][:2], sys.byteorder)
                 is_left = event == zmq.EVENT_DISCONNECTED and not self.publisher.bind
                 self.deadline = now + _TO_RECONNECT if is_left else None
                 if event in {zmq.EVENT_CONNECTED, zmq.EVENT_ACCEPTED}:
-                    self.stream.connected()
-                    # ZeroMQ subscribes again when the socket is used next; a replay may take long.
+                    self.stream.note_connection()
+                    # ZeroMQ subscribes again when the socket is next used, and a replay takes long.
                     self.live.getsockopt(zmq.EVENTS)
         if self.deadline is not None and now >= self.deadline:
-            self._connect_again(now)
+            self._reconnect(now)
 
-    def _connect_again(self, now: float) -> None:
-        """Connect where somebody has said what ZeroMQ does not understand, or what is too large.
+    def _reconnect(self, now: float) -> None:
+        """Connect to an endpoint that ZeroMQ has given up.
 
-        It gives up whoever does, for good; but it may not have been the engine that had the port.
+        ZeroMQ gives it up for good after data that is not ZeroMQ, or a message that is too large.
+        But perhaps another server had the port of the engine at that time.
         """
-        zmq = zeromq()
+        zmq = import_zmq()
         self.deadline = now + _TO_RECONNECT
-        # What is still to be read would be lost.
+        # Disconnecting would lose the messages that are still to be read.
         if not self.live.getsockopt(zmq.EVENTS) & zmq.POLLIN:
             with suppress(zmq.ZMQError):
                 self.live.disconnect(self.publisher.endpoint)
@@ -93,16 +103,16 @@ class Subscription:
                 self.live.connect(self.publisher.endpoint)
                 self.deadline = None
 
-    def ask(self, start: int) -> None:
-        """Ask for a replay. Raises `EventEndpointError`.
+    def request_replay(self, start: int) -> None:
+        """Request a replay from the number *start* on. Raises `EventEndpointError`.
 
-        A socket of its own leaves nothing of it to the next one.
+        Each replay has a socket of its own, so that none gets answers to an earlier one.
         """
-        self.replay = self._dealer()
-        self.replay.send_multipart([b"", start.to_bytes(NUMBER, "big")])
+        self.replay = self._connect_dealer()
+        self.replay.send_multipart([b"", start.to_bytes(NUMBER_SIZE, "big")])
 
     def close_replay(self) -> None:
-        """Forget the replay."""
+        """Close the replay, if one is in progress."""
         if self.replay is not None:
             self.replay.close()
             self.replay = None
@@ -116,21 +126,21 @@ class Subscription:
             self.monitor = None
         self.live.close()
 
-    def _dealer(self) -> Any:
-        """Return a socket to ask for a replay with. Raises `EventEndpointError`."""
-        zmq, endpoint = zeromq(), self.publisher.replay
-        made = _socket(self._context, zmq.DEALER, endpoint)
+    def _connect_dealer(self) -> Any:
+        """Return a new socket for a replay. Raises `EventEndpointError`."""
+        zmq, endpoint = import_zmq(), self.publisher.replay
+        dealer = _make_socket(self._context, zmq.DEALER, endpoint, self._largest)
         try:
-            made.connect(endpoint)
+            dealer.connect(endpoint)
         except (zmq.ZMQError, UnicodeError) as error:
-            made.close()
+            dealer.close()
             raise EventEndpointError(endpoint, str(error)) from error
-        return made
+        return dealer
 
 
-def _socket(context: Any, kind: int, endpoint: str) -> Any:
-    """Return a new socket, for *endpoint*. Raises `EventEndpointError`."""
-    zmq = zeromq()
+def _make_socket(context: Any, kind: int, endpoint: str, largest: int) -> Any:
+    """Return a new socket for *endpoint*. Raises `EventEndpointError`."""
+    zmq = import_zmq()
     try:
         made = context.socket(kind)
     except zmq.ZMQError as error:
@@ -138,15 +148,15 @@ def _socket(context: Any, kind: int, endpoint: str) -> Any:
     for option, value in (
         (zmq.LINGER, 0),
         (zmq.RCVHWM, _HIGH_WATER),
-        (zmq.MAXMSGSIZE, _LARGEST),
+        (zmq.MAXMSGSIZE, largest),
         (zmq.RECONNECT_IVL, 100),
         (zmq.RECONNECT_IVL_MAX, 5000),
-        # A host that is gone is noticed after two minutes, not after two hours.
+        # TCP notices a host that is gone after two minutes, not after two hours.
         (zmq.TCP_KEEPALIVE, 1),
         (zmq.TCP_KEEPALIVE_IDLE, 60),
         (zmq.TCP_KEEPALIVE_INTVL, 10),
         (zmq.TCP_KEEPALIVE_CNT, 6),
-        # Not for names: of those that have both addresses it would try the one only.
+        # Not for host names: ZeroMQ would try only one address of a host that has both kinds.
         (zmq.IPV6, int("[" in endpoint)),
     ):
         made.setsockopt(option, value)

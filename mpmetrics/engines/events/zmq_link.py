@@ -1,7 +1,7 @@
-"""Handing messages to the listeners of Dynamo's event plane by ZeroMQ.
+"""The link to the listeners of Dynamo's event plane by ZeroMQ.
 
-ZeroMQ confirms nothing. What a listener misses, because it was not there or too slow, it knows by
-the numbers of the messages.
+ZeroMQ confirms nothing. A listener that was absent or too slow sees by the numbers of the messages
+which ones it has missed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mpmetrics._forks import reset_in_children
 from mpmetrics.engines.errors import EventEndpointError
-from mpmetrics.engines.events.subscription import zeromq
+from mpmetrics.engines.events.subscription import import_zmq
 from mpmetrics.engines.events.transport import INTERRUPTED, UNREACHABLE, LinkError
 
 if TYPE_CHECKING:
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 _PORT: Final = re.compile(r"^tcp://.*:([0-9]+)$")
 _LARGEST_PORT: Final = 65535
-"""ZeroMQ takes larger ones for others."""
+"""ZeroMQ takes a larger port for another one."""
 
 _HIGH_WATER: Final = 100_000
 _LINGER: Final = 500
-"""Milliseconds that messages have to get away when it is over."""
+"""Milliseconds to send the remaining messages in when the link is closed."""
 
 
 class ZmqLink:
-    """A socket that publishes: bound to *endpoint* for listeners, or connected to a broker."""
+    """A publishing socket: bound to *endpoint* for listeners, or connected to a broker."""
 
     def __init__(self, endpoint: str, *, bind: bool = True) -> None:
         """Bind or connect. Raises `MissingExtraError` and `EventEndpointError`."""
-        self._zmq = zeromq()
+        self._zmq = import_zmq()
         if (match := _PORT.search(endpoint)) and int(match[1]) > _LARGEST_PORT:
             raise EventEndpointError(endpoint, f"there is no port {match[1]}")
         self._bind = bind
@@ -42,20 +42,20 @@ class ZmqLink:
         self._context: Any = None
         self._socket: Any = None
         self._monitor: Any = None
-        self._strangers: list[object] = []
+        self._inherited: list[object] = []
         self.endpoint = endpoint
-        """Where it is, with the port that it has got if any was asked for."""
-        self._begin()
+        """The endpoint, with the real port if *endpoint* asked for any."""
+        self._open()
         reset_in_children(self)
 
     def reset_after_fork(self) -> None:
-        """Connect anew in a forked child; what is bound stays the parent's alone."""
-        # ZeroMQ must not be touched in a child, not even to end it.
-        self._strangers += [self._context, self._socket, self._monitor]
+        """Reconnect in a forked child; a bound socket remains the parent's alone."""
+        # A child must not touch the ZeroMQ of its parent, not even to close it: keep references.
+        self._inherited += [self._context, self._socket, self._monitor]
         self._context = self._socket = self._monitor = None
         self._event = 0
 
-    def _begin(self) -> None:
+    def _open(self) -> None:
         zmq = self._zmq
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.PUB)
@@ -87,24 +87,24 @@ class ZmqLink:
             self._socket.connect(self.endpoint)
 
     def send(self, subject: str, messages: Sequence[Message]) -> None:  # noqa: ARG002 - only NATS has subjects
-        """Hand over *messages* to ZeroMQ. Raises `LinkError` when there is no broker."""
+        """Pass *messages* to ZeroMQ. Raises `LinkError` if no broker is connected."""
         if self._interrupted:
-            raise LinkError(INTERRUPTED, "it is over")
+            raise LinkError(INTERRUPTED, "the link was interrupted")
         if self._socket is None and not self._bind:
-            self._begin()
+            self._open()
         if self._socket is None:
-            raise LinkError(UNREACHABLE, f"{self.endpoint} is the parent's")
+            raise LinkError(UNREACHABLE, f"{self.endpoint} belongs to the parent process")
         if not self._bind and not self._has_broker():
             raise LinkError(UNREACHABLE, f"no broker at {self.endpoint}")
         for message in messages:
             self._socket.send_multipart(message.frames(), self._zmq.NOBLOCK)
 
     def interrupt(self) -> None:
-        """Have `send` raise whenever it is called; it never waits."""
+        """Have every further `send` raise; it never waits."""
         self._interrupted = True
 
     def close(self) -> None:
-        """Disconnect, once what is under way has got away, or shortly after."""
+        """Disconnect, after the remaining messages were sent, or after a short time."""
         if self._context is None:
             return
         if self._monitor is not None:
@@ -115,13 +115,13 @@ class ZmqLink:
         self._context = self._socket = self._monitor = None
 
     def _has_broker(self) -> bool:
-        """Return whether there is a connection: without one everything would vanish."""
+        """Return whether a broker is connected: without one ZeroMQ drops all messages."""
         from zmq.utils.monitor import recv_monitor_message
 
         zmq, before = self._zmq, self._event
         while self._monitor.poll(0):
             self._event = recv_monitor_message(self._monitor)["event"]
-        # It tries again at once or, whoever was there having said what is no ZeroMQ, never.
+        # ZeroMQ reconnects at once, or never if the other side sent data that is not ZeroMQ.
         if before == self._event == zmq.EVENT_DISCONNECTED:
             self._event = 0
             with suppress(zmq.ZMQError):

@@ -216,12 +216,12 @@ class Consumer:
         self,
         *publishers: Publisher,
         patience: float = PATIENCE,
-        topic: str = "",
         delay: float | None = None,
+        **options: Any,
     ) -> None:
-        """Subscribe."""
+        """Subscribe, with *options* of the source."""
         self.seen: SimpleQueue[Event] = SimpleQueue()
-        self.source = EventSource(publishers, topic=topic, patience=patience)
+        self.source = EventSource(publishers, patience=patience, **options)
         self.bridge = EventBridge(self.source, [CallbackSink(self.seen.put)], delay=delay)
 
     def __enter__(self) -> Self:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpmetrics.engines.events.batcher import Batcher
-from mpmetrics.engines.events.block_counts import Place, PrefixLengths, References
+from mpmetrics.engines.events.block_counts import BlockCounts, Place, PrefixLengths
 from mpmetrics.engines.events.model import Cleared, Event, Removed, Stored
 
 
@@ -34,18 +34,18 @@ def test_what_is_unknown_counts() -> None:
 
 def test_ranks_and_mediums_have_their_own() -> None:
     """The same hash in another place is another block."""
-    references = References()
+    counts = BlockCounts()
     for rank, medium in ((0, "device"), (1, "device"), (0, "host")):
-        references.place(rank, medium).store([1])
-    assert references.place(0, "device").remove([1]) == [1]
-    for place in references.of(0):
+        counts.place(rank, medium).store([1])
+    assert counts.place(0, "device").remove([1]) == [1]
+    for place in counts.places_of(0):
         place.clear()
-    assert [(rank, medium, place.resident) for rank, medium, place in references.places()] == [
+    assert [(rank, medium, place.resident) for rank, medium, place in counts.items()] == [
         (0, "device", 0),
         (1, "device", 1),
         (0, "host", 0),
     ]
-    assert [place.removed for _, _, place in references.places()] == [1, 0, 1]
+    assert [place.removed for _, _, place in counts.items()] == [1, 0, 1]
 
 
 def test_after_a_loss_the_next_removal_counts() -> None:
@@ -89,11 +89,11 @@ def test_the_counts_are_those_of_a_multiset(
     history: list[tuple[str, tuple[int, str], list[int]]],
 ) -> None:
     """Whatever happens, in whatever order. What is in doubt is in no multiset, but there."""
-    references = References()
+    counts = BlockCounts()
     held: Counter[tuple[int, str, int]] = Counter()
     there: set[tuple[int, str, int]] = set()
     for what, (rank, medium), blocks in history:
-        place = references.place(rank, medium)
+        place = counts.place(rank, medium)
         keys = [(rank, medium, block) for block in blocks]
         if what == "store":
             place.store(blocks)
@@ -108,11 +108,11 @@ def test_the_counts_are_those_of_a_multiset(
                     gone.append(key[2])
             assert place.remove(blocks) == gone
         else:
-            for each in references.of(rank):
+            for each in counts.places_of(rank):
                 (each.clear if what == "clear" else each.doubt)()
             held = Counter({key: count for key, count in held.items() if key[0] != rank})
             there = {key for key in there if what == "doubt" or key[0] != rank}
-        sizes = Counter({(rank, medium): at.resident for rank, medium, at in references.places()})
+        sizes = Counter({(rank, medium): at.resident for rank, medium, at in counts.items()})
         assert +sizes == Counter((rank, medium) for rank, medium, _ in there)
 
 
@@ -125,7 +125,7 @@ def test_a_second_continuation_has_found_the_prefix() -> None:
 
     def store(*blocks: int, parent: int | None = None, is_new: bool = True) -> int:
         event = Stored(0, "device", blocks, parent, block_size=16)
-        return prefixes.stored(event, is_new=is_new)
+        return prefixes.store(event, is_new=is_new)
 
     assert store(1, 2, 3) == 0
     assert store(4, parent=3) == 0
@@ -135,7 +135,7 @@ def test_a_second_continuation_has_found_the_prefix() -> None:
     assert store(8, parent=7) == 0
     assert store(9, parent=7) == 64
     assert store(10, parent=99) == 0
-    prefixes.removed([7])
+    prefixes.remove([7])
     assert store(11, parent=7) == 0
 
 
@@ -154,7 +154,7 @@ def test_prefixes_are_those_of_a_tree(history: list[Any]) -> None:
     continued: set[int] = set()
     for step in history:
         if isinstance(step, list):
-            prefixes.removed(step)
+            prefixes.remove(step)
             continued.difference_update(step)
             tokens = {block: count for block, count in tokens.items() if block not in step}
             continue
@@ -166,7 +166,7 @@ def test_prefixes_are_those_of_a_tree(history: list[Any]) -> None:
         tokens |= {block: count + 16 * place for place, block in enumerate(blocks, 1)}
         continued.update(blocks[:-1])
         event = Stored(0, "device", blocks, parent, block_size=16)
-        assert prefixes.stored(event, is_new=is_new) == found
+        assert prefixes.store(event, is_new=is_new) == found
 
 
 # -- batching --------------------------------------------------------------------------------------

@@ -9,7 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpmetrics.engines.events.decoder import Batch, Decoder, Refused
+from mpmetrics.engines.events.any_decoder import AnyDecoder
+from mpmetrics.engines.events.batch import Batch, RefusedEvent
+from mpmetrics.engines.events.decoder import Decoder
+from mpmetrics.engines.events.fast_decoder import FastDecoder
+from mpmetrics.engines.events.filtering import AttentionFilter
 from mpmetrics.engines.events.model import Cleared, Removed, Stored
 from tests.engines.events.messages import CLEARED, batch, pack, removed, stored
 
@@ -130,44 +134,44 @@ def test_mediums_have_one_name(medium: str | None, called: str) -> None:
 @pytest.mark.parametrize(
     ("event", "reason"),
     [
-        (["BlockMoved", [1]], Refused("ignored", "filtered", "ignored_event")),
-        ({"type": "BlockMoved"}, Refused("ignored", "filtered", "ignored_event")),
-        ({"type": ["BlockStored"]}, Refused("ignored", "filtered", "ignored_event")),
-        ({}, Refused("ignored", "filtered", "ignored_event")),
-        ([], Refused("ignored", "filtered", "ignored_event")),
-        ([[]], Refused("ignored", "filtered", "ignored_event")),
-        (None, Refused("ignored", "filtered", "ignored_event")),
-        (stored(1, medium="FS"), Refused("stored", "filtered", "unknown_medium")),
-        (removed(1, medium=5), Refused("removed", "filtered", "unknown_medium")),
-        (stored(1, locality="REMOTE"), Refused("stored", "filtered", "non_local_locality")),
-        (stored(1, locality=[]), Refused("stored", "filtered", "non_local_locality")),
-        (stored(1, ownership="KVCR"), Refused("stored", "filtered", "unsupported_ownership")),
-        (["AllBlocksCleared", "me"], Refused("cleared", "filtered", "unknown_ownership")),
-        (["AllBlocksCleared", {}], Refused("cleared", "filtered", "unknown_ownership")),
+        (["BlockMoved", [1]], RefusedEvent("ignored", "filtered", "ignored_event")),
+        ({"type": "BlockMoved"}, RefusedEvent("ignored", "filtered", "ignored_event")),
+        ({"type": ["BlockStored"]}, RefusedEvent("ignored", "filtered", "ignored_event")),
+        ({}, RefusedEvent("ignored", "filtered", "ignored_event")),
+        ([], RefusedEvent("ignored", "filtered", "ignored_event")),
+        ([[]], RefusedEvent("ignored", "filtered", "ignored_event")),
+        (None, RefusedEvent("ignored", "filtered", "ignored_event")),
+        (stored(1, medium="FS"), RefusedEvent("stored", "filtered", "unknown_medium")),
+        (removed(1, medium=5), RefusedEvent("removed", "filtered", "unknown_medium")),
+        (stored(1, locality="REMOTE"), RefusedEvent("stored", "filtered", "non_local_locality")),
+        (stored(1, locality=[]), RefusedEvent("stored", "filtered", "non_local_locality")),
+        (stored(1, ownership="KVCR"), RefusedEvent("stored", "filtered", "unsupported_ownership")),
+        (["AllBlocksCleared", "me"], RefusedEvent("cleared", "filtered", "unknown_ownership")),
+        (["AllBlocksCleared", {}], RefusedEvent("cleared", "filtered", "unknown_ownership")),
         (
             stored(1, kv_cache_spec_kind="mamba"),
-            Refused("stored", "filtered", "non_main_attention_kind"),
+            RefusedEvent("stored", "filtered", "non_main_attention_kind"),
         ),
-        (stored(1, kv_cache_spec_kind="new"), Refused("stored", "filtered", "unknown_kind")),
-        (stored(1, kv_cache_spec_kind=[]), Refused("stored", "filtered", "unknown_kind")),
-        (removed(1, group_idx=3), Refused("removed", "filtered", "unlearned_group_idx")),
-        (stored(), Refused("stored", "issue", "empty_store_blocks")),
-        (["BlockStored"], Refused("stored", "issue", "conversion_none")),
-        (["BlockRemoved", 5], Refused("removed", "issue", "conversion_none")),
-        (removed(1.5), Refused("removed", "issue", "conversion_none")),
-        (["BlockRemoved", [True]], Refused("removed", "issue", "conversion_none")),
-        (removed(b""), Refused("removed", "issue", "conversion_none")),
-        (stored(1, parent="x"), Refused("stored", "issue", "conversion_none")),
-        (stored(1, tokens=["x"]), Refused("stored", "issue", "conversion_none")),
-        (stored(1, tokens=[[1, 2], 3]), Refused("stored", "issue", "conversion_none")),
-        (stored(1, tokens=5), Refused("stored", "issue", "conversion_none")),
-        (stored(1, block_size=-1), Refused("stored", "issue", "conversion_none")),
-        (stored(1, block_size=2.5), Refused("stored", "issue", "conversion_none")),
-        (stored(1, lora_name=5), Refused("stored", "issue", "conversion_none")),
+        (stored(1, kv_cache_spec_kind="new"), RefusedEvent("stored", "filtered", "unknown_kind")),
+        (stored(1, kv_cache_spec_kind=[]), RefusedEvent("stored", "filtered", "unknown_kind")),
+        (removed(1, group_idx=3), RefusedEvent("removed", "filtered", "unlearned_group_idx")),
+        (stored(), RefusedEvent("stored", "issue", "empty_store_blocks")),
+        (["BlockStored"], RefusedEvent("stored", "issue", "conversion_none")),
+        (["BlockRemoved", 5], RefusedEvent("removed", "issue", "conversion_none")),
+        (removed(1.5), RefusedEvent("removed", "issue", "conversion_none")),
+        (["BlockRemoved", [True]], RefusedEvent("removed", "issue", "conversion_none")),
+        (removed(b""), RefusedEvent("removed", "issue", "conversion_none")),
+        (stored(1, parent="x"), RefusedEvent("stored", "issue", "conversion_none")),
+        (stored(1, tokens=["x"]), RefusedEvent("stored", "issue", "conversion_none")),
+        (stored(1, tokens=[[1, 2], 3]), RefusedEvent("stored", "issue", "conversion_none")),
+        (stored(1, tokens=5), RefusedEvent("stored", "issue", "conversion_none")),
+        (stored(1, block_size=-1), RefusedEvent("stored", "issue", "conversion_none")),
+        (stored(1, block_size=2.5), RefusedEvent("stored", "issue", "conversion_none")),
+        (stored(1, lora_name=5), RefusedEvent("stored", "issue", "conversion_none")),
     ],
     ids=repr,
 )
-def test_an_event_of_no_use_costs_only_itself(event: Any, reason: Refused) -> None:
+def test_an_event_of_no_use_costs_only_itself(event: Any, reason: RefusedEvent) -> None:
     """Those around it are decoded."""
     found = decoded(removed(1), event, removed(2))
     assert found.events == [Removed(7, "device", [1]), Removed(7, "device", [2])]
@@ -359,19 +363,19 @@ events_of_a_batch = st.lists(regular, max_size=3) | st.lists(regular_arrays, max
 @given(st.lists(st.tuples(times, events_of_a_batch, ranks), max_size=4))
 def test_what_is_regular_is_decoded_by_its_types(batches: list[tuple[Any, ...]]) -> None:
     """It gives the same as event by event, groups that are learnt included."""
-    quick, slow = Decoder(), Decoder()
+    quick, slow = Decoder(), AnyDecoder()
     for each in batches:
         payload = pack(each)
-        assert quick.decode(payload, 3) == slow.decode_any(payload, 3)
+        assert quick.decode(payload, 3) == slow.decode(payload, 3)
 
 
 @given(st.lists(st.lists(regular | regular_arrays | maps | arrays, max_size=3), max_size=4))
 def test_irregular_events_make_no_difference(batches: list[list[Any]]) -> None:
     """A batch with one of them is decoded event by event, and means the same."""
-    quick, slow = Decoder(), Decoder()
+    quick, slow = Decoder(), AnyDecoder()
     for events in batches:
         payload = pack([1.0, events])
-        assert quick.decode(payload) == slow.decode_any(payload)
+        assert quick.decode(payload) == slow.decode(payload)
 
 
 @pytest.mark.parametrize(
@@ -386,22 +390,22 @@ def test_irregular_events_make_no_difference(batches: list[list[Any]]) -> None:
     ],
     ids=repr,
 )
-def test_the_quick_way_is_taken(event: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By what is sent today, map or array, one after the other."""
-    monkeypatch.setattr(Decoder, "decode_any", None)
-    decoder = Decoder()
+def test_the_fast_decoder_takes_what_engines_send(event: Any) -> None:
+    """The fast decoder takes every event of today's engines, as maps and arrays in turn."""
+    decoder = FastDecoder(AttentionFilter())
     for payload in (batch(event, event), batch(CLEARED), batch(["AllBlocksCleared"]), batch(event)):
-        found = decoder.decode(payload)
+        found = decoder.decode(payload, 0)
         assert found is not None
         assert not found.refused
 
 
 def test_garbage_does_not_make_groups_without_end() -> None:
     """Those that are known already stay known."""
-    decoder = Decoder()
+    attention = AttentionFilter()
+    decoder = FastDecoder(attention)
     for group in range(10_000):
         event = stored(1, group_idx=group, kv_cache_spec_kind="mamba")
-        decoder.decode(batch(event, event))
-    assert len(decoder._gate._groups) == 4096
-    (refused,) = (decoder.decode(batch(stored(1, group_idx=5))) or Batch(0, 0, [], [])).refused
+        decoder.decode(batch(event, event), 0)
+    assert len(attention._groups) == 4096
+    (refused,) = (decoder.decode(batch(stored(1, group_idx=5)), 0) or Batch(0, 0, [], [])).refused
     assert refused.reason == "non_main_attention_group"

@@ -13,14 +13,14 @@ from mpmetrics.engines.events.gaps import (
     LATE_START,
     RESTARTED,
     Action,
-    Ask,
-    Deliver,
-    Ended,
-    Lost,
-    Noticed,
+    Delivery,
+    Loss,
+    Notice,
+    ReplayEnd,
+    ReplayRequest,
     Stream,
 )
-from mpmetrics.engines.events.source import understand
+from mpmetrics.engines.events.source import take_reply
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,17 +35,21 @@ def payload(number: int) -> bytes:
 
 def messages(*numbers: int) -> list[Action]:
     """Return the deliveries of messages."""
-    return [Deliver(payload(number)) for number in numbers]
+    return [Delivery(payload(number)) for number in numbers]
 
 
 def live(stream: Stream, *numbers: int) -> list[Action]:
     """Return what comes of live messages."""
-    return [action for number in numbers for action in stream.live(number, payload(number), 0.0)]
+    return [
+        action for number in numbers for action in stream.take_live(number, payload(number), 0.0)
+    ]
 
 
 def replay(stream: Stream, *numbers: int, now: float = 0.0) -> list[Action]:
     """Return what comes of messages of a replay."""
-    return [action for number in numbers for action in stream.reply(number, payload(number), now)]
+    return [
+        action for number in numbers for action in stream.take_reply(number, payload(number), now)
+    ]
 
 
 def test_in_order() -> None:
@@ -61,7 +65,7 @@ def test_without_replay(seen: tuple[int, ...], number: int, what: str, lost: int
     """What is missing is lost, and counted."""
     stream = Stream()
     live(stream, *seen)
-    assert live(stream, number) == [Noticed(what), Lost(lost), *messages(number)]
+    assert live(stream, number) == [Notice(what), Loss(lost), *messages(number)]
     assert live(stream, number + 1) == messages(number + 1)
 
 
@@ -71,8 +75,8 @@ def test_a_number_that_goes_back(seen: int, number: int) -> None:
     """The publisher has begun anew, and what it said before that is missing."""
     stream = Stream()
     live(stream, *range(seen + 3))
-    late = [Noticed(LATE_START), Lost(number)] if number else []
-    assert live(stream, number) == [Noticed(RESTARTED), *late, *messages(number)]
+    late = [Notice(LATE_START), Loss(number)] if number else []
+    assert live(stream, number) == [Notice(RESTARTED), *late, *messages(number)]
     assert live(stream, number + 1) == messages(number + 1)
 
 
@@ -80,17 +84,17 @@ def test_the_same_number_again() -> None:
     """It is another publisher's: no message comes twice over one connection."""
     stream = Stream()
     live(stream, 0)
-    assert live(stream, 0) == [Noticed(RESTARTED), *messages(0)]
+    assert live(stream, 0) == [Notice(RESTARTED), *messages(0)]
 
 
 def test_a_replay() -> None:
     """It brings what is missing, and then the message that showed it; more of it is left alone."""
     stream = Stream(5)
-    assert live(stream, 0, 1, 4) == [*messages(0, 1), Noticed(GAP), Ask(2)]
-    assert stream.waits
+    assert live(stream, 0, 1, 4) == [*messages(0, 1), Notice(GAP), ReplayRequest(2)]
+    assert stream.is_replaying
     assert replay(stream, 2) == messages(2)
-    assert replay(stream, 3) == [*messages(3), Ended("complete"), *messages(4)]
-    assert not stream.waits
+    assert replay(stream, 3) == [*messages(3), ReplayEnd("complete"), *messages(4)]
+    assert not stream.is_replaying
     assert replay(stream, 4, 5) == []
     assert live(stream, 5) == messages(5)
 
@@ -100,11 +104,11 @@ def test_a_replay_after_a_restart() -> None:
     stream = Stream(5)
     assert live(stream, 0, 1, 2, 1) == [
         *messages(0, 1, 2),
-        Noticed(RESTARTED),
-        Noticed(LATE_START),
-        Ask(0),
+        Notice(RESTARTED),
+        Notice(LATE_START),
+        ReplayRequest(0),
     ]
-    assert replay(stream, 0) == [*messages(0), Ended("complete"), *messages(1)]
+    assert replay(stream, 0) == [*messages(0), ReplayEnd("complete"), *messages(1)]
 
 
 @pytest.mark.parametrize(
@@ -125,20 +129,20 @@ def test_a_replay_that_does_not_bring_all(
     """Of 2 to 5, it brings some; the rest is lost, and it goes on."""
     stream = Stream(5)
     live(stream, 0, 1, 6)
-    actions = [*replay(stream, *replayed), *stream.end()]
+    actions = [*replay(stream, *replayed), *stream.end_replay()]
     brought = sorted({number for number in replayed if 2 <= number <= 5})
-    assert actions == [*messages(*brought), Ended(outcome), Lost(lost), *messages(6)]
+    assert actions == [*messages(*brought), ReplayEnd(outcome), Loss(lost), *messages(6)]
     assert live(stream, 7) == messages(7)
 
 
 def test_a_replay_has_its_time_for_each_message() -> None:
     """Not for the whole."""
     stream = Stream(5)
-    stream.live(3, payload(3), 10.0)
+    stream.take_live(3, payload(3), 10.0)
     assert (stream.deadline, stream.tick(14.9)) == (15.0, ())
     assert replay(stream, 0, now=14.0) == messages(0)
     assert stream.tick(18.9) == ()
-    assert stream.tick(19.0) == [Ended("timeout"), Lost(2), *messages(3)]
+    assert stream.tick(19.0) == [ReplayEnd("timeout"), Loss(2), *messages(3)]
     assert (stream.deadline, stream.tick(99.0)) == (None, ())
 
 
@@ -161,14 +165,14 @@ def test_a_replay_has_its_time_for_each_message() -> None:
 def test_both_forms_of_answers(answers: list[list[bytes]]) -> None:
     """With a topic, as of late, and without."""
     stream = Stream(5)
-    stream.live(3, b"live", 0.0)
-    actions = [action for answer in answers for action in understand(stream, answer, 0.0)]
+    stream.take_live(3, b"live", 0.0)
+    actions = [action for answer in answers for action in take_reply(stream, answer, 0.0)]
     assert actions == [
-        Deliver(b"a"),
-        Deliver(b"b"),
-        Ended("ended_before_target"),
-        Lost(1),
-        Deliver(b"live"),
+        Delivery(b"a"),
+        Delivery(b"b"),
+        ReplayEnd("ended_before_target"),
+        Loss(1),
+        Delivery(b"live"),
     ]
 
 
@@ -189,28 +193,28 @@ def test_both_forms_of_answers(answers: list[list[bytes]]) -> None:
 def test_answers_that_end_it(frames: list[bytes], outcome: str) -> None:
     """An empty payload is as good as a marker, and what nobody understands is not waited out."""
     stream = Stream(5)
-    stream.live(1, b"live", 0.0)
-    assert understand(stream, frames, 0.0) == [Ended(outcome), Lost(1), Deliver(b"live")]
+    stream.take_live(1, b"live", 0.0)
+    assert take_reply(stream, frames, 0.0) == [ReplayEnd(outcome), Loss(1), Delivery(b"live")]
 
 
 def test_a_replay_that_goes_on_and_on() -> None:
     """Each message is in time, but all together take too long."""
     stream = Stream(5)
-    stream.live(1000, b"live", 0.0)
+    stream.take_live(1000, b"live", 0.0)
     for number in range(14):
         assert stream.tick(number * 4.5) == ()
         replay(stream, number, now=number * 4.5)
     assert stream.deadline == 60
-    assert stream.tick(60)[0] == Ended("timeout")
+    assert stream.tick(60)[0] == ReplayEnd("timeout")
 
 
 def test_a_replay_that_is_of_no_use_any_more() -> None:
     """What is kept is delivered when all is over."""
     stream = Stream(5)
-    assert stream.end("stopped") == ()
+    assert stream.end_replay("stopped") == ()
     live(stream, 0, 3)
     replay(stream, 1)
-    assert stream.end("stopped") == [Ended("stopped"), Lost(1), *messages(3)]
+    assert stream.end_replay("stopped") == [ReplayEnd("stopped"), Loss(1), *messages(3)]
 
 
 # -- a new connection ------------------------------------------------------------------------------
@@ -220,13 +224,13 @@ def test_a_replay_that_is_of_no_use_any_more() -> None:
 def test_the_same_publisher_after_a_lost_connection(number: int) -> None:
     """Its last message is as it was."""
     stream = Stream(5)
-    stream.connected()
+    stream.note_connection()
     live(stream, 0, 1)
-    stream.connected()
-    notice = [Noticed(GAP)] if number > 2 else []
-    assert live(stream, number) == [*notice, Ask(1)]
+    stream.note_connection()
+    notice = [Notice(GAP)] if number > 2 else []
+    assert live(stream, number) == [*notice, ReplayRequest(1)]
     between = range(2, number)
-    end = [Ended("complete"), *messages(number)]
+    end = [ReplayEnd("complete"), *messages(number)]
     assert replay(stream, 1, *between) == [*messages(*between), *end]
     assert live(stream, number + 1) == messages(number + 1)
 
@@ -236,13 +240,13 @@ def test_another_publisher_after_a_lost_connection(number: int) -> None:
     """Whoever has that number now says something else. Its own messages are asked for."""
     stream = Stream(5)
     live(stream, 0, 1)
-    stream.connected()
+    stream.note_connection()
     live(stream, number)
-    anew = [Ended("restarted"), Noticed(RESTARTED), Noticed(LATE_START), Ask(0)]
-    assert stream.reply(1, b"something else", 0.0) == anew
+    anew = [ReplayEnd("restarted"), Notice(RESTARTED), Notice(LATE_START), ReplayRequest(0)]
+    assert stream.take_reply(1, b"something else", 0.0) == anew
     assert replay(stream, *range(number)) == [
         *messages(*range(number)),
-        Ended("complete"),
+        ReplayEnd("complete"),
         *messages(number),
     ]
 
@@ -251,16 +255,16 @@ def test_nobody_knows_after_a_lost_connection() -> None:
     """It is taken for the same publisher, and is not asked again."""
     stream = Stream(5)
     live(stream, 0, 1)
-    stream.connected()
+    stream.note_connection()
     live(stream, 2)
-    assert stream.end() == [Ended("empty"), *messages(2)]
+    assert stream.end_replay() == [ReplayEnd("empty"), *messages(2)]
     assert live(stream, 3) == messages(3)
-    stream.connected()
+    stream.note_connection()
     live(stream, 6)
     assert replay(stream, 5) == [
         *messages(5),
-        Ended("started_after_requested"),
-        Lost(1),
+        ReplayEnd("started_after_requested"),
+        Loss(1),
         *messages(6),
     ]
 
@@ -269,8 +273,8 @@ def test_a_lost_connection_without_replays() -> None:
     """Nobody can be asked."""
     stream = Stream()
     live(stream, 0, 1)
-    stream.connected()
-    assert live(stream, 2, 4) == [*messages(2), Noticed(GAP), Lost(1), *messages(4)]
+    stream.note_connection()
+    assert live(stream, 2, 4) == [*messages(2), Notice(GAP), Loss(1), *messages(4)]
 
 
 # -- histories -------------------------------------------------------------------------------------
@@ -287,18 +291,18 @@ def test_any_history(data: st.DataObject) -> None:
             run, last, number = run + 1, -1, data.draw(st.integers(0, number - 1))
         else:
             number += data.draw(st.integers(0, 3))
-        actions = list(stream.live(number, payload(number), 0.0))
-        while stream.waits:
+        actions = list(stream.take_live(number, payload(number), 0.0))
+        while stream.is_replaying:
             event = data.draw(st.sampled_from(["reply", "end", "spoil", "tick"]))
             wild = data.draw(st.integers(0, number + 2))
             if event == "reply":
-                actions += stream.reply(wild, payload(wild), 0.0)
+                actions += stream.take_reply(wild, payload(wild), 0.0)
             elif event == "tick":
                 actions += stream.tick(5.0)
             else:
-                actions += stream.end() if event == "end" else stream.end("malformed")
-        got = [int(each.payload.split()[1]) for each in actions if isinstance(each, Deliver)]
-        lost = sum(each.messages for each in actions if isinstance(each, Lost))
+                actions += stream.end_replay() if event == "end" else stream.end_replay("malformed")
+        got = [int(each.payload.split()[1]) for each in actions if isinstance(each, Delivery)]
+        lost = sum(each.messages for each in actions if isinstance(each, Loss))
         assert got == sorted(set(got))
         assert got[-1] == number
         assert got[0] > last
@@ -319,29 +323,29 @@ def test_each_message_is_received_once_or_lost(data: st.DataObject) -> None:
 
     def note(actions: Sequence[Action]) -> None:
         nonlocal lost
-        got.extend(each.payload for each in actions if isinstance(each, Deliver))
-        lost += sum(each.messages for each in actions if isinstance(each, Lost))
+        got.extend(each.payload for each in actions if isinstance(each, Delivery))
+        lost += sum(each.messages for each in actions if isinstance(each, Loss))
 
     for run in range(data.draw(st.integers(1, 3))):
         count = data.draw(st.integers(1, 15))
         said = [b"%d %d" % (run, number) for number in range(count)]
-        stream.connected()
+        stream.note_connection()
         is_first = True
         for number in sorted(
             data.draw(st.sets(st.integers(0, count - 1), max_size=8)) | {count - 1}
         ):
             if data.draw(st.booleans()):
-                stream.connected()
-            note(stream.live(number, said[number], 0.0))
-            while stream.waits:
+                stream.note_connection()
+            note(stream.take_live(number, said[number], 0.0))
+            while stream.is_replaying:
                 # Who begins anew is found out if the first replay is a whole one.
                 first = 0 if is_first else data.draw(st.integers(0, count))
                 end = number + 1 if is_first else data.draw(st.integers(0, number + 1))
                 is_first = False
                 for each in range(first, end):
                     for _ in range(data.draw(st.integers(1, 2))):
-                        note(stream.reply(each, said[each], 0.0))
-                note(stream.end() if data.draw(st.booleans()) else stream.tick(99.0))
+                        note(stream.take_reply(each, said[each], 0.0))
+                note(stream.end_replay() if data.draw(st.booleans()) else stream.tick(99.0))
             is_first = False
         sent += count
     assert len(got) == len(set(got))

@@ -9,7 +9,6 @@ import socket
 import ssl
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,7 +27,7 @@ from mpmetrics.engines.events import (
 from mpmetrics.engines.events.dynamo_sinks import PlaneSink
 from mpmetrics.engines.events.model import DEVICE
 from mpmetrics.engines.events.nats_link import NatsLink
-from mpmetrics.engines.events.nats_options import arguments
+from mpmetrics.engines.events.nats_options import connect_arguments
 from tests.engines.events.brokers import (
     STREAM,
     Broker,
@@ -42,11 +41,13 @@ from tests.engines.events.brokers import (
     silent,
     with_stream,
 )
+from tests.leftovers import count_descriptors, no_threads_left, wait_for_descriptors
 from tests.servers import LOOPBACK, eventually, listening
 from tests.workers import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from tests.conftest import NeedsProgram
 
@@ -81,11 +82,10 @@ def sinks() -> Iterator[Callable[..., NatsSink]]:
         sink.start()
         return sink
 
-    yield make
-    for sink in made:
-        sink.stop(0.1)
-    left = [thread.name for thread in threading.enumerate() if "mpmetrics" in thread.name]
-    assert left == []
+    with no_threads_left():
+        yield make
+        for sink in made:
+            sink.stop(0.1)
 
 
 def stored(*hashes: int, rank: int = 0) -> Stored:
@@ -98,11 +98,6 @@ def counts(sink: PlaneSink) -> Mapping[str, int]:
     """Return what a sink has counted, and what it has dropped."""
     found = {" ".join(map(str, key)): count for key, count in sink.tally.items() if count}
     return {**found, "dropped": sink.buffer.dropped, "waiting": len(sink.buffer)}
-
-
-def descriptors() -> int:
-    """Return how many files and sockets this process has open."""
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def confirmed(sink: PlaneSink) -> None:
@@ -390,7 +385,7 @@ def test_a_stream_that_is_full(broker: Broker, sinks: Callable[..., NatsSink]) -
 @pytest.mark.parametrize("jetstream", [False, True])
 def test_a_server_that_hangs(jetstream: bool, sinks: Callable[..., NatsSink]) -> None:  # noqa: FBT001 - a parameter
     """It accepts and says nothing. Nobody waits for it, and nothing is left of it."""
-    before = descriptors()
+    before = count_descriptors()
     with silent() as port:
         sink = sinks(f"nats://{LOOPBACK}:{port}", NatsOptions(jetstream=jetstream), capacity=5)
         began = time.monotonic()
@@ -401,7 +396,7 @@ def test_a_server_that_hangs(jetstream: bool, sinks: Callable[..., NatsSink]) ->
         sink.stop(0.5)
         assert time.monotonic() - began < 3
     assert {"dropped": 1000, "waiting": 0}.items() <= counts(sink).items()
-    assert descriptors() == before
+    wait_for_descriptors(before)
 
 
 @pytest.mark.parametrize("blocks", [1, 8000])
@@ -659,7 +654,7 @@ def test_tls_with_a_certificate_of_the_client(
 
 def test_options_for_tls_reach_the_client() -> None:
     """Also those that the servers here do not know yet."""
-    given = arguments(NatsOptions(tls_hostname="h", tls_first=True), with_tls=True)
+    given = connect_arguments(NatsOptions(tls_hostname="h", tls_first=True), with_tls=True)
     assert isinstance(given.pop("tls"), ssl.SSLContext)
     assert given == {"tls_hostname": "h", "tls_handshake_first": True}
 

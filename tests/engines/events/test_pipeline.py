@@ -15,12 +15,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from mpmetrics.engines.errors import EventEndpointError
 from mpmetrics.engines.events.batcher import Batcher
+from mpmetrics.engines.events.block_counts import MOST_BLOCKS_KNOWN
 from mpmetrics.engines.events.bridge import EventBridge
 from mpmetrics.engines.events.dynamo_sinks import NatsSink, Worker
 from mpmetrics.engines.events.metrics import EVENT_FAMILIES, EventCollector
 from mpmetrics.engines.events.model import Cleared, Event, Removed, Stored, as_document
 from mpmetrics.engines.events.pipeline import Pipeline
-from mpmetrics.engines.events.publisher import Publisher, offset, publishers
+from mpmetrics.engines.events.publisher import Publisher, publishers, resolve_endpoint
 from mpmetrics.engines.events.sinks import GRACE, CallbackSink
 from mpmetrics.engines.events.source import EventSource
 from mpmetrics.errors import LabelError, MissingExtraError
@@ -36,11 +37,15 @@ if TYPE_CHECKING:
 class Taken:
     """A pipeline, what it emits, and its metrics."""
 
-    def __init__(self, batcher: Batcher | None = None) -> None:
+    def __init__(
+        self, batcher: Batcher | None = None, most_blocks: int = MOST_BLOCKS_KNOWN
+    ) -> None:
         """Begin at the time 100."""
         self.emitted: list[Event] = []
         self.wall = 100.0
-        self.pipeline = Pipeline(self._emit, wall=lambda: self.wall, batcher=batcher)
+        self.pipeline = Pipeline(
+            self._emit, wall=lambda: self.wall, batcher=batcher, most_blocks=most_blocks
+        )
 
     def _emit(self, events: Sequence[Event]) -> None:
         assert events
@@ -149,14 +154,13 @@ def test_after_a_loss() -> None:
     assert taken.emitted[-1] == Cleared(1)
 
 
-def test_blocks_that_are_never_removed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They do not fill the memory, but are forgotten; so are their prefixes."""
-    taken = Taken()
-    monkeypatch.setattr(taken.pipeline.references, "_most", 64)
+def test_blocks_that_are_never_removed() -> None:
+    """The oldest blocks and their prefixes are forgotten, so that they do not fill the memory."""
+    taken = Taken(most_blocks=64)
     for block in range(1, 1000):
         taken.take(batch(stored(block, parent=block - 1)))
-        assert taken.pipeline.references.place(0, "device").resident <= 64
-        assert len(taken.pipeline._prefixes[0]._tokens) <= 64
+        assert taken.pipeline.block_counts.place(0, "device").resident <= 64
+        assert len(taken.pipeline.prefixes[0]) <= 64
     found = taken.series()
     assert found["blocks_forgotten_total{dp_rank=0,medium=device}"] > 900
 
@@ -201,7 +205,7 @@ def test_documents(event: Event, document: dict[str, Any]) -> None:
 )
 def test_where_a_rank_is(endpoint: str, rank: int, there: str) -> None:
     """As vLLM has it: the next port."""
-    assert offset(endpoint, rank) == there
+    assert resolve_endpoint(endpoint, rank) == there
 
 
 @pytest.mark.parametrize(
@@ -222,7 +226,7 @@ def test_where_a_rank_is(endpoint: str, rank: int, there: str) -> None:
 def test_where_no_rank_is(endpoint: str, rank: int) -> None:
     """It is said with the endpoint, in one line."""
     with pytest.raises(EventEndpointError) as caught:
-        offset(endpoint, rank)
+        resolve_endpoint(endpoint, rank)
     assert str(caught.value).startswith(f"endpoint {endpoint!r}: ")
     assert "\n" not in str(caught.value)
 
@@ -318,16 +322,18 @@ def test_stopping_many_sinks() -> None:
     assert [(sink.buffer.dropped, len(sink.buffer)) for sink in sinks] == [(1, 0)] * 4
 
 
-def test_what_nobody_expects(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It ends the reading, is logged, and all is closed."""
-    source = nobody()
+class FailingSource(EventSource):
+    """A source with a defect."""
 
-    def poll(_deadline: float | None) -> None:
-        raise ZeroDivisionError
+    def run(self, pipeline: Pipeline) -> None:
+        """Raise."""
+        raise ZeroDivisionError(pipeline)
 
-    monkeypatch.setattr(source, "_poll", poll)
+
+def test_an_unexpected_exception(caplog: pytest.LogCaptureFixture) -> None:
+    """An unexpected exception ends the reading, is logged, and closes the source."""
+    source = FailingSource([Publisher(0, "ipc:///nowhere/at/all")])
     with caplog.at_level(logging.ERROR, "mpmetrics"), EventBridge(source) as bridge:
         bridge._thread.join()
     assert [record.message for record in caplog.records] == ["no more events are read"]
+    assert all(subscription.live.closed for subscription in source._subscriptions)

@@ -19,12 +19,11 @@ from mpmetrics.engines.events import (
     Removed,
     Stored,
     Worker,
-    router_events,
 )
 from mpmetrics.engines.events.buffer import EventBuffer
 from mpmetrics.engines.events.dynamo_sinks import PlaneSink
 from mpmetrics.engines.events.model import DEVICE
-from mpmetrics.engines.events.router_events import Router
+from mpmetrics.engines.events.router_events import EventConverter
 from mpmetrics.engines.events.transport import LOST, TOO_LARGE, LinkError
 from tests.engines.events.messages import unpack
 from tests.servers import eventually
@@ -185,8 +184,7 @@ class FakeLink:
 def test_every_event_is_counted_once(limits: list[int], ranks: list[int], reason: str) -> None:
     """As sent, rejected or dropped, whatever a link takes; and in the order of its rank."""
     link = FakeLink(*limits, reason=reason)
-    sink = PlaneSink("plane", Worker(1), link, extra="nats")
-    sink._over.wait = lambda timeout=None: False  # type: ignore[method-assign]  # noqa: ARG005 - it is given by keyword
+    sink = PlaneSink("plane", Worker(1), link, extra="nats", first_pause=0.0)
     sink.put([removed(number, rank) for number, rank in enumerate(ranks)])
     sink.start()
     sink.stop(30)
@@ -286,19 +284,18 @@ except MissingExtraError as error:
     assert "\n" not in said
 
 
-def test_blocks_of_salted_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Routers are not told of them, nor of what follows; not all are remembered for ever."""
-    monkeypatch.setattr(router_events, "MOST_SALTED", 16)
-    router = Router(7)
+def test_blocks_of_salted_requests() -> None:
+    """Blocks of salted requests and those after them are rejected; the oldest are forgotten."""
+    converter = EventConverter(7, most_salted=16)
 
     def store(block: int, parent: int | None = None, *, salted: bool = False) -> object:
-        return router.convert(Stored(0, DEVICE, [block], parent, [5], 1, salted=salted))
+        return converter.convert(Stored(0, DEVICE, [block], parent, [5], 1, salted=salted))
 
     assert store(1, salted=True) == store(2, 1) == "conversion_none"
-    router.convert(Removed(0, DEVICE, [1]))
+    converter.convert(Removed(0, DEVICE, [1]))
     assert isinstance(store(3, 1), dict)
     for block in range(100, 200):
         store(block, salted=True)
     assert store(300, 199) == "conversion_none"
     assert isinstance(store(301, 2), dict)
-    assert len(router._salted[0]) <= 16
+    assert len(converter._salted[0]) <= 16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import socket
@@ -13,14 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import zmq
 
 from mpmetrics.engines.errors import EventEndpointError
-from mpmetrics.engines.events import subscription
 from mpmetrics.engines.events.gaps import OUTCOMES
 from mpmetrics.engines.events.model import Cleared, Removed, Stored
 from mpmetrics.engines.events.publisher import Publisher, publishers
 from mpmetrics.engines.events.source import EventSource
-from mpmetrics.engines.events.subscription import Subscription
 from tests.engines.events.messages import CLEARED, batch, removed, stored
 from tests.engines.events.publishing import Consumer, EnginePublisher
 from tests.servers import free_ports
@@ -186,14 +186,31 @@ def test_nobody_who_replays(publisher: Publisher, place: Path) -> None:
         assert series.get("replays_total 0 timeout", 0) == (1 if replay else 0)
 
 
-def test_no_descriptor_for_a_replay(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is lost, but what comes next is not."""
+class ScarceContext:
+    """A context of ZeroMQ that has one socket for replays, and then no descriptor any more."""
 
-    def ask(*_: object) -> None:
-        raise EventEndpointError(publisher.replay, "Too many open files")
+    def __init__(self, context: zmq.Context[Any]) -> None:
+        """Take sockets from *context*."""
+        self._context = context
+        self._has_dealer = True
 
-    monkeypatch.setattr(Subscription, "ask", ask)
-    with start(publisher) as engine, Consumer(publisher) as consumer:
+    def socket(self, kind: int) -> Any:
+        """Return a socket, or raise as ZeroMQ does."""
+        if kind == zmq.DEALER:
+            if not self._has_dealer:
+                raise zmq.ZMQError(errno.EMFILE)
+            self._has_dealer = False
+        return self._context.socket(kind)
+
+
+def test_no_descriptor_for_a_replay(publisher: Publisher) -> None:
+    """If no socket can be opened for a replay, its messages are lost, but none of the next ones."""
+    with (
+        start(publisher) as engine,
+        zmq.Context() as context,
+        # The one socket for replays is that which checks the endpoint.
+        Consumer(publisher, context=ScarceContext(context)) as consumer,
+    ):
         engine.do("subscribed")
         engine.publish(*blocks(1), lose=True)
         engine.publish(*blocks(2, 3))
@@ -278,11 +295,10 @@ def test_somebody_else_has_the_port(place: Path) -> None:
                 assert consumer.until(7) == [7]
 
 
-def test_a_message_that_is_too_large(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Costs the connection, and is lost; those behind it come over the next one."""
-    monkeypatch.setattr(subscription, "_LARGEST", 1000)
+def test_a_message_that_is_too_large(place: Path) -> None:
+    """A message that is too large costs the connection, and is lost; the next ones arrive."""
     publisher = Publisher(0, f"ipc://{place}/live")
-    with start(publisher) as engine, Consumer(publisher) as consumer:
+    with start(publisher) as engine, Consumer(publisher, largest=1000) as consumer:
         engine.do("subscribed")
         engine.publish(*blocks(1), bytes(2000))
         assert consumer.until(1) == [1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from mpmetrics.engines.errors import EventEndpointError
 from mpmetrics.engines.events import Address, Removed, Worker, ZmqSink
 from mpmetrics.engines.events.model import DEVICE
 from tests.engines.events.messages import unpack
+from tests.leftovers import no_threads_left
 from tests.servers import LOOPBACK, eventually, free_port
 from tests.workers import PATIENCE
 
@@ -28,12 +28,12 @@ ANY = f"tcp://{LOOPBACK}:*"
 def running(endpoint: str = ANY, **more: Any) -> Iterator[ZmqSink]:
     """Run a sink; it leaves no thread."""
     sink = ZmqSink(endpoint, WORKER, **more)
-    sink.start()
-    try:
-        yield sink
-    finally:
-        sink.stop()
-    assert not [thread for thread in threading.enumerate() if "mpmetrics" in thread.name]
+    with no_threads_left():
+        sink.start()
+        try:
+            yield sink
+        finally:
+            sink.stop()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""How names and numbers are put for people.
+"""Text for people: names on one line, numbers with units.
 
 Units follow the naming conventions of Prometheus
 (https://prometheus.io/docs/practices/naming/#base-units): the name of a metric ends in its base
@@ -19,7 +19,7 @@ _DURATION_DIGITS: Final = 3
 _BYTES_DIGITS: Final = 4
 _RATIO_DIGITS: Final = 4
 
-# Beyond it not every whole number is a float of its own: digits would be invented.
+# Above it, not every whole number has a float of its own, so some digits would be made up.
 _EXPONENT_FROM: Final = 1e15
 
 _DURATIONS: Final = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
@@ -30,7 +30,7 @@ _SIZES: Final = tuple(
 
 
 def one_line(text: str) -> str:
-    """Return *text* with escapes for line breaks, terminal codes and all else without a shape."""
+    """Return *text* with escapes for line breaks, terminal codes and all else unprintable."""
     if text.isprintable():
         return text
     return "".join(
@@ -39,7 +39,7 @@ def one_line(text: str) -> str:
 
 
 def width(text: str) -> int:
-    """Return how many columns of a terminal *text* takes."""
+    """Return the number of columns that *text* takes on a terminal."""
     if text.isascii():
         return len(text)
     return sum(
@@ -54,7 +54,7 @@ def plural(count: int, noun: str, ending: str = "s") -> str:
 
 
 def format_count(value: float) -> str:
-    """Return a plain number: all digits of a whole one, up to six of others."""
+    """Return a plain number: all digits of a whole number, up to six digits of any other."""
     return _digits(value, _COUNT_DIGITS)
 
 
@@ -81,7 +81,7 @@ _UNITS: Final[Mapping[str, Callable[[float], str]]] = {
 
 
 def format_of(name: str) -> Callable[[float], str]:
-    """Return how values are written whose metric is called *name*."""
+    """Return the function that formats values of the metric *name*, by the unit in the name."""
     for suffix, form in _UNITS.items():
         if name.endswith(suffix):
             return form
@@ -91,7 +91,7 @@ def format_of(name: str) -> Callable[[float], str]:
 def _scaled(
     value: float, digits: int, units: tuple[tuple[float, str], ...], *, at_zero: str
 ) -> str:
-    """Return *value* in the largest of the *units* of which it is at least one, once rounded."""
+    """Return *value* in the largest of the *units* in which, rounded, it is at least one."""
     if not value:
         return f"0 {at_zero}"
     if not math.isfinite(value):
@@ -102,7 +102,7 @@ def _scaled(
 
 
 def _digits(value: float, digits: int) -> str:
-    """Return *value* rounded to so many *digits*, but never within its whole part."""
+    """Return *value* rounded to *digits* digits, but never within its whole part."""
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else f"{'+' if value > 0 else '-'}Inf"
     text = f"{value:,.{digits}g}"

@@ -1,7 +1,7 @@
 """The three inner functions of the hot path: scan keys, gather values, format lines.
 
-A compiled kernel may replace any of them one day; these are the fallback and the oracle that its
-tests compare with. They work on bytes and numbers only and know neither files nor metrics.
+They are the specification and the fallback of a compiled core: its tests compare with them. They
+work on bytes and numbers only and know neither files nor metrics.
 
 The bytes of a `.db` file (written by prometheus_client's ``mmap_dict``), native byte order::
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 Data = bytes | bytearray | memoryview
-"""What the bytes of a file may be held in."""
+"""Any object that can hold the bytes of a file."""
 
 HEADER_SIZE: Final = 8
 """Bytes before the first entry: ``used`` and its padding."""
@@ -46,8 +46,8 @@ GO_EXPONENT_FROM: Final = 1e6
 def read_used(header: Data) -> int:
     """Return the ``used`` field of a file that starts with *header*, checked for plausibility.
 
-    A file that was just created, and is still empty or all zeros, uses `HEADER_SIZE` bytes.
-    Raises `DamagedError` for a number that no writer can have written.
+    A new file that is still empty, or all zeros, uses `HEADER_SIZE` bytes. Raises `DamagedError`
+    for a number that no writer can have written.
     """
     if len(header) < LENGTH_SIZE:
         if not header:
@@ -62,10 +62,10 @@ def read_used(header: Data) -> int:
 
 
 def scan_keys(data: bytes, base: int) -> tuple[list[bytes], list[int]]:
-    """Walk the entries that fill *data*, which stands at offset *base* of its file.
+    """Scan the entries that fill *data*, which starts at offset *base* of its file.
 
     Returns the raw keys and the offsets of their values in the file, in file order. Raises
-    `DamagedError` when an entry does not fit into what is left.
+    `DamagedError` if an entry does not fit into the rest of the data.
     """
     keys: list[bytes] = []
     offsets: list[int] = []
@@ -96,9 +96,9 @@ def gather(data: Data, offsets: Sequence[int]) -> list[float]:
 def compile_gather(
     offsets: Iterable[int],
 ) -> Callable[[Data], tuple[float, ...]]:
-    """Return a quicker `gather` for these ascending *offsets*, to be used again and again.
+    """Return a function that does what `gather` does for these ascending *offsets*, but faster.
 
-    One `struct.Struct` whose pad bytes jump from value to value: the loop runs in C.
+    It is one `struct.Struct` with pad bytes from value to value, so that the loop runs in C.
     """
     parts = []
     position = 0
@@ -109,13 +109,13 @@ def compile_gather(
 
 
 def has_key(data: Data, key: bytes, value_at: int) -> bool:
-    """Tell whether the raw *key* stands in front of the value at offset *value_at*."""
+    """Return whether the raw *key* stands before the value at offset *value_at*."""
     start = key_offset(key, value_at)
     return data[start : start + len(key)] == key
 
 
 def key_offset(key: bytes, value_at: int) -> int:
-    """Return where the entry begins that has the raw *key* and its value at *value_at*."""
+    """Return the offset of the entry that has the raw *key* and its value at *value_at*."""
     return value_at - len(key) - padding(len(key))
 
 
@@ -127,9 +127,9 @@ def padding(size: int) -> int:
 def compile_keys(
     keys: Iterable[bytes],
 ) -> Callable[[Data], tuple[bytes, ...]]:
-    """Return a function that takes a buffer to the bytes where the raw *keys* stood when scanned.
+    """Return a function that takes, from a buffer, the bytes at the offsets of the raw *keys*.
 
-    A file still has the same layout exactly when the result equals *keys*.
+    The buffer has the layout of these keys exactly if the result equals *keys*.
     """
     parts = [f"{HEADER_SIZE}x"]
     parts += [f"{len(key)}s{padding(len(key)) + _NUMBERS_SIZE}x" for key in keys]
@@ -137,7 +137,7 @@ def compile_keys(
 
 
 def format_value(value: float) -> str:
-    """Return *value* the way Prometheus writes it: shortest digits, Go's exponents and names."""
+    """Return *value* as Prometheus writes it: shortest digits, Go's exponents, NaN and +Inf."""
     if -math.inf < value < GO_EXPONENT_FROM:
         return repr(value)
     return _format_special(value)
@@ -147,7 +147,7 @@ _EXPONENTS: Final = tuple(f"e+{exponent:02d}" for exponent in range(17))
 
 
 def _format_special(value: float) -> str:
-    """Return what differs from `repr`: large numbers, infinities and NaN."""
+    """Return a large number, an infinity or NaN, which `repr` writes in another way."""
     text = repr(value)
     point = text.find(".")
     if point < 0 or "e" in text:
@@ -166,10 +166,10 @@ def format_lines(
     old_values: Sequence[float | None],
     old_lines: Sequence[str],
 ) -> list[str]:
-    """Return one line a series: *prefix* and value.
+    """Return one line for each series: its prefix and its value.
 
-    Lines whose value is that of *old_values* are taken from *old_lines*. Zero is always written
-    again, because -0.0 equals 0.0.
+    A line whose value equals the one in *old_values* is taken from *old_lines*. Zero is always
+    written again, because -0.0 equals 0.0.
     """
     lowest, highest, special = -math.inf, GO_EXPONENT_FROM, _format_special
     return [

@@ -1,8 +1,8 @@
-"""From a raw key to what it names: family, sample, labels, help.
+"""From a raw key to its meaning: family, sample, labels, help.
 
 A key is the JSON array ``[family, sample name, {label: value}, help]`` (prometheus_client,
-``mmap_dict.mmap_key``). Its text is the identity of a series within one file only: HELP is part
-of it, and so are differences in spelling. Only a parsed `Key` can be compared across files.
+``mmap_dict.mmap_key``). Its text identifies a series within one file only, because HELP is part
+of it and JSON has several spellings. Across files, only a parsed `Key` can be compared.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Labels = tuple[tuple[str, str], ...]
 """Label pairs, sorted by name."""
 
 SeriesName = tuple[str, Labels, str | None]
-"""What tells series of one kind apart: sample name, labels without `le`, the label `le`."""
+"""The identity of a series among those of one kind: sample name, other labels, the label `le`."""
 
 Key = tuple[str, SeriesName, str]
-"""What a raw key says: family, series, help.
+"""The meaning of a raw key: family, series, help.
 
-These are plain tuples, because there are as many as there are series: the garbage collector soon
-stops following tuples of text, but it follows instances of other classes as long as they live.
+It is a plain tuple, because there is one for each series: the garbage collector soon stops
+tracking tuples of text, but it tracks instances of other classes as long as they live.
 """
 
 BUCKET_LABEL: Final = "le"
@@ -43,8 +43,8 @@ _decoder = json.JSONDecoder()
 def parse_key(raw: bytes) -> Key:
     """Return the meaning of a *raw* key (length field and JSON).
 
-    Raises `DamagedError` (with offset 0: the caller knows where the key stands) for bytes that
-    are not UTF-8, not JSON, or not of the shape above.
+    Raises `DamagedError` for bytes that are not UTF-8, not JSON, or not of the shape above. Its
+    offset is 0: only the caller knows the offset of the key.
     """
     try:
         text = str(raw[LENGTH_SIZE:], "utf-8").strip(_JSON_BLANKS)
@@ -57,7 +57,7 @@ def parse_key(raw: bytes) -> Key:
         raise DamagedError(0, f"a key with something behind it: {_excerpt(raw)}")
     try:
         family, sample, labels, help_text = decoded
-        # Joining is the quickest way to ask whether all of them are strings.
+        # Joining is the fastest way to check that all of them are strings.
         "".join((family, sample, help_text, *labels.values()))
         bound = labels.pop(BUCKET_LABEL, None)
         pairs = tuple(sorted(labels.items()))
@@ -74,16 +74,16 @@ def format_key(family: str, sample: str, labels: Labels, help_text: str) -> byte
 
 
 def _is_label_name(name: str) -> bool:
-    """Tell whether a label may have this *name*: not empty, not reserved for Prometheus."""
+    """Return whether a label may have this *name*: not empty, not reserved for Prometheus."""
     return name != "" and name[:2] != "__"
 
 
 class KeyTable:
-    """The meaning of every raw key that was met and is still in use.
+    """The meanings of all raw keys in use.
 
     Parts of keys repeat: a family's name and help for each of its series, a set of labels for
     each family that has it, and nearly all of a bucket's key for the next bucket. Each part is
-    parsed once, and a key whose parts are known is put together from them.
+    parsed once, and a key of known parts is put together from them.
     """
 
     def __init__(self) -> None:
@@ -95,9 +95,9 @@ class KeyTable:
         self._bounds: dict[bytes, str] = {}
 
     def learn(self, raws: Iterable[bytes]) -> None:
-        """Find out what each of the raw keys *raws* means that is not yet known.
+        """Parse each of the raw keys *raws* that is new.
 
-        Raises `DamagedError`, like `parse_key`, at the first that means nothing.
+        Raises `DamagedError`, as `parse_key` does, at the first one that is damaged.
         """
         meanings, around, bounds = self.meanings, self._around, self._bounds
         for raw in raws:
@@ -105,7 +105,7 @@ class KeyTable:
                 continue
             before = raw.find(_BEFORE_BOUND)
             if before < 0:
-                meanings[raw] = self._plain(raw)
+                meanings[raw] = self._parse_plain(raw)
                 continue
             # Within a JSON string the quotes would be escaped, so this can only be the label
             # itself, or the end of a longer label name that ends in an escaped quote.
@@ -114,16 +114,16 @@ class KeyTable:
             known = around.get(raw[LENGTH_SIZE:start] + raw[end:])
             bound = bounds.get(raw[start:end])
             if known is None or bound is None:
-                meanings[raw] = self._bucket(raw, start, end)
+                meanings[raw] = self._parse_bucket(raw, start, end)
             else:
                 family, sample, labels, help_text = known
                 meanings[raw] = family, (sample, labels, bound), help_text
 
-    def _plain(self, raw: bytes) -> Key:
+    def _parse_plain(self, raw: bytes) -> Key:
         """Return the meaning of a key without a bound.
 
-        Its labels are between the first opening and the last closing brace, unless there are
-        braces in the names or the help: `_remember_names` makes sure that there are none.
+        Its labels stand between the first opening and the last closing brace, unless the names
+        or the help have braces, too: `_remember_names` makes sure that they have none.
         """
         opening, closing = raw.find(b"{"), raw.rfind(b"}") + 1
         names = self._names.get((raw[LENGTH_SIZE:opening], raw[closing:]))
@@ -140,7 +140,7 @@ class KeyTable:
         return key
 
     def _remember_names(self, raw: bytes, key: Key, opening: int, closing: int) -> bool:
-        """Remember what surrounds the labels, if that is sure to be names and help, no more."""
+        """Remember the bytes around the labels if they are certainly names and help, no more."""
         family, (sample, _, _), help_text = key
         parts = raw[LENGTH_SIZE:opening], raw[closing:]
         if parts in self._names:
@@ -151,11 +151,11 @@ class KeyTable:
         self._names[parts] = family, sample, help_text
         return True
 
-    def _bucket(self, raw: bytes, start: int, end: int) -> Key:
-        """Parse *raw*, and remember what surrounds the bound between *start* and *end*.
+    def _parse_bucket(self, raw: bytes, start: int, end: int) -> Key:
+        """Parse *raw*, and remember the bytes around its bound, from *start* to *end*.
 
-        That is only done where the bound is certain to be the text between: not where the label
-        is not there, stands there twice, or has escapes in its name or value.
+        They are remembered only if the text between is certainly the bound: not if the label is
+        missing, is there twice, or has escapes in its name or value.
         """
         key = parse_key(raw)
         family, (sample, labels, bound), help_text = key
@@ -184,8 +184,8 @@ def with_bound(labels: Labels, bound: str | None) -> Labels:
 def _without_surrogates(value: Any) -> Any:  # noqa: ANN401 - JSON of any shape
     """Replace lone surrogates, which UTF-8 cannot express, by U+FFFD, anywhere in *value*.
 
-    JSON can spell them and Python's file system names contain them, so labels do, too. They must
-    go before series are compared, or two series could become one on the page.
+    JSON can spell them, and Python has them in names of files, so labels have them, too. They are
+    replaced before series are compared, or two series could become one on the page.
     """
     if isinstance(value, str):
         return clean_text(value)

@@ -1,8 +1,8 @@
-"""From the bytes of one file to its keys and values, and back. No I/O, no idea of what keys mean.
+"""From the bytes of one file to its keys and values, and back, whatever the keys mean. No I/O.
 
-The `.db` format only ever appends entries, and an entry's value stays at its offset. So what a
-file looks like, its *layout*, is found once and afterwards only checked or extended; the work
-that is left for each scrape is to gather the numbers at known offsets.
+The `.db` format only ever appends entries, and an entry's value stays at its offset. So the
+*layout* of a file, which key has its value where, is scanned once and afterwards only checked or
+extended. The work that is left for each scrape is to gather the numbers at known offsets.
 
 Any bytes either decode or raise `mpmetrics.errors.DamagedError`; nothing else is raised, and
 nothing is read beyond the end.
@@ -26,13 +26,13 @@ _HEADER: Final = Struct("ii")
 _NUMBERS: Final = Struct("dd")
 
 LARGEST_FILE: Final = (1 << 31) - 8
-"""Bytes of the largest file: how many are used is an int32, and a multiple of eight."""
+"""Bytes of the largest file: the used size is an int32, and a multiple of eight."""
 
 
 def encode(entries: Iterable[tuple[bytes, float, float]]) -> bytes:
     """Return the bytes of a file with these entries: key, value, second number.
 
-    Raises `OverflowError` with the size in bytes when that is beyond `LARGEST_FILE`.
+    Raises `OverflowError` with the size in bytes if that is more than `LARGEST_FILE`.
     """
     parts = [b""]
     for key, value, second in entries:
@@ -47,7 +47,10 @@ def encode(entries: Iterable[tuple[bytes, float, float]]) -> bytes:
 
 
 class Layout:
-    """Which raw key has its value at which offset; immutable, shared by files that look alike."""
+    """The raw keys of a file and the offsets of their values.
+
+    A layout never changes, and files that look alike share one.
+    """
 
     __slots__ = ("_gather_keys", "_gather_values", "_used_before", "keys", "offsets", "used")
 
@@ -65,11 +68,11 @@ class Layout:
         self._gather_values: Callable[[Data], tuple[float, ...]] | None = None
         self._gather_keys: Callable[[Data], tuple[bytes, ...]] | None = None
 
-    def extended(self, data: Data, used: int, known: dict[bytes, bytes]) -> Layout:
+    def extend(self, data: Data, used: int, known: dict[bytes, bytes]) -> Layout:
         """Return the layout of a file that has grown from this one to *used* bytes of *data*.
 
-        *known* has the one copy of each raw key that is kept, so that many files with the same
-        keys hold them once; new ones are added. Raises `DamagedError`.
+        *known* maps each raw key to the one copy that is kept, so that files with the same keys
+        share them; new keys are added to it. Raises `DamagedError`.
         """
         if used == self.used:
             return self
@@ -79,12 +82,12 @@ class Layout:
         return Layout(all_keys, (*self.offsets, *offsets), used)
 
     def matches(self, data: Data, used: int) -> bool:
-        """Tell whether *data*, of which *used* bytes count, begins with exactly these entries."""
+        """Return whether the first *used* bytes of *data* begin with exactly these keys."""
         if used < self.used:
             return False
         if not self.keys:
             return True
-        # The last key tells most strangers apart without touching the rest.
+        # The last key rules out most other files without a look at the rest.
         if not codec.has_key(data, self.keys[-1], self.offsets[-1]):
             return False
         if self._gather_keys is None:
@@ -98,7 +101,7 @@ class Layout:
         if self._used_before:
             self._gather_values = codec.compile_gather(self.offsets)
             return self._gather_values(data)
-        # Compiling costs ten gatherings: a layout that is seen once is not worth it.
+        # Compiling costs as much as ten calls of `gather`: too much for a single use.
         self._used_before = True
         return codec.gather(data, self.offsets)
 

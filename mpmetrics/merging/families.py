@@ -1,8 +1,8 @@
-"""The border to the ecosystem: merged families as prometheus_client's `Metric`.
+"""Merged families, as prometheus_client's `Metric`.
 
-A `MergedFamily` *is* a `Metric`, for every registry, parser and exporter that expects one; but
-its samples are built only for those who ask for them. The page is written straight from the
-merged numbers, and only lines whose number has changed since the last scrape are formatted.
+A `MergedFamily` *is* a `Metric`, for every registry, parser and exporter that expects one, but it
+builds its samples only when a caller asks for them. The page is written straight from the merged
+numbers, and only lines whose number has changed since the last scrape are formatted.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ class Naming(Protocol):
         ...  # pragma: no cover - a protocol has no body
 
     def prefixes(self, prefixes: LinePrefixes) -> list[str]:
-        """Return what stands before the value of each series."""
+        """Return the prefix of each series' line: everything before its value."""
         ...  # pragma: no cover - a protocol has no body
 
 
 class PlainNaming(list["SeriesName"]):
-    """Series names one by one."""
+    """A list of series names."""
 
     def names(self) -> Sequence[SeriesName]:
         """Return sample name and labels of each series."""
         return self
 
     def prefixes(self, prefixes: LinePrefixes) -> list[str]:
-        """Return what stands before the value of each series."""
+        """Return the prefix of each series' line: everything before its value."""
         return prefixes.samples(self)
 
 
-class _Written(NamedTuple):
-    """What was written last in one format, to write again what has not changed."""
+class _LastText(NamedTuple):
+    """What a template wrote last in one format, to write again what has not changed."""
 
     header: str
     prefixes: list[str]
@@ -64,8 +64,8 @@ class _Written(NamedTuple):
 class Template:
     """All of a family but its values: name, type, help and the names of its series.
 
-    It also remembers what it wrote last, as values that are only ever replaced as a whole, so
-    that any number of threads may write at once.
+    It also remembers the text that it wrote last in each format. That memory is immutable values,
+    replaced as a whole, so any number of threads may write at once.
     """
 
     def __init__(
@@ -73,14 +73,14 @@ class Template:
     ) -> None:
         """Take the family's *name*, type (*kind*), *help_text* and the names of its series.
 
-        *some_may_lack* a value (None): gauges that nobody has set yet.
+        With *some_may_lack*, a series may be without a value (None): a gauge not yet set.
         """
         self.name = name
         self.type = kind
         self.help = help_text
         self._naming = naming
         self._some_may_lack = some_may_lack
-        self._written: dict[Format, _Written] = {}
+        self._last_texts: dict[Format, _LastText] = {}
 
     def names(self) -> Sequence[SeriesName]:
         """Return sample name and labels of each series, in page order."""
@@ -95,40 +95,40 @@ class Template:
         ]
 
     def text(self, values: Values, form: Format) -> str:
-        """Return the family's lines, "" when no series has a value."""
-        before = self._written.get(form) or self._blank(form)
-        if before.values is values:
-            return before.text
-        lines = self._lines(values, before)
-        text = "".join([before.header, *lines]) if any(lines) else ""
-        if form not in self._written and len(self._written) >= _FORMATS_REMEMBERED:
-            self._written = {}
-        self._written[form] = before._replace(values=values, lines=lines, text=text)
+        """Return the family's lines, "" if no series has a value."""
+        last = self._last_texts.get(form) or self._prepare(form)
+        if last.values is values:
+            return last.text
+        lines = self._format_lines(values, last)
+        text = "".join([last.header, *lines]) if any(lines) else ""
+        if form not in self._last_texts and len(self._last_texts) >= _FORMATS_REMEMBERED:
+            self._last_texts = {}
+        self._last_texts[form] = last._replace(values=values, lines=lines, text=text)
         return text
 
-    def _lines(self, values: Values, before: _Written) -> list[str]:
-        """Return a line for each series, an empty one for a series without a value."""
+    def _format_lines(self, values: Values, last: _LastText) -> list[str]:
+        """Return a line for each series, "" for a series without a value."""
         if not self._some_may_lack:
             numbers = cast("Sequence[float]", values)
-            return format_lines(before.prefixes, numbers, before.values, before.lines)
+            return format_lines(last.prefixes, numbers, last.values, last.lines)
         return [
             "" if value is None else f"{prefix}{format_value(value)}\n"
-            for prefix, value in zip(before.prefixes, values, strict=True)
+            for prefix, value in zip(last.prefixes, values, strict=True)
         ]
 
-    def _blank(self, form: Format) -> _Written:
-        """Return what there is before the first writing: headers, prefixes, no values."""
+    def _prepare(self, form: Format) -> _LastText:
+        """Return the header and the prefixes in a format that was not written yet, no values."""
         header = render_header(self.name, self.type, self.help, form)
         prefixes = self._naming.prefixes(LinePrefixes(form))
-        nothing = [None] * len(prefixes)
-        return _Written(header, prefixes, nothing, [""] * len(prefixes), "")
+        no_values = [None] * len(prefixes)
+        return _LastText(header, prefixes, no_values, [""] * len(prefixes), "")
 
 
 class MergedFamily(Metric):
-    """A family of the merged view at one moment; `samples` are built when first asked for."""
+    """A family of the merged view at one moment; `samples` are built at their first use."""
 
     def __init__(self, template: Template, values: Values) -> None:
-        """Join what stays (*template*) with what was merged now (*values*)."""
+        """Join the *template*, which stays from scrape to scrape, with the *values* of one."""
         # Not Metric.__init__: its name check depends on the version, and our names are escaped.
         self.name = template.name
         self.documentation = template.help
@@ -142,7 +142,7 @@ class MergedFamily(Metric):
     def with_labels(self, labels: Labels) -> MergedFamily:
         """Return the family with *labels* added to each sample that lacks them."""
         family = MergedFamily(self._template, self._values)
-        family._labels = _together(labels, self._labels)
+        family._labels = _add_labels(labels, self._labels)
         return family
 
     @property
@@ -164,16 +164,16 @@ class MergedFamily(Metric):
 
     @property
     def has_samples(self) -> bool:
-        """Whether there is anything to expose, without building it."""
+        """Whether any series has a value; this builds no samples."""
         return any(value is not None for value in self._values)
 
     def text(self, form: Format) -> str:
         """Return the family's lines in the given format."""
         if self._labels:
-            form = form._replace(labels=_together(form.labels, self._labels))
+            form = form._replace(labels=_add_labels(form.labels, self._labels))
         return self._template.text(self._values, form)
 
 
-def _together(labels: Labels, stronger: Labels) -> Labels:
-    """Return both sorted by name; of two with one name the *stronger*."""
+def _add_labels(labels: Labels, stronger: Labels) -> Labels:
+    """Return all labels, sorted by name; of two with the same name only the *stronger*."""
     return tuple(sorted({**dict(labels), **dict(stronger)}.items()))

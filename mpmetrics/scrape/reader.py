@@ -161,7 +161,7 @@ class SegmentReader:
         else:
             layout = _recognise(buffer.data, used, known.layout if known else None, neighbour)
         if used != layout.used:
-            layout = layout.extended(buffer.data, used, self._raws)
+            layout = layout.extend(buffer.data, used, self._raws)
             self._learn(layout)
         self._known[file.path] = _KnownFile(identity, layout)
         return layout

@@ -44,7 +44,7 @@ def decode(data: bytes) -> Layout | DamagedError:
         used = codec.read_used(data[: codec.HEADER_SIZE])
         if used > max(len(data), codec.HEADER_SIZE):
             return DamagedError(len(data), "cut")
-        layout = Layout().extended(data, used, {})
+        layout = Layout().extend(data, used, {})
     except DamagedError as error:
         return error
     assert len(layout.values(data)) == len(layout.keys) == len(layout.offsets)
@@ -138,6 +138,6 @@ def test_a_layout_is_the_same_in_steps_and_at_once(steps: list[int]) -> None:
         done += step
         data = encode(entries[:done])
         assert layout.matches(data, len(data))
-        layout = layout.extended(data, len(data), {})
-    whole = Layout().extended(encode(entries), len(encode(entries)), {})
+        layout = layout.extend(data, len(data), {})
+    whole = Layout().extend(encode(entries), len(encode(entries)), {})
     assert (layout.keys, layout.offsets, layout.used) == (whole.keys, whole.offsets, whole.used)

@@ -1,4 +1,4 @@
-"""Files in prometheus_client's `.db` format, made by hand from the format's description."""
+"""Files in prometheus_client's `.db` format, written from its description and not by our code."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Entry(NamedTuple):
 
 
 def encode(entries: Iterable[Entry], *, size: int = 0) -> bytes:
-    """Return the bytes of a file, filled up with zeros to *size*."""
+    """Return the bytes of a file, with zeros up to *size*."""
     body = b"".join(entry.encode() for entry in entries)
     return (struct.pack("ii", 8 + len(body), 0) + body).ljust(size, b"\0")
 
@@ -92,7 +92,7 @@ def summary(
 
 
 def entries_of(family: Metric, timestamp: float = 0.0) -> list[Entry]:
-    """Return the entries that hold what *family* says, as a file written back would."""
+    """Return the entries of a file that holds the samples of *family*."""
     return [
         Entry(
             family.name, sample.name, sample.labels, sample.value, timestamp, family.documentation

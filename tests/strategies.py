@@ -1,4 +1,4 @@
-"""What can lie in a directory, for Hypothesis."""
+"""Strategies of Hypothesis for the names, entries and bytes of files in a directory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BOUNDS = ({"1.0": 0.0, "2.5": 0.0, "+Inf": 0.0}, {"1.0": 0.0, "4.0": 0.0, "+Inf"
 
 @st.composite
 def entries_of_kind(draw: Callable, kind: str) -> list[Entry]:  # type: ignore[type-arg]
-    """Draw what one process may have written into its file of a *kind*, each series once."""
+    """Draw the entries of one process's file of a *kind*, each series once."""
     entries: list[Entry] = []
     for series in draw(
         st.lists(labels, max_size=3, unique_by=lambda each: tuple(sorted(each.items())))
@@ -52,7 +52,7 @@ def entries_of_kind(draw: Callable, kind: str) -> list[Entry]:  # type: ignore[t
 
 @st.composite
 def mutated(draw: Callable) -> bytes:  # type: ignore[type-arg]
-    """Draw the bytes of a file that was fine until something happened to it."""
+    """Draw the bytes of a good file with some damage."""
     entries = draw(entries_of_kind("histogram")) + draw(entries_of_kind("counter"))
     data = bytearray(encode(entries, size=draw(st.sampled_from([0, 4096]))))
     for _ in range(draw(st.integers(1, 4))):
@@ -74,7 +74,7 @@ json_strings = st.one_of(
 
 @st.composite
 def key_texts(draw: Callable) -> bytes:  # type: ignore[type-arg]
-    """Draw the JSON of a key or of something that looks like one."""
+    """Draw the JSON of a key, or a text that looks like one."""
     pairs = draw(st.lists(st.tuples(json_strings, json_strings), max_size=3))
     separator = draw(st.sampled_from([": ", ":", " : "]))
     members = ", ".join(json.dumps(name) + separator + json.dumps(value) for name, value in pairs)

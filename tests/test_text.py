@@ -1,4 +1,4 @@
-"""Names and numbers as people read them."""
+"""Names and numbers are written for people to read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mpmetrics._text import (
 @given(st.text())
 @example("a\nb\r\x1b[2J\x00\u2028\u202e\udcff\x85\U000e0001")
 def test_one_line_is_one_line(text: str) -> None:
-    """Nothing is left that breaks a line, moves a cursor or cannot be encoded."""
+    """A line has nothing that breaks it, moves a cursor or cannot be encoded."""
     shown = one_line(text)
     assert shown.isprintable()
     assert shown.encode().decode() == shown
@@ -39,8 +39,8 @@ def test_one_line_is_one_line(text: str) -> None:
         ("\x1b[2J\udcff\u2028", "\\x1b[2J\\udcff\\u2028"),
     ],
 )
-def test_one_line_keeps_what_has_a_shape(text: str, expected: str) -> None:
-    """Letters of any script stay; escapes are those of a Python string."""
+def test_one_line_keeps_printable_characters(text: str, expected: str) -> None:
+    """Letters of any script stay; all else has the escape of a Python string."""
     assert one_line(text) == expected
 
 
@@ -49,12 +49,12 @@ def test_one_line_keeps_what_has_a_shape(text: str, expected: str) -> None:
     [("", 0), ("abc", 3), ("ünï", 3), ("u\u0308", 1), ("漢字", 4), ("\uff21", 2)],
 )
 def test_width_counts_columns(text: str, columns: int) -> None:
-    """Wide characters take two columns of a terminal, combining ones none."""
+    """A wide character takes two columns of a terminal, a combining one none."""
     assert width(text) == columns
 
 
-def test_plural_goes_by_the_count() -> None:
-    """Exactly one has no ending; large counts have separators."""
+def test_a_noun_has_the_ending_of_its_count() -> None:
+    """A noun has an ending unless the count is one; large counts have separators."""
     assert [plural(count, "file") for count in (0, 1, 2, 1234)] == [
         *("0 files", "1 file", "2 files", "1,234 files")
     ]
@@ -72,7 +72,7 @@ def test_plural_goes_by_the_count() -> None:
     ],
 )
 def test_counts(value: float, expected: str) -> None:
-    """Whole numbers have all of their digits, as far as they are known; others have six."""
+    """A whole number has all digits that a float keeps; any other has six."""
     assert format_count(value) == expected
 
 
@@ -87,7 +87,7 @@ def test_counts(value: float, expected: str) -> None:
     ],
 )
 def test_durations(seconds: float, expected: str) -> None:
-    """The unit leaves one to three digits before the point, also after rounding."""
+    """A duration has a unit that leaves one to three digits before the point, once rounded."""
     assert format_duration(seconds) == expected
 
 
@@ -101,7 +101,7 @@ def test_durations(seconds: float, expected: str) -> None:
     ],
 )
 def test_sizes(size: float, expected: str) -> None:
-    """Units are binary and say so."""
+    """A size has a binary unit."""
     assert format_bytes(size) == expected
 
 
@@ -110,7 +110,7 @@ def test_sizes(size: float, expected: str) -> None:
     [(0.0, "0 %"), (0.5, "50 %"), (1 / 3, "33.33 %"), (12.5, "1,250 %"), (math.nan, "NaN")],
 )
 def test_ratios(ratio: float, expected: str) -> None:
-    """Ratios are shown in percent."""
+    """A ratio is written in percent."""
     assert format_ratio(ratio) == expected
 
 
@@ -125,6 +125,6 @@ def test_ratios(ratio: float, expected: str) -> None:
         ("bytes_sent", format_count),
     ],
 )
-def test_the_name_tells_the_unit(name: str, expected: object) -> None:
-    """A name ends in its base unit, or has none."""
+def test_the_name_chooses_the_unit(name: str, expected: object) -> None:
+    """The base unit at the end of a name chooses the format; a name without one has counts."""
     assert format_of(name) is expected

@@ -1,4 +1,4 @@
-"""Directives for tables that the code itself goes by, so that what is read is what is done.
+"""Directives that write tables of the code as tables of the documentation.
 
 `{merge-rules}` stands for `mpmetrics.merging.rules.RULES`, `{problem-reasons}` for
 `mpmetrics.errors.REASONS`, `{dead-gauges}` for `mpmetrics.compaction.policy.DEAD_GAUGES`,
@@ -111,7 +111,7 @@ class MergeRules(SphinxDirective):
 
 
 class ProblemReasons(SphinxDirective):
-    """The table of what can be wrong with the input of a page."""
+    """The table of reasons of problems with the input of a page."""
 
     def run(self) -> list[Node]:
         """Return the table as nodes of the document."""
@@ -120,7 +120,7 @@ class ProblemReasons(SphinxDirective):
 
 
 class DeadGauges(SphinxDirective):
-    """The table of gauges that end with their worker whatever their mode."""
+    """The table of gauges that end with their worker, whatever their mode."""
 
     def run(self) -> list[Node]:
         """Return the table as nodes of the document."""
@@ -147,7 +147,7 @@ class EngineFamilies(SphinxDirective):
 
 
 class ConnectorFamilies(SphinxDirective):
-    """The table of what a class of connectors declares; its argument is the name of the class."""
+    """The table of families that a class of connectors declares; its argument is the class."""
 
     required_arguments = 1
 
@@ -163,7 +163,7 @@ class ConnectorFamilies(SphinxDirective):
 
 
 class EventFamilies(SphinxDirective):
-    """The table of what a bridge of KV events emits."""
+    """The table of the families that a bridge of KV events emits."""
 
     def run(self) -> list[Node]:
         """Return the table as nodes of the document."""
@@ -173,7 +173,7 @@ class EventFamilies(SphinxDirective):
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
-    """Tell Sphinx of the directives."""
+    """Register the directives with Sphinx."""
     app.add_directive("merge-rules", MergeRules)
     app.add_directive("problem-reasons", ProblemReasons)
     app.add_directive("dead-gauges", DeadGauges)

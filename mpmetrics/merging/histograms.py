@@ -135,7 +135,7 @@ class HistogramPlan(NamedTuple):
 def plan_histograms(
     family: str, series: Series, origins: Origins, *, accumulate: bool
 ) -> HistogramPlan:
-    """Plan the histograms that the *series* of a *family* are; *origins* has who wrote them."""
+    """Plan the histograms that the *series* of a *family* are; *origins* has their writers."""
     by_labels, unreadable = _collect_buckets(family, series)
     children: list[Child] = []
     slots: list[Places] = []

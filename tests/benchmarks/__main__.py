@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 EVENTS: Final = "events"
-"""The case that has no other side: KV events from an engine to a callback."""
+"""The case without another side: KV events from an engine to a callback."""
 
 
 class Ours:
@@ -70,7 +70,7 @@ class Theirs:
 
 
 class Figure(NamedTuple):
-    """Times of both sides in seconds, run by run, and the ratio that was asked for, if any."""
+    """Times of both sides in seconds, run by run, and the ratio to reach, if any."""
 
     case: str
     state: str
@@ -98,7 +98,7 @@ class Figure(NamedTuple):
 
 
 def in_a_fork(work: Callable[[], Any]) -> Any:
-    """Return what *work* returns in a child process, whose memory is as new."""
+    """Return what *work* returns in a child process, which starts without its memory."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -113,7 +113,7 @@ def in_a_fork(work: Callable[[], Any]) -> Any:
     return result
 
 
-def timed(work: Callable[[], Any]) -> float:
+def measure_seconds(work: Callable[[], Any]) -> float:
     """Return how many seconds *work* takes."""
     gc.collect()
     start = time.perf_counter()
@@ -127,7 +127,7 @@ def measure_cold(path: str, result: str, runs: int) -> tuple[list[float], list[f
     def once(side: type[Ours | Theirs]) -> float:
         # The collector outlives its first collection, as in a server.
         collector = side(path)
-        return float(in_a_fork(lambda: timed(getattr(collector, result))))
+        return float(in_a_fork(lambda: measure_seconds(getattr(collector, result))))
 
     pairs = [(once(Ours), once(Theirs)) for _ in range(runs)]
     return [ours for ours, _ in pairs], [theirs for _, theirs in pairs]
@@ -145,7 +145,7 @@ def measure_warm(path: str, result: str, runs: int) -> tuple[list[float], list[f
         for _ in range(runs):
             changes.make()
             for side, collected in zip(sides, times, strict=True):
-                collected.append(timed(getattr(side, result)))
+                collected.append(measure_seconds(getattr(side, result)))
         changes.close()
         return times
 
@@ -170,7 +170,7 @@ def peak_memory(path: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Measure what the command line asks for and print it."""
+    """Measure the cases that the command line names, and print them."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m tests.benchmarks")
     names = [*(case.name for case in CASES), EVENTS]
     parser.add_argument("cases", nargs="*", choices=[*names, []], help="which cases (default: all)")

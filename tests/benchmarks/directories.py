@@ -1,7 +1,7 @@
-"""The directories that benchmarks read: as many workers and entries as asked for.
+"""The directories that benchmarks read, with any number of workers and entries.
 
 Each worker has counters, histograms, summaries and gauges of several modes in about the mix of a
-web service, written with prometheus_client's own file class, so that the files are the real thing.
+web service. prometheus_client's own class writes the files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BOUNDS = tuple(map(floatToGoString, Histogram.DEFAULT_BUCKETS))
 
 
 class Case(NamedTuple):
-    """A directory to measure: how many *workers*, how many *entries* each, and the asked ratios.
+    """A directory to measure: the *workers*, the *entries* of each, and the ratios to reach.
 
     With *own* every worker has series of its own; otherwise all have the same.
     """
@@ -61,7 +61,7 @@ def write_directory(path: Path, case: Case) -> None:
 
 
 def _entries(prefix: str) -> Iterator[tuple[str, str]]:
-    """Yield (kind of file, key) without end, a route of the service after the other."""
+    """Yield pairs of file kind and key, route by route of the service, without end."""
     for number in count():
         labels = {"method": "GET", "path": f"/{prefix}api/v1/resource/{number}"}
         family = f"http_request_duration_seconds_{number % 3}"
@@ -83,7 +83,7 @@ def _key(family: str, suffix: str, labels: dict[str, str], help_text: str) -> st
 
 
 class Changes:
-    """Changes every value of a directory, the way workers do: through memory maps."""
+    """The memory maps of a directory, through which every value is changed as workers do it."""
 
     def __init__(self, path: Path) -> None:
         """Map every file of the directory *path*."""

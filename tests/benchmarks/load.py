@@ -2,8 +2,8 @@
 
 ``make load`` has 50 connections of `wrk` scrape for a minute a directory of 8 workers with 9,000
 entries each, all of which change. Meanwhile a scraper of its own parses every page that it gets:
-no counter may fall, and none may be missing. Prints what `wrk` says, and the server's resident
-memory over time. Returns 1 if anything was wrong.
+no counter may fall, and none may be missing. Prints the output of `wrk`, and the server's
+resident memory over time. Returns 1 if anything was wrong.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ while True:
 
 
 class Watched(NamedTuple):
-    """What the scraper saw: pages, samples in each, and the server's memory in MiB over time."""
+    """The findings of the scraper: pages, samples in each, errors, and memory in MiB over time."""
 
     pages: int
     samples: int
@@ -59,7 +59,7 @@ class Watched(NamedTuple):
 
 
 def watch(url: str, pid: int, ended: threading.Event) -> Watched:
-    """Scrape and check until it is over."""
+    """Scrape the page and check it until the load has *ended*."""
     seen: dict[str, float] = {}
     pages, wrong, memory = 0, [], []
     while not ended.wait(1.0):
@@ -80,7 +80,7 @@ def watch(url: str, pid: int, ended: threading.Event) -> Watched:
 
 
 def main() -> int:
-    """Measure; return the exit status."""
+    """Run the load, print the figures, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--connections", type=int, default=50)

@@ -1,6 +1,6 @@
-"""Ten thousand recycled workers: what is left of them, and how long a scrape takes.
+"""Ten thousand recycled workers: the files that they leave, and the time of a scrape.
 
-``make recycling``; both sides of the ratio are from the same run, in turn.
+Run it by ``make recycling``. Both sides of the ratio are measured in the same run, in turn.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ENTRIES: Final = 200
 
 
 def main() -> None:
-    """Recycle workers, compact every so often, and compare with the living alone."""
+    """Recycle workers with regular compactions, and compare a scrape with one of live workers."""
     parser = argparse.ArgumentParser(
         description=__doc__, prog="python -m tests.benchmarks.recycling"
     )
@@ -39,14 +39,14 @@ def main() -> None:
         recycle(recycled, alone, arguments.workers, arguments.every)
         opened = [shutil.copy(file, recycled) for file in alone.iterdir()]
         compare(alone, recycled, arguments.runs)
-        print(f"{len(opened)} files of the living, {len(list(recycled.glob('*.db')))} in all")
+        print(f"{len(opened)} files of live workers, {len(list(recycled.glob('*.db')))} in all")
 
 
 def recycle(path: Path, model: Path, workers: int, every: int) -> None:
-    """Have *workers* like the first of *model* come and go in *path*."""
+    """Start and end *workers* like the first of *model* in *path*, one after the other."""
     compactor = Compactor(path)
     pid = min(file.stem.rpartition("_")[2] for file in model.iterdir())
-    # Without the room that was preallocated: it would be all that is measured.
+    # Without the preallocated part, which would dominate the time.
     files = {
         file.stem.rpartition("_")[0]: _used(file.read_bytes()) for file in model.glob(f"*_{pid}.db")
     }
@@ -65,12 +65,12 @@ def recycle(path: Path, model: Path, workers: int, every: int) -> None:
 
 
 def _used(data: bytes) -> bytes:
-    """Return what is used of a file."""
+    """Return the used bytes of a file."""
     return data[: codec.read_used(data)]
 
 
 def compare(alone: Path, recycled: Path, runs: int) -> None:
-    """Print how long a scrape takes of both directories."""
+    """Print the times of scrapes of both directories."""
     views = [DirectoryView(str(path)) for path in (alone, recycled)]
     times: list[list[float]] = [[], []]
     for _ in range(runs + 1):
@@ -81,8 +81,8 @@ def compare(alone: Path, recycled: Path, runs: int) -> None:
     ratios = [after / before for before, after in list(zip(*times, strict=True))[1:]]
     before, after = (statistics.median(own[1:]) * 1e3 for own in times)
     print(
-        f"a scrape of {LIVE} living workers: {before:.2f} ms alone, {after:.2f} ms beside what "
-        f"is left of the dead: {statistics.median(ratios):.2f} x"
+        f"a scrape of {LIVE} live workers: {before:.2f} ms alone, {after:.2f} ms beside the "
+        f"archives of dead workers: {statistics.median(ratios):.2f} x"
     )
 
 

@@ -25,7 +25,7 @@ CLIENTS: Final = (OLDEST, NEWEST)
 
 
 def oldest_version() -> str:
-    """Return the oldest version of prometheus_client that we say we support."""
+    """Return the oldest version of prometheus_client that the package's metadata allow."""
     wanted = [
         re.fullmatch(r"prometheus.client>=([\d.]+)", line)
         for line in requires("mpmetrics-toolkit") or ()
@@ -35,7 +35,7 @@ def oldest_version() -> str:
 
 @pytest.fixture(scope="session")
 def clients(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path | None]:
-    """Return where each version is installed, None for the one that is installed anyway.
+    """Return the directory of each version, None for the one of the environment.
 
     The oldest one is installed once for all processes of a test run.
     """

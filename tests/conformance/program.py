@@ -87,7 +87,7 @@ def counters(number: int) -> None:
     """Write counters with and without labels, with and without `_total`."""
     Counter("plain", "A counter.").inc(number + 0.5)
     Counter("suffixed_total", "With its suffix.").inc(number)
-    Counter("untouched", "Nobody increments it.")
+    Counter("untouched", "Never incremented.")
     Counter("namespaced", "", namespace="some", subsystem="sub").inc()
     Counter("with:colons", "A recording rule?").inc(3)
     Counter("bytes", "With a unit.", unit="bytes").inc(2048)

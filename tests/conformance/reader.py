@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def plain(families: Iterable[Metric]) -> dict[str, Any]:
-    """Return *families* as JSON; samples are sorted, and floats are spelt to the last bit."""
+    """Return *families* as JSON; samples are sorted, and floats have all digits."""
     return {
         family.name: {
             "type": family.type,
@@ -40,7 +40,7 @@ def plain(families: Iterable[Metric]) -> dict[str, Any]:
 
 
 def view(registry: CollectorRegistry) -> dict[str, Any]:
-    """Return what prometheus_client makes of a *registry*."""
+    """Return the families of a *registry*, and its pages as prometheus_client writes them."""
     text = generate_latest(registry).decode()
     return {
         "families": plain(registry.collect()),

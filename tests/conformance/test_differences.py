@@ -1,7 +1,7 @@
-"""Where we differ from prometheus_client on purpose: every difference, with both sides.
+"""Every intended difference from prometheus_client, with both sides.
 
-`DIFFERENCES` are those in what is made of files. Those in what the functions do to the process
-and to the directory are tests of their own, below. How the text differs is in `test_directories`.
+`DIFFERENCES` are those of the merged values. Those of what the functions do to the process and to
+the directory are tests of their own, below. Those of the text are in `test_directories`.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ OLD_VARIABLE: Final = "prometheus_multiproc_dir"
 
 
 class Difference(NamedTuple):
-    """Files with entries, or with any bytes, and what is made of them.
+    """Files with entries, or with any bytes, and the pages of both sides.
 
     *theirs* and *ours* are the lines of the page without HELP; an exception stands for the whole
-    page. *problems* are what we report: names of files or families and reasons.
+    page. *problems* are ours: names of files or families, and reasons.
     """
 
     files: Mapping[str, Sequence[Entry] | bytes]
@@ -236,7 +236,7 @@ DIFFERENCES: Final = {
         ["# TYPE c_total counter", 'c_total{of="�"} 1.0', *GOOD_LINES],
         {},
     ),
-    # -- files that are not what their names say, or whose names say nothing -------------------
+    # -- files with other content than their names say, or with strange names -------------------
     "a stray file": Difference(
         {"backup.db": [counter("c", 1)], "counter_1.db": GOOD},
         ValueError,
@@ -337,14 +337,14 @@ DIFFERENCES: Final = {
 
 
 class Families:
-    """A collector that gives what it was given."""
+    """A collector that returns the families that it was made with."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         """Take the *families*."""
         self._families = families
 
     def collect(self) -> Iterable[Metric]:
-        """Return them."""
+        """Return the families."""
         return self._families
 
 
@@ -365,8 +365,8 @@ def our_page(paths: Sequence[Path]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", DIFFERENCES)
-def test_files_are_understood_otherwise(name: str, tmp_path: Path) -> None:
-    """Both sides of a difference are as listed, and what we left out we report."""
+def test_a_difference_is_as_listed(name: str, tmp_path: Path) -> None:
+    """Both sides of a difference are as listed, and so are the problems that ours reports."""
     difference = DIFFERENCES[name]
     for file, content in difference.files.items():
         if isinstance(content, bytes):
@@ -400,7 +400,7 @@ SENSITIVE: Final = (
 
 @pytest.mark.parametrize("name", SENSITIVE)
 def test_the_order_of_files_does_not_matter(name: str, tmp_path: Path) -> None:
-    """Theirs takes files as the system lists them, and gives other values in another order."""
+    """Ours gives the same page for any order of files; theirs does not."""
     for file, content in DIFFERENCES[name].files.items():
         assert not isinstance(content, bytes)
         database.write(tmp_path / file, content)
@@ -410,7 +410,7 @@ def test_the_order_of_files_does_not_matter(name: str, tmp_path: Path) -> None:
 
 
 def test_of_several_helps_the_first_by_file_name_is_kept(tmp_path: Path) -> None:
-    """Both join families that differ in HELP; theirs keeps that of the file that comes first."""
+    """Ours keeps the HELP of the first file by name, theirs that of the first in the list."""
     for number, text in ((1, "One."), (2, "Two.")):
         entry = counter("c", number)._replace(help=text)
         database.write(tmp_path / f"counter_{number}.db", [entry])
@@ -426,7 +426,7 @@ def test_of_several_helps_the_first_by_file_name_is_kept(tmp_path: Path) -> None
 
 
 def test_a_file_that_vanishes_is_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Theirs forgives the loss of live gauges only; ours leaves any file out, and says so."""
+    """Ours leaves out any file that has vanished, with a warning; theirs only a live gauge's."""
     path = tmp_path / "counter_1.db"
     with pytest.raises(FileNotFoundError):
         multiprocess.MultiProcessCollector.merge([str(path)])
@@ -436,7 +436,7 @@ def test_a_file_that_vanishes_is_no_error(tmp_path: Path, caplog: pytest.LogCapt
 
 
 def test_problems_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A registry has no place for problems: theirs raises, ours logs a warning, once."""
+    """A collector in a registry logs each problem once, as a warning; theirs raises."""
     database.write(tmp_path / "counter_1.db", GOOD)
     (tmp_path / "backup.db").write_bytes(b"anything")
     theirs, ours = CollectorRegistry(), CollectorRegistry()
@@ -452,7 +452,7 @@ def test_problems_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
 
 
 def test_a_directory_that_vanishes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Both give an empty page when the directory goes later on; ours says why."""
+    """Both return an empty page if the directory vanishes later; ours logs why."""
     directory = tmp_path / "metrics"
     directory.mkdir()
     theirs = multiprocess.MultiProcessCollector(None, str(directory))
@@ -466,7 +466,7 @@ def test_a_directory_that_vanishes(tmp_path: Path, caplog: pytest.LogCaptureFixt
 
 
 def test_the_name_of_the_directory_is_no_pattern(tmp_path: Path) -> None:
-    """Theirs takes brackets and stars in the directory's name for a pattern, and finds nothing."""
+    """Brackets in the directory's name are ordinary characters to ours, a pattern to theirs."""
     directory = tmp_path / "[metrics]"
     directory.mkdir()
     file = database.write(directory / "gauge_livesum_1.db", [gauge("g", 1)])
@@ -479,7 +479,7 @@ def test_the_name_of_the_directory_is_no_pattern(tmp_path: Path) -> None:
 
 
 def test_the_id_of_the_dead_is_no_pattern(tmp_path: Path) -> None:
-    """Theirs takes a star in an id for a pattern, and so removes the files of the living."""
+    """A star in an id is an ordinary character to ours; theirs removes files of live workers."""
     file = database.write(tmp_path / "gauge_livesum_worker-1.db", [gauge("g", 1)])
     mpmetrics.mark_process_dead("worker-*", tmp_path)
     assert file.exists()
@@ -497,10 +497,10 @@ def old_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_deprecated_variable_is_always_warned_of(
+def test_the_deprecated_variable_always_gives_a_warning(
     old_variable: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
-    """Theirs does not warn when it is asked to mark a process as dead, ours does."""
+    """Marking a process as dead by the old variable gives a warning with ours only."""
     multiprocess.mark_process_dead(1)
     assert len(recwarn) == 0
     with pytest.warns(DeprecationWarning, match=OLD_VARIABLE):
@@ -509,7 +509,7 @@ def test_the_deprecated_variable_is_always_warned_of(
 
 
 def test_without_any_directory_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Theirs joins None with a file name; ours raises the `ValueError` of the constructor."""
+    """Without a directory ours raises `ValueError` with the variable's name, theirs `TypeError`."""
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.delenv(OLD_VARIABLE, raising=False)
     with pytest.raises(TypeError):
@@ -519,7 +519,7 @@ def test_without_any_directory_the_error_says_so(monkeypatch: pytest.MonkeyPatch
 
 
 def test_no_names_are_claimed_at_registration(tmp_path: Path) -> None:
-    """A registry that describes reads the whole directory with theirs, and claims its names."""
+    """A registry that describes claims the directory's names with theirs, none with ours."""
     database.write(tmp_path / "counter_1.db", [counter("c", 1)])
     for collector, refused in (
         (multiprocess.MultiProcessCollector, True),
@@ -535,7 +535,7 @@ def test_no_names_are_claimed_at_registration(tmp_path: Path) -> None:
 
 
 def test_merged_families_can_be_counted(tmp_path: Path) -> None:
-    """Theirs returns a view of a dictionary, ours a list sorted by name."""
+    """Merging returns a list sorted by name with ours, a view of a dictionary with theirs."""
     database.write(tmp_path / "counter_1.db", [counter("b", 1), counter("a", 1)])
     paths = [str(path) for path in tmp_path.iterdir()]
     theirs: Any = multiprocess.MultiProcessCollector.merge(paths)
@@ -545,26 +545,26 @@ def test_merged_families_can_be_counted(tmp_path: Path) -> None:
     assert ours[0].samples[0].name == "a_total"
 
 
-def asked(application: Any, method: str, query: str = "") -> tuple[str, bytes]:
-    """Return status and body of what a WSGI application answers."""
+def request(application: Any, method: str, query: str = "") -> tuple[str, bytes]:
+    """Request a page of a WSGI application; return status and body."""
     statuses: list[str] = []
     environ = {"REQUEST_METHOD": method, "PATH_INFO": "/metrics", "QUERY_STRING": query}
     body = b"".join(application(environ, lambda status, _headers: statuses.append(status)))
     return statuses[0][:3], body
 
 
-def test_the_applications_answer_otherwise(tmp_path: Path) -> None:
-    """Ours knows HEAD, answers OPTIONS without content, and restricts by the names of families."""
+def test_the_applications_differ(tmp_path: Path) -> None:
+    """Ours serves HEAD, answers OPTIONS without content, and filters by names of families."""
     database.write(tmp_path / "counter_1.db", GOOD)
     registry = CollectorRegistry(support_collectors_without_names=True)
     multiprocess.MultiProcessCollector(registry, str(tmp_path))
     theirs = make_wsgi_app(registry)
     ours = mpmetrics.make_wsgi_app(mpmetrics.Page(tmp_path, exclude="mpmetrics_"))
-    assert asked(theirs, "GET") == asked(ours, "GET")
-    assert asked(theirs, "GET", "name[]=good_total") == asked(ours, "GET", "name[]=good_total")
-    assert asked(theirs, "HEAD")[0] == "405"
-    assert asked(ours, "HEAD") == ("200", b"")
-    assert asked(theirs, "OPTIONS")[0] == "200"
-    assert asked(ours, "OPTIONS")[0] == "204"
-    assert asked(theirs, "GET", "name[]=good") == ("200", b"")
-    assert asked(ours, "GET", "name[]=good") == asked(ours, "GET")
+    assert request(theirs, "GET") == request(ours, "GET")
+    assert request(theirs, "GET", "name[]=good_total") == request(ours, "GET", "name[]=good_total")
+    assert request(theirs, "HEAD")[0] == "405"
+    assert request(ours, "HEAD") == ("200", b"")
+    assert request(theirs, "OPTIONS")[0] == "200"
+    assert request(ours, "OPTIONS")[0] == "204"
+    assert request(theirs, "GET", "name[]=good") == ("200", b"")
+    assert request(ours, "GET", "name[]=good") == request(ours, "GET")

@@ -1,7 +1,7 @@
-"""What real workers wrote under any supported version looks to us as to prometheus_client.
+"""Files of real workers give the same families and pages as with prometheus_client's collector.
 
 Workers under the oldest and the newest version write, and both versions read, each with its own
-collector and with ours. What differs is listed in the functions `known_…` below.
+collector and with ours. The functions `known_…` below list what differs.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def directory(
 def reading(
     request: pytest.FixtureRequest, directory: Path, clients: Mapping[str, Path | None]
 ) -> dict[str, Any]:
-    """Return what both collectors make of the directory under one version of the reader."""
+    """Return the results of both collectors for the directory, under one version of the reader."""
     env = environment(None, client=clients[request.param])
     result: dict[str, Any] = json.loads(run_python(HERE / "reader.py", str(directory), env=env))
     return {**result, "client": request.param}
@@ -73,12 +73,12 @@ def test_families_are_the_same(reading: dict[str, Any]) -> None:
 
 
 def test_nothing_is_reported(reading: dict[str, Any]) -> None:
-    """There is nothing wrong with what real workers write."""
+    """Files of real workers have no problems."""
     assert reading["problems"] == []
 
 
 def test_everything_was_compared(reading: dict[str, Any]) -> None:
-    """The workers wrote all types and all modes; what multiprocess mode lacks is in neither."""
+    """The files have all types and all modes, and nothing that multiprocess mode lacks."""
     names = reading["theirs"]["families"].keys()
     types = {family["type"] for family in reading["theirs"]["families"].values()}
     assert types == {"counter", "gauge", "summary", "histogram"}
@@ -91,13 +91,13 @@ def test_everything_was_compared(reading: dict[str, Any]) -> None:
 
 
 def test_a_registry_writes_the_same_text_for_both_collectors(reading: dict[str, Any]) -> None:
-    """As a drop-in in a registry our collector leads to the same lines, in both formats."""
+    """A registry with our collector writes the same lines as with theirs, in both formats."""
     for form in ("text", "openmetrics", "parsed"):
         assert reading["ours"][form] == reading["theirs"][form]
 
 
 def test_our_text_is_the_same(reading: dict[str, Any]) -> None:
-    """Our own renderer writes the same lines, and they mean the same."""
+    """Our renderer writes the same lines, which parse to the same families."""
     client = reading["client"]
     theirs = sorted(known_number_difference(line, client) for line in reading["theirs"]["text"])
     assert reading["rendered"]["text"] == theirs
@@ -105,15 +105,15 @@ def test_our_text_is_the_same(reading: dict[str, Any]) -> None:
 
 
 def test_our_openmetrics_is_the_same(reading: dict[str, Any]) -> None:
-    """Our own renderer writes the same lines of OpenMetrics."""
+    """Our renderer writes the same lines of OpenMetrics."""
     client = reading["client"]
     theirs = [known_number_difference(line, client) for line in reading["theirs"]["openmetrics"]]
     theirs = [known_name_difference(line, client) for line in theirs]
     assert reading["rendered"]["openmetrics"] == sorted(theirs)
 
 
-def test_the_same_files_go_with_a_dead_process(directory: Path, tmp_path: Path) -> None:
-    """Both `mark_process_dead` remove the same files, one process after the other."""
+def test_the_same_files_of_a_dead_process_are_removed(directory: Path, tmp_path: Path) -> None:
+    """Both functions `mark_process_dead` remove the same files of each process."""
     theirs, ours = tmp_path / "theirs", tmp_path / "ours"
     shutil.copytree(directory, theirs)
     shutil.copytree(directory, ours)

@@ -1,7 +1,7 @@
-"""What users of prometheus_client's collector rely on, asked of theirs and of ours.
+"""The behaviour that users of prometheus_client's collector rely on, of theirs and of ours.
 
-Several "processes" live in this one: prometheus_client takes any function as the identity of a
-process. Real processes are in `test_directories` and in the integration tests.
+Several "processes" are simulated in this one: prometheus_client takes any function as the identity
+of a process. Real processes are in `test_directories` and in the integration tests.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ IMPLEMENTATIONS: Final = {
 
 @pytest.fixture(params=IMPLEMENTATIONS)
 def implementation(request: pytest.FixtureRequest) -> Implementation:
-    """Return the implementation that is asked."""
+    """Return the implementation under test."""
     return IMPLEMENTATIONS[request.param]
 
 
 class Identity:
-    """Stands in for `os.getpid`."""
+    """A fake of `os.getpid`."""
 
     def __init__(self, pid: int) -> None:
-        """Be the process *pid* until told otherwise."""
+        """Start as the process *pid*."""
         self.pid = pid
 
     def __call__(self) -> int:
@@ -69,7 +69,7 @@ class Identity:
 
 
 class Processes:
-    """Lets this process pass for several, one after the other."""
+    """Several processes, one after the other, simulated in this one."""
 
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Start as the process 123; all of them write to *directory*."""
@@ -78,14 +78,14 @@ class Processes:
         self.start(123)
 
     def start(self, pid: int) -> None:
-        """Go on as a new process *pid*, which has just imported prometheus_client."""
+        """Become a new process *pid*, which has just imported prometheus_client."""
         self._identity = Identity(pid)
         value_class = values.MultiProcessValue(self._identity)
-        # There is no other way: metrics look their class up there.
+        # Metrics look their class up in this module, and nowhere else.
         self._monkeypatch.setattr(values, "ValueClass", value_class)
 
     def fork(self, pid: int) -> None:
-        """Go on as a child *pid*, which has inherited the metrics."""
+        """Become a child *pid*, which has inherited the metrics."""
         self._identity.pid = pid
 
 
@@ -99,13 +99,13 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def processes(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Processes]:
-    """Return what starts and forks processes."""
+    """Return the simulated processes."""
     yield Processes(directory, monkeypatch)
     values.close_all_multiprocess_files()
 
 
 class Served(CollectorRegistry):
-    """A registry with the collector in it, and short ways to ask for values."""
+    """A registry with the collector in it, and methods that return values."""
 
     def __init__(self, implementation: Implementation, directory: Path) -> None:
         """Register the implementation's collector of *directory*."""
@@ -144,7 +144,7 @@ def family_named(name: str, families: Iterable[Metric]) -> Metric:
 
 
 def test_counters_add_up(served: Served, processes: Processes) -> None:
-    """A counter is 0 as soon as it is made, and then the sum over all processes."""
+    """A counter is 0 as soon as it is made, and later the sum over all processes."""
     first = Counter("c", "help", registry=None)
     processes.start(456)
     second = Counter("c", "help", registry=None)
@@ -155,7 +155,7 @@ def test_counters_add_up(served: Served, processes: Processes) -> None:
 
 
 def test_summaries_add_up(served: Served, processes: Processes) -> None:
-    """Count and sum of a summary are added up."""
+    """Count and sum of a summary are added up over all processes."""
     first = Summary("s", "help", registry=None)
     processes.start(456)
     second = Summary("s", "help", registry=None)
@@ -178,10 +178,10 @@ def test_histograms_add_up(served: Served, processes: Processes) -> None:
 
 
 class Mode(NamedTuple):
-    """A gauge mode: what two processes set, and what is then to be seen.
+    """A gauge mode: the *values* that two processes set, and the samples that follow.
 
-    *fresh* before anything was set, *both* after both have set their value, the first one last;
-    *left* after the first is marked dead.
+    *fresh* are the samples before any process has set the gauge, *both* those after both have,
+    the first one last, and *left* those after the first is marked dead.
     """
 
     name: ModeName
@@ -216,7 +216,7 @@ def test_gauges_follow_their_mode(
     implementation: Implementation,
     mode: Mode,
 ) -> None:
-    """Each mode merges in its way, and `live` modes forget a process that is marked dead."""
+    """Each mode merges by its rule, and `live` modes drop a process that is marked dead."""
     first = Gauge("g", "help", registry=None, multiprocess_mode=mode.name)
     processes.start(456)
     second = Gauge("g", "help", registry=None, multiprocess_mode=mode.name)
@@ -229,24 +229,24 @@ def test_gauges_follow_their_mode(
 
 
 def test_every_mode_is_tested() -> None:
-    """There is no mode that this file does not know."""
+    """The tests above cover every mode of prometheus_client."""
     assert {mode.name for mode in MODES} == Gauge._MULTIPROC_MODES
 
 
-def test_the_dead_are_looked_for_in_the_directory_of_the_environment(
+def test_marking_as_dead_defaults_to_the_directory_of_the_environment(
     served: Served, implementation: Implementation
 ) -> None:
-    """`mark_process_dead` needs no path."""
+    """`mark_process_dead` without a path removes files in the directory of the environment."""
     Gauge("g", "help", registry=None, multiprocess_mode="livesum").set(1)
     Gauge("kept", "help", registry=None, multiprocess_mode="sum").set(1)
     implementation.mark_process_dead(123)
     assert (served.samples("g"), served.samples("kept")) == ({}, {"": 1})
 
 
-def test_the_death_of_a_process_without_files_is_no_matter(
+def test_marking_a_process_without_files_changes_nothing(
     served: Served, implementation: Implementation, directory: Path
 ) -> None:
-    """Nothing is raised and nothing is removed."""
+    """Marking a process without files as dead neither raises nor removes anything."""
     Gauge("g", "help", registry=None, multiprocess_mode="livesum").set(1)
     for pid in (12, 23, 1234):
         implementation.mark_process_dead(pid, str(directory))
@@ -257,7 +257,7 @@ def test_the_death_of_a_process_without_files_is_no_matter(
 
 
 def test_names_have_their_namespace_and_unit(served: Served) -> None:
-    """Namespace, subsystem and unit are parts of the name, once, for children as well."""
+    """Namespace, subsystem and unit are in the name once, also in that of children."""
     Counter("c", "help", registry=None, namespace="ns", subsystem="ss").inc()
     labelled = Gauge("g", "help", ["l"], "ns", "ss", "bytes", None, multiprocess_mode="sum")
     labelled.labels("x").set(1)
@@ -266,7 +266,7 @@ def test_names_have_their_namespace_and_unit(served: Served) -> None:
 
 
 def test_labels_are_kept_whatever_their_order(served: Served, processes: Processes) -> None:
-    """Children are the same when their labels are, in whatever order they were declared."""
+    """Children with the same labels are the same, in whatever order these were declared."""
     Counter("c", "help", ["a", "b"], registry=None).labels(a="1", b='"2"').inc()
     processes.start(456)
     Counter("c", "help", ["b", "a"], registry=None).labels(a="1", b='"2"').inc()
@@ -274,7 +274,7 @@ def test_labels_are_kept_whatever_their_order(served: Served, processes: Process
 
 
 def test_help_is_kept(served: Served, processes: Processes) -> None:
-    """The help of every type reaches the families."""
+    """The family of every type has the help text of its metric."""
     for process in (123, 456):
         processes.start(process)
         Counter("c", "c \\ help", registry=None).inc()
@@ -286,7 +286,7 @@ def test_help_is_kept(served: Served, processes: Processes) -> None:
 
 
 def test_types_are_kept(served: Served) -> None:
-    """The type of every family is the one it was made with."""
+    """The family of every metric has the type of its metric."""
     Counter("c", "", registry=None)
     Gauge("g", "", registry=None)
     Summary("s", "", registry=None)
@@ -299,7 +299,7 @@ def test_types_are_kept(served: Served) -> None:
 
 
 def test_counters_survive_a_fork(served: Served, processes: Processes) -> None:
-    """A child counts in its own file, from zero, and the sum is right."""
+    """A child counts in its own file, from zero, and the collector returns the sum."""
     processes.start(0)
     counter = Counter("c", "help", registry=None)
     counter.inc(2)
@@ -310,7 +310,7 @@ def test_counters_survive_a_fork(served: Served, processes: Processes) -> None:
 
 
 def test_a_child_writes_its_own_file(served: Served, processes: Processes, directory: Path) -> None:
-    """Files appear with the first metric of a process, and all metrics share them."""
+    """The first metric of a process makes a file, which all its metrics of a type share."""
     processes.start(0)
     first = Counter("c1", "", registry=None)
     Counter("c2", "", registry=None).inc(1)
@@ -338,7 +338,7 @@ def observe_in_two_processes(processes: Processes) -> None:
         histogram.labels("1", "2").observe(observation)
 
 
-def spelt(family: Metric) -> list[str]:
+def format_samples(family: Metric) -> list[str]:
     """Return the samples of a family, in order, one line each."""
     return [
         f"{sample.name} {' '.join(map('='.join, sorted(sample.labels.items())))} {sample.value}"
@@ -346,26 +346,26 @@ def spelt(family: Metric) -> list[str]:
     ]
 
 
-def test_collecting_gives_every_family_once(served: Served, processes: Processes) -> None:
-    """Samples of several processes come merged, each series once."""
+def test_collecting_returns_every_family_once(served: Served, processes: Processes) -> None:
+    """A collection has every family once, and every series once, merged over processes."""
     observe_in_two_processes(processes)
     families = list(served.collector.collect())
     assert sorted(family.name for family in families) == ["c", "g", "h"]
-    assert spelt(family_named("c", families)) == ["c_total x=1 y=2 2.0"]
-    assert sorted(spelt(family_named("g", families))) == [
+    assert format_samples(family_named("c", families)) == ["c_total x=1 y=2 2.0"]
+    assert sorted(format_samples(family_named("g", families))) == [
         "g pid=0 x=1 y=2 1.0",
         "g pid=1 x=1 y=2 5.0",
     ]
 
 
 def test_histograms_are_in_order(served: Served, processes: Processes) -> None:
-    """Each child has its `_sum`, its buckets by rising bound, its `_count`, in that order."""
+    """Each child has its `_sum`, its buckets by ascending bound and its `_count`, in this order."""
     histogram = Histogram("h", "help", ["x"], registry=None, buckets=(5, 10.5, 250))
     for pid in (0, 1):
         processes.fork(pid)
         for label in ("b", "a"):
             histogram.labels(label).observe(7)
-    lines = spelt(family_named("h", served.collector.collect()))
+    lines = format_samples(family_named("h", served.collector.collect()))
     for label in ("a", "b"):
         assert [line for line in lines if f"x={label}" in line] == [
             f"h_sum x={label} 14.0",
@@ -386,7 +386,7 @@ def test_merging_without_accumulation(
     observe_in_two_processes(processes)
     files = [str(path) for path in directory.iterdir()]
     family = family_named("h", implementation.collector.merge(files, accumulate=False))
-    assert spelt(family) == [
+    assert format_samples(family) == [
         "h_sum x=1 y=2 6.0",
         "h_bucket le=1.0 x=1 y=2 1.0",
         "h_bucket le=2.5 x=1 y=2 0.0",
@@ -398,13 +398,13 @@ def test_merging_without_accumulation(
 def test_live_gauge_files_may_go_while_they_are_merged(
     implementation: Implementation, directory: Path
 ) -> None:
-    """A file that `mark_process_dead` removed after the listing is no error; nothing is left."""
+    """A live gauge's file that was removed after the listing is no error."""
     names = ("gauge_liveall_9.db", "gauge_livesum_9.db", "gauge_livemostrecent_9.db")
     assert not implementation.collector.merge([str(directory / name) for name in names])
 
 
-def test_metrics_stay_after_their_removal(served: Served) -> None:
-    """What was removed from a metric stays in the file, and so on the page."""
+def test_a_removed_child_stays_on_the_page(served: Served) -> None:
+    """A child that was removed from a metric stays in the file, and so on the page."""
     counter = Counter("c", "help", ["l"], registry=None)
     counter.labels("x").inc()
     with pytest.warns(UserWarning, match="multi-process"):
@@ -416,7 +416,7 @@ def test_metrics_stay_after_their_removal(served: Served) -> None:
 
 
 @pytest.mark.parametrize("path", ["file", "missing", ""])
-def test_what_is_no_directory_is_refused(
+def test_a_path_that_is_no_directory_is_refused(
     implementation: Implementation, directory: Path, path: str
 ) -> None:
     """The constructor raises `ValueError` and leaves the registry alone."""
@@ -429,7 +429,7 @@ def test_what_is_no_directory_is_refused(
 
 @pytest.mark.usefixtures("processes")
 def test_the_directory_of_the_environment_is_the_default(implementation: Implementation) -> None:
-    """Without a path the variable is asked."""
+    """A collector without a path reads the directory that the variable names."""
     Counter("c", "help", registry=None).inc()
     registry = CollectorRegistry()
     implementation.collector(registry)
@@ -437,7 +437,7 @@ def test_the_directory_of_the_environment_is_the_default(implementation: Impleme
 
 
 @pytest.mark.parametrize("value", [None, "", "/no/such/directory", __file__])
-def test_a_useless_environment_is_refused(
+def test_a_variable_without_a_directory_is_refused(
     implementation: Implementation, monkeypatch: pytest.MonkeyPatch, value: str | None
 ) -> None:
     """The constructor raises `ValueError` when the variable names no directory."""
@@ -466,14 +466,14 @@ def test_the_lower_case_variable_counts_and_warns(
 def test_without_a_registry_there_is_just_a_collector(
     implementation: Implementation, processes: Processes
 ) -> None:
-    """The registry may be None."""
+    """A collector without a registry still collects."""
     Counter("c", "help", registry=None).inc()
     collector = implementation.collector(None, str(processes.directory))
     assert [family.name for family in collector.collect()] == ["c"]
 
 
 def test_a_registry_restricted_by_name_has_only_those_samples(served: Served) -> None:
-    """`restricted_registry` keeps the samples that are named, of whatever family."""
+    """A restricted registry has exactly the samples that are named, of whatever family."""
     Counter("c", "help", registry=None).inc()
     Counter("other", "help", registry=None).inc()
     Histogram("h", "help", registry=None, buckets=(1, 2)).observe(1)
@@ -483,7 +483,7 @@ def test_a_registry_restricted_by_name_has_only_those_samples(served: Served) ->
 
 
 def test_a_request_restricted_by_name_has_only_those_samples(served: Served) -> None:
-    """`?name[]=` reaches the collector through prometheus_client's own application."""
+    """A request with `?name[]=` to prometheus_client's application has exactly those samples."""
     Counter("c", "help", registry=None).inc()
     Counter("other", "help", registry=None).inc()
     environ = {
@@ -496,7 +496,7 @@ def test_a_request_restricted_by_name_has_only_those_samples(served: Served) -> 
 
 
 def test_no_names_are_claimed(implementation: Implementation, processes: Processes) -> None:
-    """A registry takes the collector beside metrics of the same names; then it has them twice."""
+    """A registry accepts the collector beside metrics of the same names, and has both."""
     registry = CollectorRegistry()
     Counter("c", "help", registry=registry).inc()
     implementation.collector(registry, str(processes.directory))

@@ -1,4 +1,4 @@
-"""Names beyond the classic character set, escaped in all ways, as prometheus_client does it."""
+"""Names beyond the classic character set are escaped as in prometheus_client, by every scheme."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ ENTRIES = {
 def test_names_are_escaped_alike(tmp_path: Path, escaping: str, *, openmetrics: bool) -> None:
     """Every scheme gives the same lines as prometheus_client's own, in both formats.
 
-    But for one: under the scheme "values" a classic name stays as it is. So it does there, too,
-    only not in the samples of OpenMetrics, which then have another name than their family.
+    There is one difference: the scheme "values" keeps a classic name. So does theirs, but not in
+    the samples of OpenMetrics, which then have another name than their family.
     """
     for name, entries in ENTRIES.items():
         database.write(tmp_path / name, entries)

@@ -1,4 +1,4 @@
-"""All of the library works under the oldest supported prometheus_client as under the newest."""
+"""The library works the same under the oldest supported prometheus_client and the newest."""
 
 from __future__ import annotations
 
@@ -67,16 +67,16 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def seen_under(client: Path | None, directory: Path) -> dict[str, Any]:
-    """Return what a program sees under a version of prometheus_client."""
+def run_under(client: Path | None, directory: Path) -> dict[str, Any]:
+    """Run the program under a version of prometheus_client; return what it prints."""
     output = run_python(PROGRAM, str(directory), env=environment(None, client=client))
     seen: dict[str, Any] = json.loads(output)
     return seen
 
 
 def test_versions_make_no_difference(clients: Mapping[str, Path | None], directory: Path) -> None:
-    """Pages, registrations and families are the same, whatever version is installed."""
-    oldest, newest = (seen_under(clients[name], directory) for name in CLIENTS)
+    """Pages, registrations and families are the same under both versions."""
+    oldest, newest = (run_under(clients[name], directory) for name in CLIENTS)
     assert oldest == newest
     assert newest["modes"] == ["shared", "isolated"]
     assert newest["shared"] == newest["isolated"]
@@ -84,8 +84,8 @@ def test_versions_make_no_difference(clients: Mapping[str, Path | None], directo
     assert newest["openmetrics"].endswith("\n# EOF\n")
 
 
-def test_the_oldest_version_is_the_oldest(clients: Mapping[str, Path | None]) -> None:
-    """The versions that are compared are not the same one."""
+def test_the_versions_are_different_ones(clients: Mapping[str, Path | None]) -> None:
+    """The version called the oldest is 0.18, and the newest is another one."""
     program = "from importlib.metadata import version; print(version('prometheus_client'))"
     found = [run_python(program, env=environment(None, client=clients[name])) for name in CLIENTS]
     assert found[0].startswith("0.18")

@@ -1,4 +1,4 @@
-"""The tables of the documentation that are written from what the code goes by."""
+"""The tables of the documentation that are generated from tables of the code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NEEDED: Final = ("sphinx", "myst_parser")
 
 @pytest.fixture(autouse=True)
 def _sphinx() -> None:
-    """Skip where Sphinx is missing, or fail if so told."""
+    """Skip the test if Sphinx is missing, or fail it if the environment asks for that."""
     missing = [package for package in _NEEDED if find_spec(package) is None]
     if missing:
         reason = f"needs {', '.join(missing)}: the extra `docs` of this project"
@@ -36,7 +36,7 @@ def _sphinx() -> None:
 
 
 def build(place: Path, page: str) -> tuple[int, str]:
-    """Build documentation that is one *page*; return the status, and the page or what was said."""
+    """Build a documentation of one *page*; return the status, and the page or the errors."""
     (place / "conf.py").write_text(
         f"import sys\nsys.path.append({str(EXTENSIONS)!r})\n"
         "extensions = ['myst_parser', 'tables']\nhtml_theme = 'basic'\n",
@@ -63,7 +63,7 @@ COLUMNS: Final = ["Name", "Type", "Labels", "Mode or buckets", "Meaning"]
 
 
 def test_the_families_of_vllm(tmp_path: Path) -> None:
-    """Each has its row, which says when it is there."""
+    """Each family of vLLM has a row, with the option that it needs."""
     status, page = build(tmp_path, "# Page\n\n```{engine-families} vllm\n```\n")
     assert status == 0, page
     head, *body = rows(page)
@@ -82,7 +82,7 @@ def test_the_families_of_vllm(tmp_path: Path) -> None:
 
 
 def test_the_families_of_lmcache(tmp_path: Path) -> None:
-    """Each has its row, which says what to do over workers, and whether it gets into files."""
+    """Each family of LMCache has a row, with its rollup over workers, and if it is in files."""
     status, page = build(tmp_path, "# Page\n\n```{engine-families} lmcache\n```\n")
     assert status == 0, page
     head, *body = rows(page)
@@ -109,7 +109,7 @@ def test_the_families_of_lmcache(tmp_path: Path) -> None:
 
 
 def test_the_families_of_dynamo(tmp_path: Path) -> None:
-    """Each has its row, and the columns are those that all engines have."""
+    """Each family of Dynamo has a row, with the columns that all engines have."""
     status, page = build(tmp_path, "# Page\n\n```{engine-families} dynamo\n```\n")
     assert status == 0, page
     head, *body = rows(page)
@@ -117,15 +117,15 @@ def test_the_families_of_dynamo(tmp_path: Path) -> None:
     assert [row[0] for row in body] == [family.name for family in DYNAMO_FAMILIES]
 
 
-def test_an_engine_that_there_is_not(tmp_path: Path) -> None:
-    """Another name is an error of the page, which says what there is."""
+def test_an_unknown_engine(tmp_path: Path) -> None:
+    """An unknown engine fails the build with the names of all engines."""
     status, said = build(tmp_path, "# Page\n\n```{engine-families} vlm\n```\n")
     assert status != 0
     assert "no engine 'vlm': it is one of vllm, lmcache, dynamo" in said
 
 
 def test_the_families_of_connectors(tmp_path: Path) -> None:
-    """Each has its row, which says under which keys its numbers are sent."""
+    """Each family of a connector has a row, with the keys under which its numbers are sent."""
     names = ("OffloadingConnector", "NixlPullConnector")
     tables = (f"```{{connector-families}} {name}\n```\n" for name in names)
     status, page = build(tmp_path, "\n".join(["# Page\n", *tables]))
@@ -148,15 +148,15 @@ def test_the_families_of_connectors(tmp_path: Path) -> None:
     ]
 
 
-def test_a_connector_that_there_is_not(tmp_path: Path) -> None:
-    """Another name is an error of the page, which says what there is."""
+def test_an_unknown_connector(tmp_path: Path) -> None:
+    """An unknown connector fails the build with the names of all connectors."""
     status, said = build(tmp_path, "# Page\n\n```{connector-families} Nixl\n```\n")
     assert status != 0
     assert "no connector 'Nixl': it is one of NixlPullConnector, " in said
 
 
 def test_the_families_of_events(tmp_path: Path) -> None:
-    """Each has its row, by the name that it has on a page."""
+    """Each family of events has a row, with the name that it has on a page."""
     status, page = build(tmp_path, "# Page\n\n```{event-families}\n```\n")
     assert status == 0, page
     head, *body = rows(page)

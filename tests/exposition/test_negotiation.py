@@ -1,4 +1,4 @@
-"""How long a page may take, by what the client says."""
+"""The time limit of a page follows from the header of the client."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from mpmetrics.exposition.negotiation import time_limit
     ],
 )
 def test_the_page_is_there_before_the_client_gives_up(header: str, seconds: float) -> None:
-    """Half a second earlier, so that there is time to send it."""
+    """The limit is half a second shorter than the client's, which is the time to send the page."""
     assert time_limit(header) == seconds
 
 
 @pytest.mark.parametrize(
     "header", [None, "", "0", "-1", "0.001", "nan", "-inf", "ten", "1s", "10, 5"]
 )
-def test_what_is_no_sensible_time_is_passed_over(header: str | None) -> None:
-    """It must not make the page useless for those who share it."""
+def test_a_time_limit_that_is_not_sensible_is_ignored(header: str | None) -> None:
+    """A limit below a second, or that is no number, is none: other clients share the page."""
     assert time_limit(header) is None

@@ -1,4 +1,4 @@
-"""Any bytes either decode or raise our error: never another, never without end."""
+"""Any bytes either decode or raise `DamagedError`, and always in finite time."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 @given(file_names)
 def test_a_file_name_is_read_back(name: FileName) -> None:
-    """Whatever the id is."""
+    """A file name that was formatted is parsed to the same parts, whatever the id is."""
     assert FileName.parse(name.format()) == name
 
 
 @given(st.text(max_size=30))
 def test_a_name_that_is_read_is_written_back(text: str) -> None:
-    """No other text is taken for a file name."""
+    """A text that parses as a file name is the one that formatting gives."""
     name = FileName.parse(text)
     assert name is None or name.format() == text
 
@@ -53,7 +53,7 @@ def decode(data: bytes) -> Layout | DamagedError:
 
 @given(st.one_of(st.binary(max_size=300), mutated()))
 def test_any_bytes_decode_or_raise_our_error(data: bytes) -> None:
-    """What decodes has every value within the bytes, and is found again."""
+    """Bytes that decode have all values within them, and match the layout that they gave."""
     layout = decode(data)
     if isinstance(layout, Layout):
         assert all(offset + 16 <= len(data) for offset in layout.offsets)
@@ -61,8 +61,8 @@ def test_any_bytes_decode_or_raise_our_error(data: bytes) -> None:
 
 
 @given(st.lists(st.tuples(st.binary(min_size=1, max_size=40), st.floats(allow_nan=False))))
-def test_what_was_written_is_decoded(items: list[tuple[bytes, float]]) -> None:
-    """Keys of any bytes and any length come back, with their values."""
+def test_written_entries_are_decoded(items: list[tuple[bytes, float]]) -> None:
+    """Keys of any bytes and any length are decoded with their values."""
     body = b"".join(
         struct.pack("i", len(key))
         + key
@@ -78,7 +78,7 @@ def test_what_was_written_is_decoded(items: list[tuple[bytes, float]]) -> None:
 
 
 def meaning(raw: bytes) -> Key | None:
-    """Return what a raw key means, None for nothing."""
+    """Return the meaning of a raw key, None if it is damaged."""
     try:
         return parse_key(raw)
     except DamagedError:
@@ -86,8 +86,8 @@ def meaning(raw: bytes) -> Key | None:
 
 
 @given(st.lists(st.one_of(key_texts(), st.binary(max_size=30)), max_size=12))
-def test_a_key_means_the_same_in_whatever_company(texts: list[bytes]) -> None:
-    """A table finds out what `parse_key` does, whatever it has learned before."""
+def test_a_key_means_the_same_beside_any_other_keys(texts: list[bytes]) -> None:
+    """A table gives a key the meaning of `parse_key`, whatever it has learned before."""
     raws = [struct.pack("i", len(text)) + text for text in texts]
     table = KeyTable()
     for raw in raws:
@@ -98,10 +98,11 @@ def test_a_key_means_the_same_in_whatever_company(texts: list[bytes]) -> None:
     assert table.meanings == {raw: meaning(raw) for raw in raws if meaning(raw) is not None}
 
 
-def openmetrics_complaint(page: str) -> str | None:
-    """Return what prometheus_client's parser has against *page*.
+def openmetrics_error(page: str) -> str | None:
+    """Return the error of prometheus_client's parser for *page*, None if it accepts the page.
 
-    Flipped bits of a value pass through: counts that are no whole number, negative, or falling.
+    Errors of values are ignored, since a damaged file may have any: counts that are negative, fall
+    or are not whole.
     """
     try:
         list(openmetrics.text_string_to_metric_families(page))
@@ -112,8 +113,8 @@ def openmetrics_complaint(page: str) -> str | None:
 
 
 @given(st.dictionaries(st.integers(1, 6), mutated(), max_size=4))
-def test_a_page_stays_valid_and_complete_whatever_lies_beside(damaged: dict[int, bytes]) -> None:
-    """Undamaged files are all there; both of prometheus_client's parsers can read the page."""
+def test_a_page_stays_valid_and_complete_beside_damaged_files(damaged: dict[int, bytes]) -> None:
+    """A page has all undamaged files, and both parsers of prometheus_client can read it."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory)
         for number, data in damaged.items():
@@ -124,14 +125,14 @@ def test_a_page_stays_valid_and_complete_whatever_lies_beside(damaged: dict[int,
     assert "mine_total 5.0\n" in collection.render().decode()
     names = [family.name for family in text_string_to_metric_families(collection.render().decode())]
     assert len(names) == len(set(names))
-    assert openmetrics_complaint(collection.render(openmetrics=True).decode()) is None
+    assert openmetrics_error(collection.render(openmetrics=True).decode()) is None
     series = [line.rsplit(" ", 1)[0] for line in collection.render().decode().splitlines()]
     assert len(series) == len(set(series))
 
 
 @given(st.lists(st.integers(0, 3)))
 def test_a_layout_is_the_same_in_steps_and_at_once(steps: list[int]) -> None:
-    """A file that grows has in the end the layout of one that was read whole."""
+    """A file that was read while it grew has the layout of a file that was read at once."""
     entries = [counter(f"c{number}", number) for number in range(sum(steps))]
     layout, done = Layout(), 0
     for step in steps:

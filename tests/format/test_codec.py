@@ -1,4 +1,4 @@
-"""The inner functions: what they take for an entry, and how they write a number."""
+"""The inner functions of the hot path: entries are scanned, and numbers are written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BODY = encode([counter("a", 1.0), counter("bb", 2.0)])[8:]
     ],
 )
 def test_used_is_read_from_the_header(header: bytes, used: int) -> None:
-    """A file without entries is as good as one with."""
+    """The used size is that of the header; in a new file it is the size of the header."""
     assert codec.read_used(header) == used
 
 
@@ -40,14 +40,14 @@ def test_used_is_read_from_the_header(header: bytes, used: int) -> None:
     ],
 )
 def test_a_header_that_no_writer_writes_is_refused(header: bytes) -> None:
-    """Such a file is damaged from its first byte on."""
+    """A header with an impossible size is damaged at offset 0."""
     with pytest.raises(DamagedError) as caught:
         codec.read_used(header)
     assert caught.value.offset == 0
 
 
 def test_keys_are_found_with_the_offsets_of_their_values() -> None:
-    """Offsets count from the beginning of the file."""
+    """Every key is found, with the offset of its value from the beginning of the file."""
     keys, offsets = codec.scan_keys(BODY, 8)
     assert [key[4:] for key in keys] == [counter("a", 0).key(), counter("bb", 0).key()]
     assert list(codec.gather(encode([counter("a", 1.0), counter("bb", 2.0)]), offsets)) == [1, 2]
@@ -55,7 +55,7 @@ def test_keys_are_found_with_the_offsets_of_their_values() -> None:
 
 @pytest.mark.parametrize("length", [0, -1, -(2**31), 2**31 - 1, len(BODY), 1 << 20])
 def test_a_key_of_impossible_length_is_refused_where_it_stands(length: int) -> None:
-    """The second entry is damaged, the error says so."""
+    """An impossible length is reported at the offset of its entry."""
     first = len(counter("a", 1.0).encode())
     data = BODY[:first] + struct.pack("i", length) + BODY[first + 4 :]
     with pytest.raises(DamagedError) as caught:
@@ -65,7 +65,7 @@ def test_a_key_of_impossible_length_is_refused_where_it_stands(length: int) -> N
 
 @pytest.mark.parametrize("cut", range(8, len(BODY), 8))
 def test_a_cut_off_entry_is_refused(cut: int) -> None:
-    """Only whole entries count."""
+    """Data that ends inside an entry is damaged; data that ends after one is not."""
     first = len(counter("a", 1.0).encode())
     if cut == first:
         assert len(codec.scan_keys(BODY[:cut], 8)[0]) == 1
@@ -76,7 +76,7 @@ def test_a_cut_off_entry_is_refused(cut: int) -> None:
 
 @pytest.mark.parametrize("length", range(1, 25))
 def test_keys_of_every_length_are_padded_to_eight_bytes(length: int) -> None:
-    """There is at least one blank behind a key, also where it ends on a boundary."""
+    """At least one space follows every key, also one that ends at a multiple of eight."""
     entries = [Entry("", "", raw_key=b"k" * length, value=1.5), counter("next", 2.5)]
     data = encode(entries)
     keys, offsets = codec.scan_keys(data[8:], 8)
@@ -95,12 +95,12 @@ def test_keys_of_every_length_are_padded_to_eight_bytes(length: int) -> None:
     ],
 )
 def test_numbers_are_written_as_prometheus_writes_them(value: float) -> None:
-    """The reference is prometheus_client's function."""
+    """Every number is written as prometheus_client's own function writes it."""
     assert codec.format_value(value) == floatToGoString(value)
 
 
-def test_only_lines_that_have_changed_are_written() -> None:
-    """What has not changed is the very same text; zero is always written, for its sign."""
+def test_only_lines_with_another_value_are_formatted() -> None:
+    """A line whose value is the same is the old line, except for zero, which has a sign."""
     values = [1.0, 2.0, -0.0, math.nan, 2e6]
     prefixes = ["a ", "b ", "c ", "d ", "e "]
     old = ["A", "B", "C", "D", "E"]

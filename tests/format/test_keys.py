@@ -1,4 +1,4 @@
-"""Keys: what they mean, and which are none."""
+"""Keys: their meaning, and what is damage."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ MEANINGS = {
 
 @pytest.mark.parametrize("name", MEANINGS)
 def test_a_key_means_what_its_json_says(name: str) -> None:
-    """One at a time and in a table."""
+    """A key has the meaning of its JSON, parsed alone and in a table."""
     text, meaning = MEANINGS[name]
     assert parse_key(text) == meaning
     table = KeyTable()
@@ -70,13 +70,13 @@ def test_a_key_means_what_its_json_says(name: str) -> None:
     ],
 )
 def test_anything_else_is_damage(text: bytes) -> None:
-    """No other exception comes out, whatever the bytes."""
+    """Bytes that are no key raise `DamagedError`, and no other exception."""
     with pytest.raises(DamagedError):
         parse_key(raw(text))
 
 
-def test_buckets_are_recognised_by_what_surrounds_their_bound() -> None:
-    """In any order, and not by labels that only look like it."""
+def test_keys_of_buckets_have_the_meaning_of_their_json() -> None:
+    """A table gives keys of buckets their meaning in any order, also beside look-alikes."""
     texts = [
         key("h", "h_bucket", {"le": bound, name: value}, 'say "le": "9"')
         for name, value in (("a", "1"), ('x\\"le', "2"), ('"le', "3"), ("z", '"le": "5"'))
@@ -92,8 +92,8 @@ def test_buckets_are_recognised_by_what_surrounds_their_bound() -> None:
         assert table.meanings == {text: parse_key(text) for text in texts}
 
 
-def test_a_table_forgets_what_is_not_kept() -> None:
-    """What is kept keeps its meaning, what is forgotten can be learned again."""
+def test_a_table_forgets_keys_that_are_not_kept() -> None:
+    """A kept key has its meaning, and a table can learn a forgotten key again."""
     kept, forgotten = key("a", "a_total", {}, ""), key("b", "b_bucket", {"le": "1.0"}, "")
     table = KeyTable()
     table.learn([kept, forgotten])
@@ -103,7 +103,7 @@ def test_a_table_forgets_what_is_not_kept() -> None:
     assert table.meanings[forgotten] == parse_key(forgotten)
 
 
-def test_the_bound_takes_its_place_among_the_labels() -> None:
-    """Labels are sorted by name, the bound's among them."""
+def test_the_bound_is_sorted_among_the_labels() -> None:
+    """Labels with a bound are sorted by name, with `le` among them."""
     assert with_bound((("a", "1"), ("z", "2")), "+Inf") == (("a", "1"), ("le", "+Inf"), ("z", "2"))
     assert with_bound((("a", "1"),), None) == (("a", "1"),)

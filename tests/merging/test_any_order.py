@@ -1,4 +1,4 @@
-"""Merging is free of order and associative: what was merged can be merged again."""
+"""Merging is commutative and associative: a merged file can be merged again."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def page(files: dict[str, list[Entry]]) -> bytes:
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
 def test_the_order_within_files_does_not_matter(kind: str, data: st.DataObject) -> None:
-    """Nor which process wrote what, unless the page tells processes apart."""
+    """A page depends neither on the order of entries nor, if it merges processes, on theirs."""
     files = data.draw(st.lists(entries_of_kind(kind), min_size=2, max_size=4))
     shuffled = [entries[::-1] for entries in files]
     if kind in MERGED_KINDS:
@@ -67,10 +67,8 @@ def fold(kind: str, files: Iterable[list[Entry]]) -> list[Entry]:
 
 @pytest.mark.parametrize("kind", MERGED_KINDS)
 @given(data=st.data())
-def test_merging_what_was_merged_gives_what_merging_at_once_gives(
-    kind: str, data: st.DataObject
-) -> None:
-    """Whichever files were folded first: that is what an archive of dead workers rests on."""
+def test_merging_in_two_steps_equals_merging_at_once(kind: str, data: st.DataObject) -> None:
+    """A page of a folded file and the rest equals that of all files, whichever were folded."""
     files = data.draw(st.lists(entries_of_kind(kind), min_size=2, max_size=5))
     cut = data.draw(st.integers(1, len(files)))
     at_once = page({f"{kind}_{number}.db": each for number, each in enumerate(files)})

@@ -51,7 +51,7 @@ def register_the_view() -> mpmetrics.Page:
     registration = mpmetrics.register()
     if registration.mode == "in_process":
         print(registration.reason)
-    return registration.page(include="shop_")
+    return registration.page(include="shop_", timeout=2.0)
 
 
 def compact_a_directory() -> int:
@@ -73,6 +73,7 @@ def pass_events_on() -> None:
 def misuse(page: mpmetrics.Page) -> None:
     mpmetrics.collect(7)  # type: ignore[arg-type]
     mpmetrics.collect("/run/metrics").families.append  # type: ignore[attr-defined]  # noqa: B018
+    mpmetrics.Page(3.5)  # type: ignore[arg-type]
     mpmetrics.Page("/run/metrics", labels={"host": 1})  # type: ignore[dict-item]
     mpmetrics.make_wsgi_app("/run/metrics")  # type: ignore[arg-type]
     page.render("openmetrics")  # type: ignore[arg-type]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LINES = 40_000
 
 # More than the buffers of a connection hold, in few lines, so that the page is soon made.
-LARGE = "".join(f'big{{n="{number}{"x" * 16_000}"}} 1\n' for number in range(2_000))
+LARGE = "".join(f'big{{n="{number}{"x" * 16_000}"}} 1\n' for number in range(800))
 
 
 @contextmanager

@@ -38,7 +38,9 @@ class NameSanitizingError(MpmetricsError, ValueError):
 
     def __str__(self) -> str:
         """Return one line."""
-        return f"nothing is left of the name {self.name!r} once it is one for Prometheus"
+        return (
+            f"nothing is left of the name {self.name!r} without characters that Prometheus rejects"
+        )
 
 
 class MetricConflictError(MpmetricsError, ValueError):
@@ -67,7 +69,7 @@ class EndpointBoundError(MpmetricsError, RuntimeError):
 
     def __str__(self) -> str:
         """Return one line."""
-        return f"{self.endpoint!r} cannot be bound: {self.there!r} is"
+        return f"{self.endpoint!r} cannot be bound: {self.there!r} is bound"
 
 
 class EventEndpointError(MpmetricsError, ValueError):
@@ -143,7 +145,7 @@ class KvbmError(MpmetricsError, ValueError):
     @classmethod
     def between(cls, source: str, target: str, family: str) -> KvbmError:
         """Return the error for a transfer that the counter *family* does not count."""
-        return cls(family, f"there is no way from {source} to {target}")
+        return cls(family, f"there is no transfer from {source} to {target}")
 
     def __str__(self) -> str:
         """Return one line."""

@@ -95,7 +95,9 @@ class KvbmMetrics:
     def object_failed(self, what: str) -> None:
         """Count a failed "read" or "write" of the object store. Raises `KvbmError`."""
         if what not in _OBJECT_FAILURES:
-            raise KvbmError(what, f"not what can fail; that is {' or '.join(_OBJECT_FAILURES)}")
+            raise KvbmError(
+                what, f"no operation that fails; those are {', '.join(_OBJECT_FAILURES)}"
+            )
         self._counters[f"object_{what}_failures"].inc()
 
     def create_counter(self, name: str, documentation: str, labelnames: Iterable[str] = ()) -> Any:

@@ -55,7 +55,10 @@ def make_identity_labels(
     custom = dict(check_labels(inject_custom_labels))
     for name in sorted(custom.keys() & automatic.keys()):
         _log.warning(
-            "the custom label %s=%r is passed over: it is %r", name, custom[name], automatic[name]
+            "the custom label %s=%r is ignored: the automatic label is %r",
+            name,
+            custom[name],
+            automatic[name],
         )
     return check_labels({**custom, **automatic})
 

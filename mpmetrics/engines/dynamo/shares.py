@@ -59,9 +59,9 @@ def gather_shares(
     problems = [problem for each in answers for problem in each.answer.gathered.problems]
     problem_log.report(problems + joined.problems)
     gathered = [(each.source, each.answer) for each in answers]
-    about = SelfMetrics(gathered, joined.shadowed, problem_log.counts())
+    metrics = SelfMetrics(gathered, joined.shadowed, problem_log.counts())
     shares: dict[PagePart, list[Metric]] = {part: [] for part in parts}
-    reporter, self_metrics = _choose_self_metrics(parts, about, time.perf_counter() - start)
+    reporter, self_metrics = _choose_self_metrics(parts, metrics, time.perf_counter() - start)
     if reporter is not None:
         shares[reporter] += [reporter.label(family) for family in self_metrics]
     names = {_written_name(family) for family in self_metrics}
@@ -94,7 +94,7 @@ def _make_contributions(answers: Sequence[_PartAnswer]) -> list[Contribution]:
 
 
 def _choose_self_metrics(
-    parts: Sequence[PagePart], about: SelfMetrics, duration: float
+    parts: Sequence[PagePart], metrics: SelfMetrics, duration: float
 ) -> tuple[PagePart | None, Sequence[Metric]]:
     """Return the self-metrics of a scrape that took *duration* seconds, and the part that has them.
 
@@ -104,12 +104,12 @@ def _choose_self_metrics(
     for part in parts:
         if part.has_self_metrics:
             errors = _make_error_family()
-            return part, [*about.families(duration), *([errors] if errors.samples else [])]
+            return part, [*metrics.families(duration), *([errors] if errors.samples else [])]
     families = []
-    if not all(is_up(answer.gathered) for _, answer in about.gathered):
-        families.append(source_up_family(about.gathered))
-    if about.problems:
-        families.append(problems_family(about.problems))
+    if not all(is_up(answer.gathered) for _, answer in metrics.gathered):
+        families.append(source_up_family(metrics.gathered))
+    if metrics.problems:
+        families.append(problems_family(metrics.problems))
     return (parts[0] if families else None), families
 
 

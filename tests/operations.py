@@ -5,10 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from unittest import mock
+
+from tests.workers import fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -90,10 +91,7 @@ def killed_at(point: int, work: Callable[[], object]) -> bool:
         if name in CHANGES:
             kill()
 
-    with warnings.catch_warnings():
-        # New versions of Python warn that other threads are not in the child. It needs none.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
+    child = fork()
     if child == 0:
         status = 1
         try:

@@ -6,7 +6,6 @@ import http.client
 import os
 import random
 import socket
-import subprocess
 import threading
 import time
 from contextlib import contextmanager
@@ -15,9 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-from tests.workers import PATIENCE
+from tests.workers import PATIENCE, spawn
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from socketserver import BaseServer
 
@@ -141,7 +141,7 @@ def listening() -> Iterator[socket.socket]:
 @contextmanager
 def running(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server program until the end of the block, then end it by SIGTERM."""
-    with subprocess.Popen(command, **options) as process:
+    with spawn(command, **options) as process:
         try:
             yield process
             process.terminate()

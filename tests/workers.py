@@ -1,23 +1,32 @@
-"""Real processes for tests, driven over pipes.
+"""Real processes for tests.
 
-A `Worker` is a process with a multiprocess directory that runs statements when it is told to and
-says when it has done so. `run_python` runs a program to its end. Neither outlives its test.
+Every process that a test starts is started here: by `spawn`, `run_to_end` or `fork`. The kernel
+kills it as soon as the test process ends, even if that is killed itself (Linux only).
+
+A `Worker` is a process with a multiprocess directory. It runs statements that it gets over a pipe,
+and answers when they are done. `run_python` runs a program to its end.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
 import subprocess
 import sys
+import warnings
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from typing_extensions import Self
+
+    Command = Sequence[str | os.PathLike[str]]
 
 VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -26,6 +35,71 @@ PATIENCE: Final = 40.0
 
 # prometheus_client leaves the closing of its files to the end of the process.
 _STRICTLY: Final = ("-W", "error", "-W", "ignore::ResourceWarning")
+
+_PR_SET_PDEATHSIG: Final = 1
+_libc: Final[Any] = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _tied_to_this_process(number: int) -> dict[str, Any]:
+    """Return options of `subprocess` for a child that gets *number* when this process ends."""
+    if _libc is None:
+        return {}
+    return {"preexec_fn": partial(_end_with_parent, os.getpid(), number)}
+
+
+def _end_with_parent(parent: int, number: int) -> None:
+    """Have the kernel send this process the signal *number* when its *parent* ends."""
+    _libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+    if os.getppid() != parent:  # it has ended before the kernel knew
+        os.kill(os.getpid(), number)
+
+
+@contextmanager
+def _forking() -> Iterator[None]:
+    """Ignore that new versions of Python warn of a fork while there are other threads."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
+def fork() -> int:
+    """Fork as `os.fork` does; the child is killed when this process ends.
+
+    It has to be called in a thread that lives as long as the child shall.
+    """
+    parent = os.getpid()
+    with _forking():
+        child = os.fork()
+    if child == 0 and _libc is not None:
+        _end_with_parent(parent, signal.SIGKILL)
+    return child
+
+
+def spawn(
+    command: Command, *, ending: int = signal.SIGKILL, **options: Any
+) -> subprocess.Popen[Any]:
+    """Start a *command* as `subprocess.Popen` does; it gets *ending* when this process ends.
+
+    A command that has children of its own, and ends them when it is asked to, gets SIGTERM. The
+    thread that starts it has to live as long as the command shall.
+    """
+    with _forking():
+        return subprocess.Popen(command, **_tied_to_this_process(ending), **options)
+
+
+def run_to_end(
+    command: Command,
+    *,
+    ending: int = signal.SIGKILL,
+    timeout: float | None = PATIENCE,
+    check: bool = False,
+    **options: Any,
+) -> subprocess.CompletedProcess[Any]:
+    """Run a *command* as `subprocess.run` does; it gets *ending* when this process ends."""
+    tied = _tied_to_this_process(ending)
+    with _forking():
+        return subprocess.run(command, timeout=timeout, check=check, **tied, **options)
+
 
 _OBEY: Final = """
 import json
@@ -63,7 +137,7 @@ def run_python(
     A program that fails or warns fails the test.
     """
     how = ["-c", program] if isinstance(program, str) else [os.fspath(program)]
-    process = subprocess.Popen(
+    process: subprocess.Popen[str] = spawn(
         [sys.executable, *_STRICTLY, *how, *arguments],
         env=env,
         cwd=cwd,
@@ -101,7 +175,7 @@ class Worker:
 
         It runs the statements *first* before it imports prometheus_client.
         """
-        self._process = subprocess.Popen(
+        self._process = spawn(
             [sys.executable, "-c", first + _OBEY],
             env={**environment(directory, client=client), **(variables or {})},
             stdin=subprocess.PIPE,

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from mpmetrics.system.processes import list_descendants, read_process
 from tests.cli.processes import command
 from tests.servers import fetch
-from tests.workers import PATIENCE, environment
+from tests.workers import PATIENCE, environment, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -43,9 +43,7 @@ class Wrapped:
         options = ["--listen", "127.0.0.1:0", *options]
         program = [str(script), *options] if script else command("run", *options, "--", *line)
         env = {**environment(None), **popen.pop("env", {})}
-        self.process = subprocess.Popen(
-            program, stderr=subprocess.PIPE, bufsize=0, env=env, **popen
-        )
+        self.process = spawn(program, stderr=subprocess.PIPE, bufsize=0, env=env, **popen)
         self.said = b""
         self._seen: dict[int, Process] = {}
 

@@ -28,6 +28,7 @@ from prometheus_client.multiprocess import MultiProcessCollector as TheirCollect
 from mpmetrics.scrape.view import DirectoryView
 from tests.benchmarks import events
 from tests.benchmarks.directories import CASES, Case, Changes, write_directory
+from tests.workers import fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,7 +101,7 @@ class Figure(NamedTuple):
 def in_a_fork(work: Callable[[], Any]) -> Any:
     """Return what *work* returns in a child process, which starts without its memory."""
     reading, writing = os.pipe()
-    child = os.fork()
+    child = fork()
     if child == 0:
         os.close(reading)
         with os.fdopen(writing, "wb") as pipe:

@@ -27,6 +27,7 @@ from mpmetrics.engines.events.pipeline import Pipeline
 from mpmetrics.engines.events.publisher import Publisher
 from mpmetrics.engines.events.sinks import CallbackSink
 from mpmetrics.engines.events.source import EventSource
+from tests.workers import fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -122,7 +123,7 @@ def published(
 ) -> Figures:
     """Publish *payloads* on the second of the *cores*; return what *consume* does on the first."""
     reading, writing = socket.socketpair()
-    publisher = os.fork()
+    publisher = fork()
     if publisher == 0:
         try:
             os.sched_setaffinity(0, {cores[1]})

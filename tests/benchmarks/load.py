@@ -27,7 +27,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.benchmarks.directories import CASES, write_directory
 from tests.cli.processes import command
 from tests.servers import fetch
-from tests.workers import environment
+from tests.workers import environment, run_to_end, spawn
 
 CASE = next(case for case in CASES if case.name == "web")
 
@@ -94,10 +94,10 @@ def main() -> int:
         write_directory(directory, CASE)
         for pid in {path.stem.rpartition("_")[2] for path in directory.iterdir()}:
             files = [str(path) for path in directory.glob(f"*_{pid}.db")]
-            writer = subprocess.Popen([sys.executable, "-c", WRITE, *files], env=environment(None))
+            writer = spawn([sys.executable, "-c", WRITE, *files], env=environment(None))
             stack.enter_context(writer)
             stack.callback(writer.kill)
-        server = subprocess.Popen(
+        server = spawn(
             command("serve", "--listen", "127.0.0.1:0", directory),
             stderr=subprocess.PIPE,
             text=True,
@@ -114,7 +114,9 @@ def main() -> int:
         watcher.start()
         began = time.monotonic()
         line = [wrk, "-t2", f"-c{given.connections}", f"-d{given.seconds}s", "--timeout", "10s"]
-        said = subprocess.run([*line, "--latency", url], check=True, capture_output=True, text=True)
+        said = run_to_end(
+            [*line, "--latency", url], check=True, timeout=None, capture_output=True, text=True
+        )
         took = time.monotonic() - began
         ended.set()
         watcher.join()

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tests.cli.processes import command
-from tests.workers import PATIENCE, environment
+from tests.workers import PATIENCE, environment, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,7 @@ class Bridge:
 @contextmanager
 def bridging(*arguments: str, **variables: str) -> Iterator[Bridge]:
     """Run the command; kill it at the end."""
-    with subprocess.Popen(
+    with spawn(
         command("events", *arguments),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

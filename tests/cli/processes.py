@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from click.testing import CliRunner
 
 from mpmetrics_cli.__main__ import main
-from tests.workers import PATIENCE, environment
+from tests.workers import environment, run_to_end
 
 if TYPE_CHECKING:
     import os
@@ -66,12 +66,10 @@ def command(*arguments: Argument, flags: Sequence[str] = ()) -> list[str]:
 
 def run(line: Sequence[str], *, env: dict[str, str] | None = None, **options: Any) -> Ending:
     """Run a command line to its end; both streams are read as UTF-8 unless *options* say more."""
-    process = subprocess.run(
+    process = run_to_end(
         line,
-        check=False,
         encoding="utf-8",
         env={**environment(None), **(env or {})},
-        timeout=PATIENCE,
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
     )
     return Ending(process.returncode, process.stdout or "", process.stderr or "")

@@ -21,7 +21,7 @@ from mpmetrics_cli.program import Program
 from tests.cli.directories import fill
 from tests.cli.processes import Ending, command, invoke, invoke_program, run
 from tests.database import counter
-from tests.workers import PATIENCE, environment
+from tests.workers import PATIENCE, environment, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -235,7 +235,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(
     large_directory: Path, env: dict[str, str]
 ) -> None:
     """A reader that goes away within a page ends the command with status 141, silently."""
-    process = subprocess.Popen(
+    process = spawn(
         command("dump", large_directory),
         env={**environment(None), **env},
         stdout=subprocess.PIPE,
@@ -312,7 +312,7 @@ runpy.run_module("mpmetrics_cli", run_name="__main__")
 @pytest.mark.parametrize("env", BUFFERING.values(), ids=BUFFERING)
 def test_ctrl_c_ends_it_quietly(large_directory: Path, env: dict[str, str]) -> None:
     """An interrupted command that waits for its reader ends with status 130, silently."""
-    process = subprocess.Popen(
+    process = spawn(
         [sys.executable, "-c", _WITH_SIGINT, "dump", str(large_directory)],
         env={**environment(None), **env},
         stdout=subprocess.PIPE,

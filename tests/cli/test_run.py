@@ -21,7 +21,7 @@ from mpmetrics.system.processes import read_process
 from tests.cli.directories import fill
 from tests.cli.processes import Ending, command, invoke, run
 from tests.database import counter
-from tests.workers import PATIENCE, VARIABLE, environment
+from tests.workers import PATIENCE, VARIABLE, environment, fork, spawn
 from tests.wrapped import Wrapped
 
 pytestmark = pytest.mark.skipif(not launch.IS_SUPPORTED, reason="run needs Linux")
@@ -135,7 +135,7 @@ def test_signals_reach_the_server_once(program: Path) -> None:
 def test_an_ignored_signal_stays_ignored(program: Path) -> None:
     """As nohup wants it: neither the run nor the server sees a HUP."""
     line = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh"]
-    with subprocess.Popen(
+    with spawn(
         [
             *line,
             *command(
@@ -191,7 +191,7 @@ def test_grace_ends_everything(tmp_path: Path) -> None:
 def test_on_a_terminal_the_server_gets_each_key_once(program: Path) -> None:
     """Ctrl-C goes to the whole foreground group; the run does not send it again."""
     main, follower = pty.openpty()
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         os.setsid()
         os.dup2(follower, 0)
@@ -230,9 +230,7 @@ def test_as_the_first_process_of_a_container(program: Path, tmp_path: Path) -> N
     orphans = 'for i in 1 2 3; do (sleep 0.01 &) ; done; exec "$@"'
     line = command(*ANY, "--", "sh", "-c", orphans, "sh", sys.executable, program)
     unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
-    with subprocess.Popen(
-        [*unshare, *line], stderr=subprocess.PIPE, env=environment(None)
-    ) as process:
+    with spawn([*unshare, *line], stderr=subprocess.PIPE, env=environment(None)) as process:
         assert process.stderr is not None
         lines = [process.stderr.readline()]
         if b"unshare" in lines[0]:

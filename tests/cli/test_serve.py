@@ -16,7 +16,7 @@ from tests.cli.directories import fill
 from tests.cli.processes import Ending, command, invoke
 from tests.database import counter
 from tests.servers import Handler, answering, answering_with, fetch
-from tests.workers import PATIENCE, Worker, environment
+from tests.workers import PATIENCE, Worker, environment, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def serving(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """Run the command; yield the process and the URL that it writes."""
     line = command("serve", "--listen", "127.0.0.1:0", *arguments)
-    with subprocess.Popen(line, stderr=subprocess.PIPE, env=environment(None)) as process:
+    with spawn(line, stderr=subprocess.PIPE, env=environment(None)) as process:
         try:
             assert process.stderr is not None
             message = process.stderr.readline().decode()

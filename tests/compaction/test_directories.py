@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import warnings
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,7 @@ from mpmetrics.directory.files import MANIFEST
 from mpmetrics.directory.locks import make_compaction_lock
 from tests.database import Entry, counter, gauge, histogram, write
 from tests.generations import by_process, kept, ours, theirs, write_workers
-from tests.workers import environment, run_python
+from tests.workers import environment, fork, run_python, spawn
 
 pytestmark = pytest.mark.skipif(
     not liveness.HAS_LEASES, reason="this system has no file leases (Linux has them)"
@@ -265,7 +264,7 @@ def test_another_pid_namespace_is_seen(directory: Path) -> None:
     path = write(directory / "counter_1.db", [counter("c", 1)])
     program = f"import sys; f = open({str(path)!r}, 'rb'); print(); sys.stdin.read()"
     command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", program]
-    with subprocess.Popen(
+    with spawn(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
@@ -282,9 +281,7 @@ def test_a_lease_ends_although_a_child_has_a_copy_of_it(directory: Path) -> None
     descriptor = liveness.open_for_lease(str(path))
     liveness.take_lease(descriptor)
     told, tell = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
+    child = fork()
     if child == 0:
         os.close(tell)
         select.select([told], [], [])

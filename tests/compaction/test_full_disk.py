@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +17,7 @@ from mpmetrics.directory import liveness
 from mpmetrics.directory.files import MANIFEST
 from tests.generations import by_process, kept, ours, theirs, write_workers
 from tests.operations import CHANGES, watched
-from tests.workers import PATIENCE, environment
+from tests.workers import environment, run_to_end
 
 pytestmark = pytest.mark.skipif(
     not liveness.HAS_LEASES, reason="this system has no file leases (Linux has them)"
@@ -145,14 +144,12 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     """A tmpfs with no room: nothing changes, and as soon as there is room, it is done."""
     script = 'mount -t tmpfs -o size=1m tmpfs "$0" && mkdir "$0/d" && exec "$1" -c "$2" "$0/d"'
     command = ["unshare", "--mount", "sh", "-c", script, str(tmp_path), sys.executable]
-    if subprocess.run([*command, "pass"], check=False, capture_output=True).returncode != 0:
+    if run_to_end([*command, "pass"], capture_output=True).returncode != 0:
         pytest.skip("a file system cannot be mounted here")
-    ended = subprocess.run(
+    ended = run_to_end(
         [*command, FILL],
-        check=False,
         capture_output=True,
         text=True,
         env=environment(None, PYTHONPATH=os.fspath(Path(__file__).parents[2])),
-        timeout=PATIENCE,
     )
     assert (ended.stdout, ended.stderr) == ("No space left on device\nfolded\n", "")

@@ -14,7 +14,6 @@ import signal
 import sys
 import time
 import traceback
-import warnings
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,7 +24,7 @@ import mpmetrics
 from mpmetrics import compact
 from mpmetrics.directory import liveness
 from tests.generations import ours, theirs, totals
-from tests.workers import VARIABLE
+from tests.workers import VARIABLE, fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -76,9 +75,7 @@ class Child:
         """Fork; *work* is given descriptors to read what it is told and to answer."""
         told, self.tell = os.pipe()
         self.answers, answer = os.pipe()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self.pid = os.fork()
+        self.pid = fork()
         if self.pid == 0:
             status = 1
             try:

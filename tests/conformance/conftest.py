@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from importlib.metadata import requires
 from typing import TYPE_CHECKING, Final
@@ -13,7 +12,7 @@ import pytest
 from filelock import FileLock
 
 from tests.conftest import FAIL_ON_SKIP
-from tests.workers import PATIENCE
+from tests.workers import run_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,12 +52,10 @@ def install(requirement: str, target: Path) -> None:
     """Install *requirement* into the directory *target*; skip, or fail, if pip cannot."""
     unfinished = target.with_suffix(".unfinished")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    done = subprocess.run(
+    done = run_to_end(
         [*pip, "--no-deps", "--target", str(unfinished), requirement],
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
-        check=False,
     )
     if done.returncode:
         reason = f"needs {requirement}, which pip could not install: {done.stderr.strip()}"

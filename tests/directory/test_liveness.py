@@ -18,7 +18,7 @@ from mpmetrics import Liveness, is_alive
 from mpmetrics.directory import LeaseProver, liveness
 from mpmetrics.directory.files import list_directory
 from tests.database import counter, write
-from tests.workers import PATIENCE, Worker, environment, run_python
+from tests.workers import PATIENCE, Worker, environment, run_python, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,7 @@ def test_a_worker_is_alive_until_it_is_killed(tmp_path: Path, file: Path) -> Non
 def test_a_zombie_is_dead(file: Path) -> None:
     """A zombie has closed its files, so it is dead before its parent waits for it."""
     program = f"f = open({str(file)!r}, 'r+b'); print(); input()"
-    with subprocess.Popen(
+    with spawn(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
@@ -73,7 +73,7 @@ def test_a_forked_child_keeps_its_parents_file_alive(tmp_path: Path, file: Path)
     assert is_alive(file) is Liveness.DEAD
     with Worker(tmp_path) as worker:
         worker.do("Counter('jobs', '').inc(); import os, signal")
-        child = worker.ask("os.fork() or signal.pause()")
+        child = worker.ask("os.fork() or signal.alarm(60) or signal.pause()")
         own = tmp_path / f"counter_{worker.pid}.db"
         watched = os.pidfd_open(child)
         try:
@@ -100,7 +100,7 @@ def test_a_forked_child_keeps_its_parents_file_alive(tmp_path: Path, file: Path)
 def test_an_open_file_is_alive(file: Path, hold: str) -> None:
     """A file is alive while a process has it open or mapped, and dead once that has ended."""
     program = f"import mmap, sys; path = {str(file)!r}; {hold}; print(); sys.stdin.read()"
-    with subprocess.Popen(
+    with spawn(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
@@ -121,7 +121,7 @@ def test_a_process_in_another_pid_namespace_is_seen(file: Path) -> None:
     """A file that a process in another pid namespace has open is alive."""
     program = f"import sys; f = open({str(file)!r}, 'rb'); print(); sys.stdin.read()"
     command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", program]
-    with subprocess.Popen(
+    with spawn(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stdout is not None

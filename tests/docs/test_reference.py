@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 import zlib
 from importlib.util import find_spec
@@ -18,6 +17,7 @@ from mpmetrics import engines
 from mpmetrics_cli.__main__ import main
 from tests.conftest import FAIL_ON_SKIP
 from tests.docs.pages import DOCS
+from tests.workers import run_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,12 +42,11 @@ def inventory(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
         pytest.skip(reason)
     output = tmp_path_factory.mktemp("html")
     options = ["--nitpicky", "--fail-on-warning", "--quiet", "-d", str(output / "doctrees")]
-    done = subprocess.run(
+    done = run_to_end(
         [sys.executable, "-m", "sphinx", *options, str(DOCS), str(output)],
         capture_output=True,
         text=True,
         timeout=_BUILD_SECONDS,
-        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
     return dict(read_inventory(output / "objects.inv"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,6 +12,7 @@ import pytest
 
 import mpmetrics
 import mpmetrics_cli
+from tests.workers import run_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,7 +124,5 @@ def test_a_release_is_checked(
     (tmp_path / "pyproject.toml").write_text(f'version = "{version}"\n', encoding="utf-8")
     changelog = f"## [Unreleased]\n\n{sections}"
     (tmp_path / "CHANGELOG.md").write_text(changelog, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, script, tag], capture_output=True, text=True, check=False
-    )
+    done = run_to_end([sys.executable, script, tag], capture_output=True, text=True)
     assert (done.returncode, bool(done.stderr)) == (status, status != 0)

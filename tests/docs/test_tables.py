@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from html import unescape
 from importlib.util import find_spec
@@ -17,7 +16,7 @@ from mpmetrics.engines import CONNECTOR_FAMILIES
 from mpmetrics.engines.events.metrics import EVENT_FAMILIES
 from mpmetrics.engines.families import DYNAMO_FAMILIES, LMCACHE_FAMILIES, VLLM_FAMILIES
 from tests.conftest import FAIL_ON_SKIP
-from tests.workers import PATIENCE
+from tests.workers import run_to_end
 
 EXTENSIONS: Final = Path(__file__).parents[2] / "docs" / "_ext"
 
@@ -44,9 +43,7 @@ def build(place: Path, page: str) -> tuple[int, str]:
     )
     (place / "index.md").write_text(page, encoding="utf-8")
     line = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--quiet", str(place)]
-    done = subprocess.run(
-        [*line, str(place / "html")], capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
+    done = run_to_end([*line, str(place / "html")], capture_output=True, text=True)
     if done.returncode:
         return done.returncode, done.stderr
     return 0, (place / "html" / "index.html").read_text(encoding="utf-8")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +15,7 @@ import pytest
 
 from tests import database
 from tests.database import counter, gauge
+from tests.workers import run_to_end
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,11 +75,10 @@ SYSTEMS: Final = {
 def run(prelude: str, directory: Path, file: Path) -> tuple[dict[str, object], str]:
     """Run the program after the *prelude*; return what it reports and what `dump` writes."""
     # Nothing here needs a fork, a signal or a session, unlike `tests.workers`.
-    done = subprocess.run(
+    done = run_to_end(
         [sys.executable, "-c", prelude + _PROGRAM, str(directory), str(file)],
         capture_output=True,
         text=True,
-        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
     report, _, page = done.stdout.partition("\n")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mpmetrics import engines
-from tests.workers import PATIENCE, Worker, environment, run_python
+from tests.workers import PATIENCE, Worker, environment, run_python, run_to_end, spawn
 
 ENSURE = """
 import json, logging, os, sys
@@ -94,7 +94,7 @@ def test_a_missing_directory_is_recreated(tmp_path: Path) -> None:
     """A directory of the variable that is missing is recreated, and is not owned."""
     program = ENSURE.replace("import json", "import warnings, json") + "report()"
     env = environment(tmp_path / "a" / "b")
-    done = subprocess.run(
+    done = run_to_end(
         [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True
     )
     seen = json.loads(done.stdout)
@@ -106,7 +106,7 @@ def test_a_missing_directory_is_recreated(tmp_path: Path) -> None:
 def test_an_unusable_directory(tmp_path: Path) -> None:
     """A directory that cannot be used is logged as an error and raises nothing."""
     (tmp_path / "file").write_text("")
-    done = subprocess.run(
+    done = run_to_end(
         [sys.executable, "-c", ENSURE + "report()"],
         env=environment(tmp_path / "file"),
         capture_output=True,
@@ -138,7 +138,7 @@ def test_an_early_import_is_a_warning(tmp_path: Path) -> None:
 from prometheus_client import Counter, Gauge, Histogram
 Counter("vllm:requests", "", ["a"]), Gauge("lmcache:usage", ""), Histogram("vllm:time", "")
 """
-    done = subprocess.run(
+    done = run_to_end(
         [sys.executable, "-c", early + ENSURE + "report()"],
         env=environment(None, TMPDIR=str(tmp_path)),
         capture_output=True,
@@ -198,12 +198,11 @@ def test_children_of_multiprocessing_leave_nothing(
     )
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    done = subprocess.run(
+    done = run_to_end(
         [sys.executable, str(program), method, *child],
         env=environment(None, TMPDIR=str(scratch)),
         capture_output=True,
         text=True,
-        check=False,
     )
     assert (done.returncode, done.stderr, names(scratch)) == (0, "", [])
 
@@ -211,7 +210,7 @@ def test_children_of_multiprocessing_leave_nothing(
 def test_no_writable_temporary_directory(tmp_path: Path) -> None:
     """If no temporary directory is writable, that is logged as an error and raises nothing."""
     full = "import tempfile\ntempfile._candidate_tempdir_list = lambda: []\n"
-    done = subprocess.run(
+    done = run_to_end(
         [sys.executable, "-c", full + ENSURE + "report()"],
         env=environment(None, TMPDIR=str(tmp_path)),
         capture_output=True,
@@ -229,7 +228,7 @@ def test_a_directory_in_use_stays(tmp_path: Path) -> None:
     The next start after that process has ended removes it.
     """
     use = "import sys\nreport()\nsys.stdout.flush()\nsys.stdin.read()"
-    owner = subprocess.Popen(
+    owner = spawn(
         [sys.executable, "-c", ENSURE + use],
         env=environment(None, TMPDIR=str(tmp_path)),
         stdin=subprocess.PIPE,
@@ -256,12 +255,11 @@ def test_the_directory_of_a_killed_owner_is_removed(tmp_path: Path) -> None:
     """
     (tmp_path / "engine-of-another").mkdir()
     kill = f"report()\nsys.stdout.flush()\nos.kill(os.getpid(), {int(signal.SIGKILL)})"
-    killed = subprocess.run(
+    killed = run_to_end(
         [sys.executable, "-c", ENSURE + kill],
         env=environment(None, TMPDIR=str(tmp_path)),
         capture_output=True,
         text=True,
-        check=False,
     )
     assert Path(json.loads(killed.stdout)["path"]).is_dir()
     run_and_read(ENSURE + "report()", None, tmp_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,9 +13,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mpmetrics import MultiProcessCollector
 from tests.servers import eventually, fetch, listening, running
-from tests.workers import PATIENCE, environment
+from tests.workers import environment, run_to_end
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterable, Iterator, Mapping
 
     from prometheus_client import Metric
@@ -70,9 +70,7 @@ def serving(*command: str, directory: Path | None, home: Path) -> Iterator[Serve
 
 def run(*command: str | Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     """Run a program until no process is left that could write to its pipes."""
-    return subprocess.run(
-        command, capture_output=True, check=False, env=env, text=True, timeout=PATIENCE
-    )
+    return run_to_end(command, ending=signal.SIGTERM, capture_output=True, env=env, text=True)
 
 
 def read_values(page: str, name: str) -> dict[Labels, float]:

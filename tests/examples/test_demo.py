@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from examples.demo import REQUESTS, WORKERS, Answer, compare
 from tests.examples.programs import EXAMPLES, clean_environment, run
-from tests.workers import PATIENCE
+from tests.workers import PATIENCE, spawn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,8 +63,9 @@ def test_a_server_that_does_not_start_is_reported(home: Path, tmp_path: Path) ->
 
 def test_interrupted_it_cleans_up(home: Path) -> None:
     """A demo that is terminated stops its server and removes its directory."""
-    with subprocess.Popen(
+    with spawn(
         [sys.executable, DEMO],
+        ending=signal.SIGTERM,
         env=clean_environment(None, home),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

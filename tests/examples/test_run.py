@@ -21,7 +21,7 @@ from mpmetrics.supervisor import launch
 from mpmetrics_cli.run import run as run_command
 from tests.examples.programs import EXAMPLES, clean_environment
 from tests.servers import eventually, fetch, free_port
-from tests.workers import PATIENCE, Worker, environment, run_python
+from tests.workers import PATIENCE, Worker, environment, run_python, run_to_end, spawn
 from tests.wrapped import Wrapped
 
 if TYPE_CHECKING:
@@ -101,9 +101,7 @@ def test_the_service(tmp_path: Path, needs_program: NeedsProgram) -> None:
     # It looks whether the program is there, which is somewhere else here.
     here = tmp_path / UNIT.name
     here.write_text(UNIT.read_text().replace(program, f"{sysconfig.get_path('scripts')}/mpmetrics"))
-    checked = subprocess.run(
-        [analyze, "verify", here], capture_output=True, check=False, text=True, timeout=PATIENCE
-    )
+    checked = run_to_end([analyze, "verify", here], capture_output=True, text=True)
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
@@ -138,7 +136,7 @@ def container(pod: dict[str, Any], name: str, directory: Path) -> Iterator[subpr
     places = {"/metrics": os.fspath(directory), ":9464": "127.0.0.1:0"}
     for theirs, ours in places.items():
         command = [word.replace(theirs, ours) for word in command]
-    with subprocess.Popen(
+    with spawn(
         command,
         env=environment(None, PATH=PATH),
         stderr=subprocess.PIPE,

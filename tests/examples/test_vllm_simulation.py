@@ -28,7 +28,7 @@ from tests.examples.vllm_answers import (
     vllm_samples,
 )
 from tests.servers import fetch
-from tests.workers import PATIENCE, VARIABLE, environment
+from tests.workers import PATIENCE, VARIABLE, environment, spawn
 from tests.wrapped import Wrapped
 
 if TYPE_CHECKING:
@@ -295,7 +295,7 @@ class Simulation:
 
     def __init__(self, directory: Path) -> None:
         """Start it in a group of its own."""
-        self.process = subprocess.Popen(
+        self.process = spawn(
             [*SIMULATION, "--requests", "4"],
             env=environment(directory),
             stdout=subprocess.PIPE,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
@@ -18,7 +17,7 @@ import mpmetrics
 from mpmetrics.web.server import PageServer
 from mpmetrics.web.web_config import read_web_config
 from tests.servers import LOOPBACK, eventually, fetch, free_port, running, serving_wsgi
-from tests.workers import PATIENCE, Worker
+from tests.workers import Worker, run_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -76,12 +75,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> mpmetrics.Page:
 
 def lint(promtool: str, page: bytes) -> tuple[int, list[str]]:
     """Return the exit status of `promtool check metrics` and what it says."""
-    done = subprocess.run(
+    done = run_to_end(
         [promtool, "check", "metrics"],
         input=page,
         capture_output=True,
-        timeout=PATIENCE,
-        check=False,
     )
     return done.returncode, sorted((done.stdout + done.stderr).decode().splitlines())
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from filelock import FileLock
 
+from tests.workers import run_to_end
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -47,24 +49,24 @@ class Installation(NamedTuple):
     def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """Run a program away from the source tree, without what the environment may point to."""
         clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        return subprocess.run(
+        return run_to_end(
             arguments,
             capture_output=True,
-            check=False,
             cwd=self.home,
             encoding="utf-8",
             env=clean,
+            timeout=None,  # pip and builds are slow
         )
 
 
 def succeed(*arguments: str | Path) -> None:
     """Run a program and show what it said if it fails."""
-    done = subprocess.run(
+    done = run_to_end(
         arguments,
-        check=False,
         encoding="utf-8",
         stderr=subprocess.STDOUT,
         stdout=subprocess.PIPE,
+        timeout=None,
     )
     assert done.returncode == 0, done.stdout
 

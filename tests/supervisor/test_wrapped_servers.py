@@ -16,7 +16,7 @@ import pytest
 from mpmetrics.supervisor import launch
 from mpmetrics.system.processes import list_descendants, select_workers
 from tests.servers import fetch, free_port
-from tests.workers import PATIENCE, environment
+from tests.workers import PATIENCE, environment, run_to_end
 from tests.wrapped import Wrapped
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ def test_an_import_error(app: Path, port: int) -> None:
     (app / "app.py").write_text("raise RuntimeError('no such thing')\n")
     one = "--workers 1"  # with more of them gunicorn's own status varies, 1 or 3
     line = SERVERS["gunicorn"].line.format(port=port, more=one).split()
-    alone = subprocess.run(line, cwd=app, stderr=subprocess.DEVNULL, check=False, timeout=PATIENCE)
+    alone = run_to_end(line, cwd=app, stderr=subprocess.DEVNULL)
     assert alone.returncode > 0
     with start(SERVERS["gunicorn"], app, port, one) as wrapped:
         assert wrapped.end() == alone.returncode
@@ -300,7 +300,7 @@ def submit(tasks: Path, count: int) -> None:
     results = tasks / "results"
     program = f"import tasks\nfor number in range({count}): tasks.work.delay(str(number))"
     env = {**environment(None), "PYTHONPATH": str(tasks)}
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=tasks, env=env)
+    run_to_end([sys.executable, "-c", program], check=True, cwd=tasks, env=env)
     deadline = time.monotonic() + PATIENCE
     while len(list(results.iterdir())) < count:
         assert time.monotonic() < deadline

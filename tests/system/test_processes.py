@@ -21,7 +21,7 @@ from mpmetrics.system.processes import (
     search_children,
     select_workers,
 )
-from tests.workers import PATIENCE, environment, run_python
+from tests.workers import PATIENCE, environment, run_python, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,7 +57,7 @@ ended.wait()
 @pytest.fixture
 def child() -> Iterator[subprocess.Popen[bytes]]:
     """Return a child of this process that runs the same program, until the test ends."""
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+    with spawn([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         yield process
         process.kill()
 
@@ -103,7 +103,7 @@ def test_a_process_that_has_ended_has_no_children(
     children_of: Callable[[int], list[Process]],
 ) -> None:
     """The children of a process that is gone are an empty list, not an error."""
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+    with spawn([sys.executable, "-c", ""]) as process:
         process.wait(PATIENCE)
     assert children_of(process.pid) == []
 
@@ -111,7 +111,7 @@ def test_a_process_that_has_ended_has_no_children(
 def test_a_worker_runs_the_program_of_its_parent(child: subprocess.Popen[bytes]) -> None:
     """A child with its parent's program is a worker; one with another program is not."""
     itself, worker = read_process(os.getpid()), read_process(child.pid)
-    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE) as program:
+    with spawn(["/bin/cat"], stdin=subprocess.PIPE) as program:
         other = read_process(program.pid)
         assert itself is not None
         assert worker is not None

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import threading
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from mpmetrics.engines import (
     MultiConnectorMetrics,
 )
 from tests.engines.connectors.fakes import FakeConnector, NixlPullConnector, OtherConnector, series
+from tests.workers import fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -279,10 +279,7 @@ def test_a_child_that_was_forked_while_a_thread_registered() -> None:
     thread.start()
     try:
         assert under_way.wait(30)
-        with warnings.catch_warnings():
-            # Newer versions of Python say that this is dangerous, which is the point.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            child = os.fork()
+        child = fork()
         if child == 0:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(10)

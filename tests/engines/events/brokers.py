@@ -17,7 +17,7 @@ from nats.js.errors import NotFoundError
 
 from tests.engines.events.messages import unpack
 from tests.servers import LOOPBACK, free_port
-from tests.workers import PATIENCE
+from tests.workers import PATIENCE, spawn
 
 if TYPE_CHECKING:
     import ssl
@@ -59,9 +59,7 @@ class Broker:
         """Start it, and wait until it is ready."""
         ready = threading.Event()
         said: list[bytes] = []
-        self._process = subprocess.Popen(
-            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
+        self._process = spawn(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         self._reader = threading.Thread(target=_listen, args=(self._process, ready, said))
         self._reader.start()
         assert ready.wait(PATIENCE), b"".join(said).decode()

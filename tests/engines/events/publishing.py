@@ -20,7 +20,7 @@ from mpmetrics.engines.events.bridge import EventBridge
 from mpmetrics.engines.events.model import Cleared
 from mpmetrics.engines.events.sinks import CallbackSink
 from mpmetrics.engines.events.source import EventSource
-from tests.workers import PATIENCE, environment
+from tests.workers import PATIENCE, environment, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,7 +43,7 @@ class EnginePublisher:
         self, endpoint: str, replay: str = "", *, form: int = 4, keep: int = 10_000
     ) -> None:
         """Start it, and wait until it is bound."""
-        self.process = subprocess.Popen(
+        self.process = spawn(
             [sys.executable, "-m", __name__, endpoint, replay, str(form), str(keep)],
             env=environment(None, PYTHONPATH=":".join(sys.path)),
             stdin=subprocess.PIPE,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import zmq
 
 from tests.engines.events.messages import batch, stored
-from tests.workers import PATIENCE, environment
+from tests.workers import PATIENCE, environment, spawn
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -28,7 +28,7 @@ class SteadyPublisher:
 
     def __init__(self, rate: int) -> None:
         """Start it, to publish *rate* events a second."""
-        self._process = subprocess.Popen(
+        self._process = spawn(
             [sys.executable, "-m", __name__, str(rate)],
             env=environment(None, PYTHONPATH=":".join(sys.path)),
             stdin=subprocess.PIPE,

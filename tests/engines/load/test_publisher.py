@@ -17,6 +17,7 @@ from mpmetrics.engines.load.debounce import Debounce, DebounceTiming
 from mpmetrics.engines.load.publisher import ActiveLoad, WorkerLoadPublisher
 from mpmetrics.engines.observers import ERRORS
 from tests.engines.endpoints import series
+from tests.workers import fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -479,7 +480,7 @@ def test_a_forked_child_publishes_for_itself() -> None:
     """It has neither the thread nor the load of its parent."""
     let_go: Callable[[ActiveLoad], None] = lambda load: os._exit(load.kv_used_blocks or 1)  # noqa: E731
     publisher = WorkerLoadPublisher(let_go, 7)
-    child = os.fork()
+    child = fork()
     if child == 0:
         publisher.publish(0, kv_used_blocks=9)
         threading.Event().wait(30)

@@ -24,6 +24,7 @@ from mpmetrics.engines.load.publisher import TOPIC
 from tests.engines.events.brokers import Broker, Listener, silent
 from tests.engines.events.messages import unpack
 from tests.servers import LOOPBACK, eventually
+from tests.workers import fork
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +72,7 @@ def test_load_of_a_forked_child(broker: Broker) -> None:
     with Listener(broker.port) as listener:
         sender(ActiveLoad(7, 0, None, 1))
         first = listener.next()
-        child = os.fork()
+        child = fork()
         if child == 0:
             status = 1
             try:
@@ -132,7 +133,7 @@ def test_a_broker_that_hangs() -> None:
 def test_a_child_has_no_endpoint_of_its_parent() -> None:
     """What is bound is the parent's, and ZeroMQ is not to be touched in a child."""
     sender = ZmqSender(f"tcp://{LOOPBACK}:*", ADDRESS)
-    child = os.fork()
+    child = fork()
     if child == 0:
         status = 1
         try:

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -22,7 +21,7 @@ import mpmetrics
 from mpmetrics.engines import ComponentGauges, EndpointBoundError, StatLogger, StatLoggerFactory
 from mpmetrics.engines.observers import Observer, ObserverErrors
 from tests.engines.endpoints import FakeEndpoint, series
-from tests.workers import PATIENCE, Worker, environment, run_python
+from tests.workers import PATIENCE, Worker, environment, fork, run_python, run_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -487,7 +486,7 @@ def test_a_forked_child_has_observers_of_its_own() -> None:
     """The thread of the parent is not there, and nobody waits for it."""
     observer = Observer("publisher", timeout=30)
     observer.notify(int)
-    child = os.fork()
+    child = fork()
     if child == 0:
         try:
             observer.notify(os._exit, 7)
@@ -550,12 +549,11 @@ def test_the_plugin_for_vllm(tmp_path: Path, installed: str) -> None:
 from vllm.v1.metrics.loggers import StatLoggerBase
 assert isinstance(logger_class, type) and issubclass(logger_class, StatLoggerBase)
 """
-    done = subprocess.run(
+    done = run_to_end(
         [sys.executable, "-c", LOAD + check],
         env=environment(None, PYTHONPATH=str(tmp_path), DYN_COMPONENT="c"),
         capture_output=True,
         text=True,
-        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert series(done.stdout.rstrip("\n") + "\n") == PLUGIN

@@ -37,6 +37,7 @@ PATIENCE: Final = 40.0
 _STRICTLY: Final = ("-W", "error", "-W", "ignore::ResourceWarning")
 
 _PR_SET_PDEATHSIG: Final = 1
+_KILL: Final = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has no SIGKILL
 _libc: Final[Any] = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
@@ -71,13 +72,11 @@ def fork() -> int:
     with _forking():
         child = os.fork()
     if child == 0 and _libc is not None:
-        _end_with_parent(parent, signal.SIGKILL)
+        _end_with_parent(parent, _KILL)
     return child
 
 
-def spawn(
-    command: Command, *, ending: int = signal.SIGKILL, **options: Any
-) -> subprocess.Popen[Any]:
+def spawn(command: Command, *, ending: int = _KILL, **options: Any) -> subprocess.Popen[Any]:
     """Start a *command* as `subprocess.Popen` does; it gets *ending* when this process ends.
 
     A command that has children of its own, and ends them when it is asked to, gets SIGTERM. The
@@ -90,7 +89,7 @@ def spawn(
 def run_to_end(
     command: Command,
     *,
-    ending: int = signal.SIGKILL,
+    ending: int = _KILL,
     timeout: float | None = PATIENCE,
     check: bool = False,
     **options: Any,

@@ -74,7 +74,6 @@ SYSTEMS: Final = {
 
 def run(prelude: str, directory: Path, file: Path) -> tuple[dict[str, object], str]:
     """Run the program after the *prelude*; return what it reports and what `dump` writes."""
-    # Nothing here needs a fork, a signal or a session, unlike `tests.workers`.
     done = run_to_end(
         [sys.executable, "-c", prelude + _PROGRAM, str(directory), str(file)],
         capture_output=True,

@@ -21,7 +21,7 @@ from mpmetrics.system.processes import (
     search_children,
     select_workers,
 )
-from tests.workers import PATIENCE, environment, run_python, spawn
+from tests.workers import PATIENCE, environment, fork, run_python, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,7 +64,9 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
 
 def test_the_exit_status_of_a_zombie_is_known() -> None:
     """The kernel has the status of a process until its parent waits for it; not before its end."""
-    pid = os.posix_spawn(sys.executable, [sys.executable, "-c", "raise SystemExit(7)"], os.environ)
+    pid = fork()
+    if pid == 0:
+        os._exit(7)
     try:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         ended, status = read_process(pid), read_exit_status(pid)

@@ -27,6 +27,12 @@ _MILLISECONDS: Final[Edges] = (
 _RATE: Final[Edges] = tuple(tenth / 10 for tenth in range(1, 11))
 _MINUTES: Final[Edges] = (*(0, 1, 5, 10, 20, 40, 60, 80, 100, 250, 500, 750, 1000, 2500, 5000),)
 
+_THREAD_STATES: Final = (
+    ("total", "exist"),
+    ("running", "run"),
+    ("active", "have been active recently"),
+)
+
 
 def _counters(rollup: str, **meanings: str) -> Iterator[Family]:
     for name, meaning in meanings.items():
@@ -56,12 +62,12 @@ LMCACHE_FAMILIES: Final[Sequence[Family]] = (
         num_retrieve_requests="Requests for which tokens were retrieved",
         num_store_requests="Requests of which tokens were stored",
         num_lookup_requests="Lookups",
-        num_requested_tokens="Tokens that were to be retrieved",
+        num_requested_tokens="Tokens requested from the cache",
         num_hit_tokens="Tokens that were retrieved",
-        num_stored_tokens="Tokens stored, those evicted since included",
+        num_stored_tokens="Tokens stored, including those evicted later",
         num_lookup_tokens="Tokens looked up",
-        num_lookup_hits="Tokens that a lookup has found",
-        num_vllm_hit_tokens="Tokens that vLLM had itself",
+        num_lookup_hits="Tokens that a lookup found",
+        num_vllm_hit_tokens="Tokens that vLLM found in its own cache",
         num_prompt_tokens="Tokens of prompts",
     ),
     *_counters(
@@ -73,11 +79,11 @@ LMCACHE_FAMILIES: Final[Sequence[Family]] = (
         local_cpu_evict_count="Evictions from the CPU's memory",
         local_cpu_evict_keys_count="Keys evicted from the CPU's memory",
         local_cpu_evict_failed_count="Evictions from the CPU's memory that failed",
-        forced_unpin_count="Objects unpinned because their time was up",
+        forced_unpin_count="Objects unpinned after their time limit",
     ),
     *_counters(
         "max",
-        lookup_0_hit_requests="Lookups that have found nothing",
+        lookup_0_hit_requests="Lookups that found nothing",
         num_slow_retrieval_by_time="Retrievals that took too long",
         num_slow_retrieval_by_speed="Retrievals with too few tokens in a second",
     ),
@@ -104,14 +110,14 @@ LMCACHE_FAMILIES: Final[Sequence[Family]] = (
     *_histograms(
         _PROFILE,
         time_to_lookup="Seconds of a lookup",
-        retrieve_process_tokens_time="Seconds of a retrieval spent with tokens",
-        retrieve_broadcast_time="Seconds of a retrieval spent with sending to other ranks",
-        retrieve_to_gpu_time="Seconds of a retrieval spent with copying to the GPU",
-        remote_backend_batched_get_blocking_time="Seconds that a batch was waited for",
+        retrieve_process_tokens_time="Seconds of a retrieval spent on processing tokens",
+        retrieve_broadcast_time="Seconds of a retrieval spent on sending to other ranks",
+        retrieve_to_gpu_time="Seconds of a retrieval spent on copying to the GPU",
+        remote_backend_batched_get_blocking_time="Seconds of waiting for a batch",
         instrumented_connector_batched_get_time="Seconds that a connector took for a batch",
-        store_process_tokens_time="Seconds of a store spent with tokens",
-        store_from_gpu_time="Seconds of a store spent with copying from the GPU",
-        store_put_time="Seconds of a store spent with handing over",
+        store_process_tokens_time="Seconds of a store spent on processing tokens",
+        store_from_gpu_time="Seconds of a store spent on copying from the GPU",
+        store_put_time="Seconds of a store spent on passing data to the backends",
     ),
     *_histograms(
         _SPEED,
@@ -124,18 +130,22 @@ LMCACHE_FAMILIES: Final[Sequence[Family]] = (
         _MILLISECONDS,
         remote_time_to_get="Milliseconds of a read from the remote store",
         remote_time_to_put="Milliseconds of a write to the remote store",
-        remote_time_to_get_sync="Milliseconds of a read that was waited for",
+        remote_time_to_get_sync="Milliseconds of a blocking read",
     ),
     *_histograms(_RATE, request_cache_hit_rate="Share of a prompt that was found, if any"),
-    *_histograms(_MINUTES, request_cache_lifespan="Minutes that what a request stored was kept"),
-    *_gauges("livemostrecent", "max", remote_ping_latency="Milliseconds of the last ping; then 0"),
+    *_histograms(
+        _MINUTES, request_cache_lifespan="Minutes for which the data of a request were kept"
+    ),
+    *_gauges(
+        "livemostrecent", "max", remote_ping_latency="Milliseconds of the last ping; 0 afterwards"
+    ),
     *_counters(
         "sum",
         remote_ping_errors="Pings of the remote store that failed",
         remote_ping_successes="Pings of the remote store that succeeded",
     ),
     *_gauges(
-        "livemostrecent", "max", remote_ping_error_code="What the last ping has failed of; then 0"
+        "livemostrecent", "max", remote_ping_error_code="Error code of the last ping; 0 afterwards"
     ),
     *_callbacks(
         "livemostrecent",
@@ -143,8 +153,8 @@ LMCACHE_FAMILIES: Final[Sequence[Family]] = (
         local_cpu_keys_in_request_count="Keys that requests use",
         kv_msg_queue_size="Messages about the cache that wait",
         remote_put_task_num="Writes to the remote store that wait",
-        pin_monitor_pinned_objects_count="Pinned objects that are watched",
-        lmcache_is_healthy="1 while all is well",
+        pin_monitor_pinned_objects_count="Pinned objects that the monitor watches",
+        lmcache_is_healthy="1 while LMCache is healthy",
         get_blocking_failed_count="Reads that have failed",
         put_failed_count="Writes that have failed",
     ),
@@ -152,14 +162,14 @@ LMCACHE_FAMILIES: Final[Sequence[Family]] = (
         "sum",
         storage_events_ongoing_count="Storage operations under way",
         storage_events_done_count="Storage operations that are done",
-        storage_events_not_found_count="Storage operations that nobody knows",
+        storage_events_not_found_count="Storage operations whose object was not found",
     ),
     *_callbacks(
         "livemostrecent",
         chunk_statistics_enabled="1 while statistics of chunks are kept",
         chunk_statistics_total_requests="Requests in the statistics of chunks",
         chunk_statistics_total_chunks="Chunks in the statistics",
-        chunk_statistics_unique_chunks="Different chunks in the statistics, estimated",
+        chunk_statistics_unique_chunks="Distinct chunks in the statistics, estimated",
         chunk_statistics_reuse_rate="Share of chunks that were seen before",
         chunk_statistics_bloom_filter_size_mb="Megabytes of the filter of chunks seen",
         chunk_statistics_bloom_filter_fill_rate="Share of the filter that is full",
@@ -177,11 +187,7 @@ LMCACHE_FAMILIES: Final[Sequence[Family]] = (
         "livemostrecent",
         **{
             f"periodic_threads_{state}_count": f"Periodic threads that {what}"
-            for state, what in (
-                ("total", "there are"),
-                ("running", "run"),
-                ("active", "have just done something"),
-            )
+            for state, what in _THREAD_STATES
         },
     ),
     *_callbacks(
@@ -189,11 +195,7 @@ LMCACHE_FAMILIES: Final[Sequence[Family]] = (
         **{
             f"periodic_threads_{level}_{state}": f"Periodic threads of level {level} that {what}"
             for level in ("critical", "high", "medium", "low")
-            for state, what in (
-                ("total", "there are"),
-                ("running", "run"),
-                ("active", "have just done something"),
-            )
+            for state, what in _THREAD_STATES
         },
     ),
 )

@@ -31,7 +31,7 @@ def token_edges(most: int) -> Edges:
 
 
 MAX_MODEL_LEN: Final = 32_768
-"""The longest context of the model, which vLLM's buckets of tokens go up to; a common one."""
+"""The context length of a common model, up to which vLLM has buckets of tokens."""
 
 _TOKENS: Final = token_edges(MAX_MODEL_LEN)
 _ITERATION: Final[Edges] = (1, *(float(1 << power) for power in range(3, 15)))
@@ -68,7 +68,7 @@ _DIFFUSION: Final = "a diffusion model"
 _SLEEP_MODE: Final = "sleep mode, once it is used"
 _RL: Final = "weight updates, once there are any"
 _REALTIME: Final = "realtime transcription"
-_TOOLS: Final = "a parser of tool calls"
+_TOOLS: Final = "a tool call parser"
 
 
 def _counter(name: str, meaning: str, *more: str, condition: str = "") -> Family:
@@ -93,11 +93,11 @@ _CONNECTORS: Final[Mapping[str, Iterable[ConnectorFamily]]] = {
     "KV offloading": (*OFFLOADING, offload_info()),
     "simple KV offloading": SIMPLE_OFFLOADING,
 }
-"""What KV connectors declare, by the condition under which it is there."""
+"""The families of KV connectors, by the condition under which they exist."""
 
 
-def _declared() -> Iterator[Family]:
-    """Yield what KV connectors declare, with the labels that vLLM puts before theirs."""
+def _connector_families() -> Iterator[Family]:
+    """Yield the families of KV connectors, with vLLM's labels before their own."""
     for condition, families in _CONNECTORS.items():
         for one in families:
             labels = (*_ENGINE, *one.labels)
@@ -108,21 +108,21 @@ def _declared() -> Iterator[Family]:
 
 VLLM_FAMILIES: Final[Sequence[Family]] = (
     _gauge("num_requests_running", "Requests that are being worked on"),
-    _gauge("num_requests_waiting", "Requests that wait, for whatever reason"),
-    _gauge("num_requests_waiting_by_reason", "Requests that wait, by what for", "reason"),
+    _gauge("num_requests_waiting", "Requests that wait, for any reason"),
+    _gauge("num_requests_waiting_by_reason", "Requests that wait, by reason", "reason"),
     _gauge(
         "num_requests_kv_fetch_by_stage",
-        "Requests whose KV cache comes from elsewhere, by how far that is",
+        "Requests whose KV cache comes from elsewhere, by stage of the transfer",
         "stage",
         condition=KV_CONSUMER,
     ),
-    _gauge("engine_sleep_state", "1 for the state in which the engine is", "sleep_state"),
+    _gauge("engine_sleep_state", "1 for the current sleep state of the engine", "sleep_state"),
     _gauge("kv_cache_usage_perc", "Share of the KV cache that is in use, 0 to 1"),
     Family(
         "vllm:lora_requests_info",
         "gauge",
         ("max_lora", "waiting_lora_adapters", "running_lora_adapters"),
-        "Time at which these adapters were seen; of several processes it is a sum, so no time",
+        "Time at which these adapters were seen; the sum of several processes is not a time",
         "sum",
         condition=_LORA,
     ),
@@ -141,25 +141,25 @@ VLLM_FAMILIES: Final[Sequence[Family]] = (
     _counter("external_prefix_cache_hits", "Tokens that a KV connector has promised"),
     _counter("mm_cache_queries", "Items looked for in the multi-modal cache"),
     _counter("mm_cache_hits", "Items found in the multi-modal cache"),
-    _counter("num_preemptions", "How often a request had to make room for another"),
-    _counter("prompt_tokens", "Tokens of prompts, wherever they came from"),
-    _counter("prompt_tokens_by_source", "Tokens of prompts, by where they came from", "source"),
+    _counter("num_preemptions", "Requests preempted to make room for others"),
+    _counter("prompt_tokens", "Tokens of prompts, from all sources"),
+    _counter("prompt_tokens_by_source", "Tokens of prompts, by source", "source"),
     _counter("prompt_tokens_cached", "Tokens of prompts that were not computed"),
-    _counter("prompt_tokens_cached_by_source", "Tokens found cached, by where", "source"),
+    _counter("prompt_tokens_cached_by_source", "Cached tokens of prompts, by source", "source"),
     _counter("generation_tokens", "Tokens generated"),
-    _counter("request_success", "Requests that are over, by how they ended", "finished_reason"),
+    _counter("request_success", "Finished requests, by reason", "finished_reason"),
     Family(
         "vllm:admission_rejections",
         "counter",
         ("model_name", "reason"),
-        "Requests turned away because too much waited already",
+        "Requests rejected because the queue was full",
     ),
     _histogram("request_prompt_tokens", "Tokens of a request's prompt", _TOKENS),
     _histogram("request_generation_tokens", "Tokens generated for a request", _TOKENS),
     _histogram(
         "request_max_num_generation_tokens", "Tokens of the longest answer to a request", _TOKENS
     ),
-    _histogram("request_params_max_tokens", "Tokens that a request allowed", _TOKENS),
+    _histogram("request_params_max_tokens", "Limit of tokens that a request set", _TOKENS),
     _histogram(
         "request_prefill_kv_computed_tokens", "Tokens of a prompt that were not cached", _TOKENS
     ),
@@ -174,12 +174,23 @@ VLLM_FAMILIES: Final[Sequence[Family]] = (
         "request_time_per_output_token_seconds", "Mean time from token to token of a request", _ITL
     ),
     _histogram("e2e_request_latency_seconds", "From arrival to the last token", _LATENCY),
-    _histogram("request_queue_time_seconds", "How long a request has waited", _LATENCY),
-    _histogram("request_inference_time_seconds", "How long a request was worked on", _LATENCY),
-    _histogram("request_prefill_time_seconds", "How long a prompt was worked on", _LATENCY),
+    _histogram("request_queue_time_seconds", "How long a request waited", _LATENCY),
+    _histogram(
+        "request_inference_time_seconds",
+        "From the start of a request's prompt to its last token",
+        _LATENCY,
+    ),
+    _histogram(
+        "request_prefill_time_seconds",
+        "From the start of a request's prompt to its first token",
+        _LATENCY,
+    ),
     _histogram("request_decode_time_seconds", "From the first token to the last", _LATENCY),
     _histogram(
-        "kv_block_lifetime_seconds", "From a block's first use on", _RESIDENCY, _KV_CACHE_METRICS
+        "kv_block_lifetime_seconds",
+        "From a block's first use to its eviction",
+        _RESIDENCY,
+        _KV_CACHE_METRICS,
     ),
     _histogram(
         "kv_block_idle_before_evict_seconds",
@@ -198,12 +209,12 @@ VLLM_FAMILIES: Final[Sequence[Family]] = (
     _counter("spec_decode_num_accepted_tokens", "Drafted tokens accepted", condition=_SPECULATION),
     _counter(
         "spec_decode_num_accepted_tokens_per_pos",
-        "Drafted tokens accepted, by their place in the draft",
+        "Drafted tokens accepted, by position in the draft",
         "position",
         condition=_SPECULATION,
     ),
     _counter("diffusion_num_denoising_steps", "Denoising steps", condition=_DIFFUSION),
-    _counter("diffusion_num_canvas_positions", "Places denoised", condition=_DIFFUSION),
+    _counter("diffusion_num_canvas_positions", "Positions denoised", condition=_DIFFUSION),
     _counter("diffusion_num_committed_tokens", "Tokens committed", condition=_DIFFUSION),
     _counter("estimated_flops_per_gpu_total", "Operations of a GPU, estimated"),
     _counter("estimated_read_bytes_per_gpu_total", "Bytes read by a GPU, estimated"),
@@ -260,8 +271,8 @@ VLLM_FAMILIES: Final[Sequence[Family]] = (
         "vllm:tool_call_parser_invocations_total",
         "counter",
         ("model_name", "mode", "outcome", "request_type"),
-        "Answers that were looked through for calls of tools",
+        "Answers that were searched for tool calls",
         condition=_TOOLS,
     ),
-    *_declared(),
+    *_connector_families(),
 )

@@ -1,4 +1,4 @@
-"""Connectors, and statistics of connectors, that are nobody's."""
+"""Fake connectors and fake statistics, with helpers to read series."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _DEFAULTS: dict[str, Any] = {
 
 
 class FakeConnector:
-    """Notes its calls, and answers what it was made with; an exception is raised.
+    """A connector that notes its calls, and returns the answers that it was made with.
 
-    A list of answers is answered one by one.
+    An answer that is an exception is raised. A list has the answers of successive calls.
     """
 
     get_num_new_matched_tokens: Any
@@ -42,15 +42,15 @@ class FakeConnector:
     shutdown: Any
 
     def __init__(self, log: list[Any] | None = None, /, **answers: Any) -> None:
-        """Answer the *answers* by name of the method, and what nobody minds otherwise."""
+        """Return *answers*, by method; each call also goes to the *log* that fakes share."""
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
         self._log = log
         for name, answer in {**_DEFAULTS, **answers}.items():
             setattr(self, name, self._method(name, answer))
 
-    def called(self, name: str) -> list[tuple[Any, ...]]:
+    def calls_of(self, name: str) -> list[tuple[Any, ...]]:
         """Return the arguments of each call of the method *name*."""
-        return [arguments for called, arguments, _ in self.calls if called == name]
+        return [arguments for method, arguments, _ in self.calls if method == name]
 
     def _method(self, name: str, answer: Any) -> Any:
         answers = iter(answer) if isinstance(answer, list) else None
@@ -75,20 +75,20 @@ class HybridConnector(FakeConnector):
     """A connector that supports a hybrid cache."""
 
     def __init__(self, log: list[Any] | None = None, /, **answers: Any) -> None:
-        """Answer likewise when it is told of all groups."""
+        """Return *answers*, by method, with a default for the method of hybrid caches."""
         answers.setdefault("request_finished_all_groups", (False, None))
         super().__init__(log, **answers)
 
 
 class NixlPullConnector(FakeConnector):
-    """A connector of a class of which the families are known."""
+    """A connector whose class has known families."""
 
 
 class ForeignStats:
-    """Statistics as an engine has them: `aggregate` changes lists in place."""
+    """Statistics of an engine's class: `aggregate` changes lists in place."""
 
     def __init__(self, **data: list[float]) -> None:
-        """Begin with *data*, which are not copied."""
+        """Take *data* without a copy."""
         self.data = data
 
     def aggregate(self, other: ForeignStats) -> ForeignStats:
@@ -107,7 +107,7 @@ class ForeignStats:
             numbers.clear()
 
     def is_empty(self) -> bool:
-        """Tell whether there is no number."""
+        """Return whether there is no number."""
         return not any(self.data.values())
 
     def to_dict(self) -> dict[str, Any]:
@@ -116,7 +116,7 @@ class ForeignStats:
 
 
 def nixl(*durations: float, **more: list[float]) -> dict[str, list[float]]:
-    """Return the statistics of NIXL with transfers that took so long, as they are sent."""
+    """Return statistics of NIXL, as they are sent, of transfers with these *durations*."""
     number = len(durations)
     return {
         "transfer_duration": list(durations),
@@ -138,12 +138,12 @@ def request(name: str = "r") -> Any:
 
 
 def stats(**data: Any) -> ConnectorStats:
-    """Return statistics of whatever is given."""
+    """Return statistics of *data*."""
     return ConnectorStats(data)
 
 
 def series(registry: CollectorRegistry) -> dict[str, float]:
-    """Return the values in a registry by series, without times of creation."""
+    """Return the values in a registry by series, without `_created` samples."""
     return dict(_series(registry.collect()))
 
 

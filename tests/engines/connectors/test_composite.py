@@ -1,4 +1,4 @@
-"""Several connectors as one: who is asked, who is told, and what is made of the answers."""
+"""The composite of several connectors: its calls, and the reduction of their answers."""
 
 from __future__ import annotations
 
@@ -41,28 +41,28 @@ def multi(*connectors: Any, **options: Any) -> MultiConnector:
 
 
 class WorkerMetadata:
-    """What the workers of a connector have to say: a list."""
+    """Metadata of a connector's workers: a list of numbers."""
 
-    def __init__(self, *said: int) -> None:
-        """Have said something."""
-        self.said = list(said)
+    def __init__(self, *numbers: int) -> None:
+        """Take the *numbers*."""
+        self.numbers = list(numbers)
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether the same was said."""
-        return isinstance(other, WorkerMetadata) and self.said == other.said
+        """Return whether the numbers are the same."""
+        return isinstance(other, WorkerMetadata) and self.numbers == other.numbers
 
     __hash__ = None  # type: ignore[assignment]
 
     def aggregate(self, other: WorkerMetadata) -> WorkerMetadata:
-        """Return what both have said."""
-        return WorkerMetadata(*self.said, *other.said)
+        """Return the numbers of both."""
+        return WorkerMetadata(*self.numbers, *other.numbers)
 
 
-# -- What it is ------------------------------------------------------------------------------------
+# -- The composite as a connector ------------------------------------------------------------------
 
 
-def test_it_is_a_connector_itself() -> None:
-    """So that it can be one of several; and so is a fake."""
+def test_a_composite_is_a_connector() -> None:
+    """A composite is a `Connector`, so that it can be in another composite, and so is a fake."""
     assert isinstance(multi(), Connector)
     assert isinstance(multi(), SupportsHMA)
     assert isinstance(FakeConnector(), Connector)
@@ -70,25 +70,25 @@ def test_it_is_a_connector_itself() -> None:
     assert not isinstance(FakeConnector(), SupportsHMA)
 
 
-def test_support_without_the_method() -> None:
-    """Is found when a connector is made, not when its first request is over."""
+def test_a_connector_that_lacks_a_promised_method() -> None:
+    """A connector that derives from `SupportsHMA` and lacks its method cannot be created."""
 
     class Without(FakeConnector, SupportsHMA):
-        """Promises what it does not have."""
+        """A connector that promises the method and lacks it."""
 
     with pytest.raises(TypeError, match="abstract"):
         Without()  # type: ignore[abstract]  # what is tested
 
 
-def test_every_method_of_a_connector_is_its_own() -> None:
-    """It falls back on nobody's."""
+def test_a_composite_defines_every_method() -> None:
+    """A composite defines every method of the protocols itself, and inherits no body."""
     for protocol in (Connector, SupportsHMA):
         for name in (name for name in vars(protocol) if not name.startswith("_")):
             assert callable(vars(MultiConnector)[name]), name
 
 
-def test_who_its_connectors_are() -> None:
-    """In their order, by their classes or by the names that they were given."""
+def test_names_of_connectors() -> None:
+    """A composite names its connectors by class or by the keys of a mapping, in their order."""
     first, second = FakeConnector(), NixlPullConnector()
     assert multi(first, second).sub_connectors == [first, second]
     assert multi(first, first, second).names == [*["FakeConnector"] * 2, "NixlPullConnector"]
@@ -97,8 +97,8 @@ def test_who_its_connectors_are() -> None:
     assert MultiConnector(iter([first])).sub_connectors == [first]
 
 
-def test_declarations_are_checked_when_it_is_made() -> None:
-    """Those of all connectors, whatever their depth, are one."""
+def test_a_composite_checks_declarations() -> None:
+    """A composite unites the declarations of all connectors, nested ones included, or raises."""
     count, level = (ConnectorFamily("jobs", kind) for kind in ("counter", "gauge"))
     more = ConnectorFamily("more", "counter")
     inner = multi(FakeConnector(connector_families=(count,)), NixlPullConnector())
@@ -128,13 +128,13 @@ def test_declarations_are_checked_when_it_is_made() -> None:
     ],
     ids=str,
 )
-def test_support_for_a_hybrid_cache(connectors: list[Any], expected: bool) -> None:  # noqa: FBT001 - a case
-    """All have to support it, in a composite within, too; nobody is not all."""
+def test_support_for_a_hybrid_cache(connectors: list[Any], *, expected: bool) -> None:
+    """A composite supports a hybrid cache if it has connectors, and all of them support it."""
 
-    def made(kinds: list[Any]) -> MultiConnector:
-        return multi(*(made(kind) if isinstance(kind, list) else kind() for kind in kinds))
+    def make(kinds: list[Any]) -> MultiConnector:
+        return multi(*(make(kind) if isinstance(kind, list) else kind() for kind in kinds))
 
-    whole = made(connectors)
+    whole = make(connectors)
     assert whole.supports_hma is expected
     assert supports_hma(whole) is expected
     assert supports_hma(MultiConnector)
@@ -145,8 +145,8 @@ def test_support_for_a_hybrid_cache(connectors: list[Any], expected: bool) -> No
             MultiConnector(whole.sub_connectors, hybrid_cache=True)
 
 
-def test_a_hybrid_cache_without_support_says_who_lacks_it() -> None:
-    """In one line."""
+def test_a_hybrid_cache_without_support() -> None:
+    """A hybrid cache without support is an error that names the connectors without it."""
     with pytest.raises(HybridCacheError) as caught:
         multi(HybridConnector(), FakeConnector(), OtherConnector(), hybrid_cache=True)
     assert caught.value.connectors == ("FakeConnector", "OtherConnector")
@@ -157,14 +157,14 @@ def test_a_hybrid_cache_without_support_says_who_lacks_it() -> None:
         multi(hybrid_cache=True)
 
 
-def test_classes_support_it_as_their_connectors_do() -> None:
-    """Whether there is an object already does not matter."""
+def test_support_of_classes() -> None:
+    """`supports_hma` gives the same answer for a class as for its instances."""
 
     class Hybrid:
         """A class with the method."""
 
         def request_finished_all_groups(self, *_: object) -> None:
-            """Take no note."""
+            """Do nothing."""
 
     assert supports_hma(Hybrid)
     assert supports_hma(Hybrid())
@@ -174,8 +174,8 @@ def test_classes_support_it_as_their_connectors_do() -> None:
 @pytest.mark.parametrize(
     "name", ["supports_divergent_local_hybrid_hits", "prefer_cross_layer_blocks"]
 )
-def test_what_all_have_to_be_able_to(name: str) -> None:
-    """One that is not, or does not say, is enough for no; so is nobody."""
+def test_flags_that_every_connector_needs(name: str) -> None:
+    """A flag of the composite is True if it has connectors, and the flag of every one is True."""
     able, unable, silent = (FakeConnector() for _ in range(3))
     setattr(able, name, True)
     setattr(unable, name, False)
@@ -184,15 +184,15 @@ def test_what_all_have_to_be_able_to(name: str) -> None:
         assert getattr(multi(*connectors), name) is False
 
 
-def test_what_any_may_need() -> None:
-    """One is enough."""
-    needing = FakeConnector()
-    needing.requires_kv_delivery = True  # type: ignore[attr-defined]
+def test_a_flag_that_one_connector_needs() -> None:
+    """`requires_kv_delivery` of a composite is True if that of any connector is."""
+    needing: Any = FakeConnector()
+    needing.requires_kv_delivery = True
     assert multi(FakeConnector(), needing).requires_kv_delivery
     assert not multi(FakeConnector()).requires_kv_delivery
 
 
-# -- Who loads -------------------------------------------------------------------------------------
+# -- Loading ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -211,31 +211,31 @@ def test_what_any_may_need() -> None:
 def test_the_first_that_has_tokens_loads_them(
     answers: list[Any], expected: Any, chosen: int | None
 ) -> None:
-    """All are asked, and told of the blocks; the others load nothing."""
+    """Every connector gets the blocks, and the first one with tokens gets the number to load."""
     connectors = [FakeConnector(get_num_new_matched_tokens=answer) for answer in answers]
     whole, blocks = multi(*connectors), object()
     assert whole.get_num_new_matched_tokens(request(), 8) == expected
     whole.update_state_after_alloc(request(), blocks, 16)
     for number, connector in enumerate(connectors):
-        ((_, computed),) = connector.called("get_num_new_matched_tokens")
-        ((_, given, tokens),) = connector.called("update_state_after_alloc")
+        ((_, computed),) = connector.calls_of("get_num_new_matched_tokens")
+        ((_, given, tokens),) = connector.calls_of("update_state_after_alloc")
         assert (computed, tokens) == (8, 16 if number == chosen else 0)
         assert given is blocks
 
 
-def test_who_is_asked_again_may_be_another() -> None:
-    """What was remembered does not outlive the next answer."""
+def test_the_choice_of_a_loader_is_made_again() -> None:
+    """A new answer of the connectors replaces the choice of the connector that loads."""
     first = FakeConnector(get_num_new_matched_tokens=[(16, False), (None, False), (0, False)])
     second = FakeConnector(get_num_new_matched_tokens=[(16, False), (16, False), (16, False)])
     whole = multi(first, second)
     for _ in range(3):
         whole.get_num_new_matched_tokens(request(), 0)
         whole.update_state_after_alloc(request(), None, 16)
-    told = [
-        [tokens for *_, tokens in connector.called("update_state_after_alloc")]
+    tokens = [
+        [tokens for *_, tokens in connector.calls_of("update_state_after_alloc")]
         for connector in (first, second)
     ]
-    assert told == [[16, 0, 0], [0, 0, 16]]
+    assert tokens == [[16, 0, 0], [0, 0, 16]]
 
 
 @pytest.mark.parametrize("chosen", [0, 1])
@@ -248,10 +248,10 @@ def test_who_is_asked_again_may_be_another() -> None:
         ("consume_prefix_replay_checkpoint", (1,), True),
     ],
 )
-def test_who_loads_is_asked_alone(
+def test_only_the_chosen_connector_is_called(
     chosen: int, name: str, arguments: tuple[Any, ...], answer: Any
 ) -> None:
-    """The others are not; nobody is, as long as nobody is chosen."""
+    """Methods about the load call only the chosen connector, and none before the choice."""
     connectors = [
         FakeConnector(get_num_new_matched_tokens=(16 * (number == chosen), True), **{name: answer})
         for number in range(2)
@@ -260,12 +260,12 @@ def test_who_loads_is_asked_alone(
     assert not getattr(whole, name)(one, *arguments)
     whole.get_num_new_matched_tokens(one, 0)
     assert getattr(whole, name)(one, *arguments) is answer
-    assert [connector.called(name) for connector in connectors] == [
+    assert [connector.calls_of(name) for connector in connectors] == [
         [(one, *arguments)] if number == chosen else [] for number in range(2)
     ]
 
 
-# -- All of them -----------------------------------------------------------------------------------
+# -- Every connector -------------------------------------------------------------------------------
 
 FORWARDED = [
     *("register_kv_caches", "register_cross_layers_kv_cache", "set_host_xfer_buffer_ops"),
@@ -278,8 +278,8 @@ FORWARDED = [
 
 
 @pytest.mark.parametrize("name", FORWARDED)
-def test_what_all_are_told(name: str, caplog: pytest.LogCaptureFixture) -> None:
-    """All in their order, whoever fails; each failure is logged, and the last is raised."""
+def test_forwarded_calls(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A forwarded call reaches every connector; failures are logged, and the last is raised."""
     log: list[Any] = []
     first, last = KeyError("first"), ValueError("last")
     connectors = [
@@ -326,8 +326,8 @@ _WITHOUT = {"shutdown", "clear_connector_metadata"}
     ],
     ids=str,
 )
-def test_what_all_are_asked(name: str, answers: tuple[Any, Any], expected: Any) -> None:
-    """Each is asked once with the same, whatever another has answered."""
+def test_answers_are_reduced(name: str, answers: tuple[Any, Any], expected: Any) -> None:
+    """A composite calls each connector once with its own arguments, and reduces the answers."""
     connectors = [FakeConnector(**{name: answer}) for answer in answers]
     arguments: Any = {"register_finished_partial_tail": (1, 2), "get_finished": (set(),)}
     arguments = arguments.get(name, ())
@@ -354,8 +354,10 @@ def test_what_all_are_asked(name: str, answers: tuple[Any, Any], expected: Any) 
         ("shutdown", (), None),
     ],
 )
-def test_a_connector_may_do_without(name: str, arguments: tuple[Any, ...], expected: Any) -> None:
-    """It is answered for one that has no such method."""
+def test_connectors_without_the_method(
+    name: str, arguments: tuple[Any, ...], expected: Any
+) -> None:
+    """A composite has an answer for a connector that lacks the method."""
     assert getattr(multi(object()), name)(*arguments) == expected
 
 
@@ -368,23 +370,23 @@ def test_a_connector_may_do_without(name: str, arguments: tuple[Any, ...], expec
     ],
 )
 def test_connectors_that_cannot_agree(name: str, message: str) -> None:
-    """It is an error with what each of them says."""
+    """Different answers where one is needed are an error that has the answer of each connector."""
     with pytest.raises(ConnectorDisagreementError, match=message) as caught:
         getattr(multi(FakeConnector(**{name: 1}), OtherConnector(**{name: 2})), name)()
     assert caught.value.answers == (("FakeConnector", 1), ("OtherConnector", 2))
     assert isinstance(caught.value, ValueError)
 
 
-def test_the_memory_pool_of_the_one_that_has_one() -> None:
-    """It is that object."""
+def test_the_memory_pool_of_one_connector() -> None:
+    """The memory pool of a composite is the object of the one connector that has a pool."""
     pool = object()
     connectors = [FakeConnector(get_mem_pool_context=each) for each in (None, pool)]
     assert multi(*connectors).get_mem_pool_context() is pool
-    assert len(connectors[1].called("get_mem_pool_context")) == 1
+    assert len(connectors[1].calls_of("get_mem_pool_context")) == 1
 
 
-def test_events_in_the_order_of_the_connectors() -> None:
-    """All at once; who has none may say so in any way."""
+def test_events_are_in_the_order_of_the_connectors() -> None:
+    """A composite returns the events of all connectors in order; no events may have any form."""
     answers: list[Any] = [("a", "b"), (), None, iter(["c"])]
     whole = multi(*(FakeConnector(take_events=answer) for answer in answers), object())
     assert list(whole.take_events()) == ["a", "b", "c"]
@@ -393,8 +395,8 @@ def test_events_in_the_order_of_the_connectors() -> None:
 # -- Between scheduler and workers -----------------------------------------------------------------
 
 
-def test_each_has_its_own_metadata() -> None:
-    """What it has for its worker gets to its worker."""
+def test_each_connector_has_its_own_metadata() -> None:
+    """The metadata of each scheduler's connector reach the same connector of the worker."""
     scheduler = multi(*(FakeConnector(build_connector_meta=each) for each in ("a", None)))
     workers = [
         FakeConnector(bind_connector_metadata=None, handle_preemptions=None) for _ in range(2)
@@ -409,14 +411,14 @@ def test_each_has_its_own_metadata() -> None:
     worker.clear_connector_metadata()
     assert not worker.has_connector_metadata()
     for each, own in zip(workers, ("a", None), strict=True):
-        assert each.called("bind_connector_metadata") == [(own,)]
-        assert each.called("handle_preemptions") == [(own,)]
+        assert each.calls_of("bind_connector_metadata") == [(own,)]
+        assert each.calls_of("handle_preemptions") == [(own,)]
 
 
 @pytest.mark.parametrize("metadata", [("a", "b"), MultiConnectorMetadata(("a",))], ids=str)
 @pytest.mark.parametrize("name", ["bind_connector_metadata", "handle_preemptions"])
-def test_metadata_of_others(name: str, metadata: Any) -> None:
-    """They are an error before anybody is told."""
+def test_foreign_metadata(name: str, metadata: Any) -> None:
+    """Metadata that are not of this composite are an error before any connector is called."""
     connectors = [FakeConnector(**{name: None}) for _ in range(2)]
     with pytest.raises(ConnectorMetadataError, match="of 2 connectors expected, not "):
         getattr(multi(*connectors), name)(metadata)
@@ -426,8 +428,8 @@ def test_metadata_of_others(name: str, metadata: Any) -> None:
 @pytest.mark.parametrize(
     ("first", "second"), [(None, None), (None, [2]), ([1], None), ([1], [2])], ids=str
 )
-def test_what_workers_have_to_say(first: Any, second: Any) -> None:
-    """One element for each connector; nothing if nobody has any."""
+def test_metadata_of_workers(first: Any, second: Any) -> None:
+    """Metadata of workers have one element for each connector, and are None if all are None."""
     own = tuple(None if each is None else WorkerMetadata(*each) for each in (first, second))
     built = multi(
         *(FakeConnector(build_connector_worker_meta=each) for each in own)
@@ -447,66 +449,66 @@ A, B, C = WorkerMetadata(1), WorkerMetadata(2), WorkerMetadata(3)
     ],
     ids=["apart", "one", "none"],
 )
-def test_workers_are_put_together_one_by_one(mine: Any, theirs: Any, both: Any) -> None:
-    """None is nothing; neither side changes."""
+def test_metadata_of_two_workers_are_aggregated(mine: Any, theirs: Any, both: Any) -> None:
+    """Aggregation works connector by connector, passes over None, and changes neither side."""
     one, two = MultiConnectorWorkerMetadata(mine), MultiConnectorWorkerMetadata(theirs)
     assert one.aggregate(two) == MultiConnectorWorkerMetadata(both)
     assert (one.metadata, two.metadata) == (mine, theirs)
-    assert (A.said, B.said, C.said) == ([1], [2], [3])
+    assert (A.numbers, B.numbers, C.numbers) == ([1], [2], [3])
     for other in (MultiConnectorWorkerMetadata((A,)), (A, B)):
         with pytest.raises(ConnectorMetadataError):
             one.aggregate(other)
 
 
-class Telling(FakeConnector):
-    """A connector that notes what its workers have said."""
+class NotingConnector(FakeConnector):
+    """A connector that notes the metadata of its workers."""
 
     def __init__(self, error: Exception | None = None) -> None:
-        """Raise *error* then, if there is one."""
+        """Raise *error* when the output comes, if it is not None."""
         super().__init__()
-        self.heard: list[Any] = []
+        self.noted: list[Any] = []
         self._error = error
 
     def update_connector_output(self, output: Any) -> None:
-        """Note it."""
-        self.heard.append(output.kv_connector_worker_meta)
+        """Note the metadata, and raise the error if there is one."""
+        self.noted.append(output.kv_connector_worker_meta)
         if self._error is not None:
             raise self._error
 
 
 @pytest.mark.parametrize("error", [None, RuntimeError("no")])
-def test_each_hears_of_its_own_workers(error: Exception | None) -> None:
-    """Afterwards the output is what it was, whoever has failed."""
-    connectors = [Telling(error), Telling()]
+def test_each_connector_gets_the_output_of_its_own_workers(error: Exception | None) -> None:
+    """Each connector sees its own workers' metadata; afterwards the output has all again."""
+    connectors = [NotingConnector(error), NotingConnector()]
     whole = MultiConnectorWorkerMetadata((None, B))
     output = SimpleNamespace(kv_connector_worker_meta=whole)
     with nullcontext() if error is None else pytest.raises(RuntimeError, match="no"):
         multi(*connectors).update_connector_output(output)
-    assert [connector.heard for connector in connectors] == [[None], [B]]
+    assert [connector.noted for connector in connectors] == [[None], [B]]
     assert output.kv_connector_worker_meta is whole
 
 
-def test_workers_that_have_said_nothing() -> None:
-    """All hear that."""
-    connectors = [Telling(), Telling()]
+def test_output_without_metadata() -> None:
+    """Output without metadata reaches every connector unchanged."""
+    connectors = [NotingConnector(), NotingConnector()]
     multi(*connectors).update_connector_output(SimpleNamespace(kv_connector_worker_meta=None))
-    assert [connector.heard for connector in connectors] == [[None], [None]]
+    assert [connector.noted for connector in connectors] == [[None], [None]]
 
 
-def test_output_that_is_of_others() -> None:
-    """It is an error before anybody is told, and stays what it was."""
-    connectors = [Telling(), Telling()]
+def test_foreign_output() -> None:
+    """Output of another composite is an error before any call, and stays unchanged."""
+    connectors = [NotingConnector(), NotingConnector()]
     output = SimpleNamespace(kv_connector_worker_meta=MultiConnectorWorkerMetadata((A,)))
     with pytest.raises(ConnectorMetadataError):
         multi(*connectors).update_connector_output(output)
-    assert [connector.heard for connector in connectors] == [[], []]
+    assert [connector.noted for connector in connectors] == [[], []]
 
 
 # -- Statistics ------------------------------------------------------------------------------------
 
 
 def test_statistics_are_drained_once_for_each_interval() -> None:
-    """Each connector is asked once, those of a composite within, too."""
+    """Draining calls each connector once for each interval, nested ones included."""
     first = FakeConnector(get_kv_connector_stats=[stats(count=1), None, stats(count=4)])
     second = FakeConnector(get_kv_connector_stats=[stats(count=2), None, None])
     third = NixlPullConnector(get_kv_connector_stats=[nixl(1), None, None])
@@ -518,11 +520,11 @@ def test_statistics_are_drained_once_for_each_interval() -> None:
         {"FakeConnector": {"count": 4}},
     ]
     for connector in (first, second, third):
-        assert len(connector.called("get_kv_connector_stats")) == 3
+        assert len(connector.calls_of("get_kv_connector_stats")) == 3
 
 
 def test_statistics_of_scheduler_and_worker() -> None:
-    """They are put together by who has them."""
+    """The statistics of scheduler and worker merge by the name of the connector."""
     sides = [multi(NixlPullConnector(get_kv_connector_stats=nixl(duration))) for duration in (1, 2)]
     scheduler, worker = (side.get_kv_connector_stats() for side in sides)
     assert scheduler is not None
@@ -533,7 +535,7 @@ def test_statistics_of_scheduler_and_worker() -> None:
 
 
 def test_names_keep_statistics_apart() -> None:
-    """Those of two connectors of a class that were given names; the families are still known."""
+    """Names keep two connectors of a class apart, and the families of the class still apply."""
     connectors = {
         name: NixlPullConnector(get_kv_connector_stats=nixl(duration))
         for name, duration in (("near", 1), ("far", 2))

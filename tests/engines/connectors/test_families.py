@@ -1,4 +1,4 @@
-"""What connectors declare: each family is checked when it is declared."""
+"""The families that connectors declare: checks, defaults, lookup, and the known ones."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ KNOWN = {family.name: family for each in CONNECTOR_FAMILIES.values() for family 
         ),
     ],
 )
-def test_a_family_that_cannot_be(wrong: dict[str, Any], why: str) -> None:
-    """It is refused when it is declared, in one line that names it."""
+def test_an_invalid_family(wrong: dict[str, Any], why: str) -> None:
+    """An invalid declaration is an error of one line that names the family."""
     with pytest.raises(ConnectorDeclarationError) as caught:
         ConnectorFamily(**{"name": "jobs", "type": "counter", **wrong})
     assert why in str(caught.value)
@@ -73,36 +73,37 @@ def test_a_family_that_cannot_be(wrong: dict[str, Any], why: str) -> None:
         ("gauge", "sum", "sum", "livesum"),
     ],
 )
-def test_what_is_meant_without_a_word(kind: str, said: str, merge: str, mode: str) -> None:
-    """A type has a way to merge, and that has a mode for several processes."""
+def test_defaults_of_a_family(kind: str, said: str, merge: str, mode: str) -> None:
+    """A type has a default merge, a merge a multiprocess mode, and the name gives the keys."""
     family = ConnectorFamily("a:jobs", kind, merge=said)
     assert (family.merge, family.mode) == (merge, mode)
     assert family.keys == ("a:jobs", "jobs")
     assert family.help == "a:jobs"
 
 
-def test_one_name_is_not_its_letters() -> None:
-    """Neither of a label nor of a key."""
-    family = ConnectorFamily("jobs", "counter", labels="tier", keys="done")  # type: ignore[arg-type]
+def test_one_name_as_text() -> None:
+    """A single label or key may be given as text, which is not split into letters."""
+    names: dict[str, Any] = {"labels": "tier", "keys": "done"}
+    family = ConnectorFamily("jobs", "counter", **names)
     assert (family.labels, family.keys) == (("tier",), ("done",))
 
 
-def test_every_figure_can_be_made() -> None:
-    """Of those that may be declared."""
+def test_every_figure_can_be_computed() -> None:
+    """Each way of a summary that may be declared can be computed."""
     summaries = tuple(ConnectorSummary(how, how) for how in FIGURES)
     family = ConnectorFamily("jobs", "counter", summaries=summaries)
     figures = ConnectorStats({"jobs": [1, 3]}, [family]).reduce()
     assert figures == {"count": 2, "sum": 4, "mean": 2, "p90": 2.8}
 
 
-def test_infinity_need_not_be_said() -> None:
-    """The last bucket is there anyway."""
+def test_the_infinite_bucket_is_optional() -> None:
+    """A declaration with the infinite bucket equals the one without it."""
     family = ConnectorFamily("h", "histogram", buckets=(1, math.inf))
     assert family == ConnectorFamily("h", "histogram", buckets=(1.0,))
 
 
 def test_a_family_that_is_declared_twice() -> None:
-    """It is one, fed by the keys of both declarations."""
+    """A family that is declared twice is one family with the keys of both declarations."""
     first = ConnectorFamily("jobs", "counter", keys=("a",))
     second = ConnectorFamily("jobs", "counter", help="Jobs", keys=("b", "a"))
     (family,) = unite_families([("one", first), ("two", second)])
@@ -110,7 +111,7 @@ def test_a_family_that_is_declared_twice() -> None:
 
 
 def test_a_family_that_is_declared_in_two_ways() -> None:
-    """It is an error that names both owners, and what each has declared."""
+    """Two different declarations of a family are an error with both owners and declarations."""
     first = ConnectorFamily("jobs", "counter")
     second = ConnectorFamily("jobs", "counter", labels=("kind",))
     with pytest.raises(ConnectorConflictError) as caught:
@@ -124,15 +125,15 @@ def test_a_family_that_is_declared_in_two_ways() -> None:
 
 
 def test_a_key_that_would_merge_in_two_ways() -> None:
-    """It is an error: the numbers under it are kept once."""
+    """A key whose numbers would merge in two ways is an error, since they are kept once."""
     first = ConnectorFamily("jobs", "counter", keys=("a",))
     second = ConnectorFamily("last", "gauge", keys=("a",))
     with pytest.raises(ConnectorDeclarationError, match="key 'a' merges by"):
         unite_families([("one", first), ("two", second)])
 
 
-def test_what_a_connector_declares() -> None:
-    """It says so itself, in any of several forms, or its class is known, or what that is of."""
+def test_families_of_a_connector() -> None:
+    """The families of a connector are those that it gives, or those known of its class."""
     jobs = ConnectorFamily("jobs", "counter")
     assert find_families(FakeConnector(connector_families=(jobs,))) == (jobs,)
     assert find_families(FakeConnector(connector_families=())) == ()
@@ -145,8 +146,8 @@ def test_what_a_connector_declares() -> None:
     assert find_families(type("NixlConnector", (), {})) == CONNECTOR_FAMILIES["NixlPullConnector"]
 
 
-def test_the_union_of_all_declarations() -> None:
-    """Not only the first connector of a class counts."""
+def test_the_families_of_a_name() -> None:
+    """Connectors that share a name have the union of their declarations."""
     jobs, more = ConnectorFamily("jobs", "counter"), ConnectorFamily("more", "counter")
     connectors = [
         FakeConnector(connector_families=(jobs,)),
@@ -156,8 +157,8 @@ def test_the_union_of_all_declarations() -> None:
     assert collect_families(connectors, ["a", "b", "a"]) == {"a": (jobs, more), "b": ()}
 
 
-def test_a_conflict_within_a_class_says_which_of_them() -> None:
-    """They have one name, so their places tell them apart."""
+def test_a_conflict_within_a_class() -> None:
+    """In a conflict of two connectors of one name, their places tell them apart."""
     connectors = [
         FakeConnector(connector_families=(ConnectorFamily("jobs", kind),))
         for kind in ("counter", "gauge")
@@ -167,11 +168,11 @@ def test_a_conflict_within_a_class_says_which_of_them() -> None:
     assert caught.value.owners == ("a[0]", "a[1]")
 
 
-def test_what_is_known_is_in_the_catalogue() -> None:
-    """Each family is there under its name, with the labels of the engine before its own."""
-    catalogue = {family.name: family for family in VLLM_FAMILIES}
+def test_known_families_are_in_the_table_of_vllm() -> None:
+    """Each known family is in vLLM's table, with the labels of the engine before its own."""
+    table = {family.name: family for family in VLLM_FAMILIES}
     for name, family in {**KNOWN, "info": offload_info()}.items():
-        listed = catalogue[family.name]
+        listed = table[family.name]
         assert (listed.type, listed.mode) == (family.type, family.mode), name
         assert (listed.labels, listed.buckets) == (
             ("model_name", "engine", *family.labels),
@@ -212,17 +213,17 @@ HISTOGRAMS = {
         *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
     ],
 }
-"""The buckets of vLLM 0.33, written down a second time."""
+"""The buckets of vLLM 0.33, written out independently of the table."""
 
 
 def test_the_buckets_are_those_of_the_engine() -> None:
-    """A dashboard that knows vLLM's histograms knows these."""
+    """The known histograms have the buckets of vLLM 0.33, so that its dashboards fit."""
     found = {name: list(one.buckets) for name, one in KNOWN.items() if one.type == "histogram"}
     assert found == HISTOGRAMS
 
 
 def test_how_many_families_are_known() -> None:
-    """By type: of NIXL, Mooncake and its store, offloading with its tiers, and the simple one."""
+    """The known families are those of NIXL, Mooncake, its store, and both ways of offloading."""
     kinds = [family.type for family in KNOWN.values()]
     assert {kind: kinds.count(kind) for kind in set(kinds)} == {
         "counter": 4 + 3 + 4 + 8 + 11 + 2,
@@ -233,6 +234,6 @@ def test_how_many_families_are_known() -> None:
 
 
 def test_the_settings_of_offloading_are_labels() -> None:
-    """Which ones there are is the connector's to say."""
+    """The labels of the family of settings are the ones that the caller names."""
     family = offload_info("spec", "blocks")
     assert (family.name, family.labels) == ("vllm:kv_offload_config_info", ("spec", "blocks"))

@@ -1,4 +1,4 @@
-"""The end of a request: all connectors are told, and the last save is the one that is reported."""
+"""The end of a request: every connector gets it, and the last of all saves is reported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ METHODS = pytest.mark.parametrize(
         ("request_finished_all_groups", HybridConnector, ([1, 2], [3])),
     ],
 )
-"""Both ways to tell; one aggregation."""
+"""Both methods for a finished request, which combine the answers in the same way."""
 
 
 @METHODS
@@ -36,7 +36,7 @@ METHODS = pytest.mark.parametrize(
 def test_savers_are_counted(
     method: str, kind: Any, blocks: Any, savers: tuple[bool, ...], extra: dict[str, int]
 ) -> None:
-    """All are told the same, whatever another has answered."""
+    """Every connector gets the finished request, and the savers beyond the first are counted."""
     connectors = [kind(**{method: (is_saving, None)}) for is_saving in savers]
     whole = MultiConnector(connectors)
     if not savers and method == "request_finished_all_groups":
@@ -45,7 +45,7 @@ def test_savers_are_counted(
     assert getattr(whole, method)(one, blocks) == (any(savers), None)
     assert whole.extra_async_saves == extra
     for connector in connectors:
-        assert connector.called(method) == [(one, blocks)]
+        assert connector.calls_of(method) == [(one, blocks)]
 
 
 @METHODS
@@ -62,7 +62,7 @@ def test_savers_are_counted(
 def test_parameters_are_merged(
     method: str, kind: Any, blocks: Any, given: Any, merged: Any
 ) -> None:
-    """Those that were given do not change."""
+    """Transfer parameters of all connectors are merged into a new dict."""
     connectors = [kind(**{method: (True, params)}) for params in given]
     assert getattr(MultiConnector(connectors), method)(request(), blocks) == (True, merged)
     assert given[0] in ({"a": 1}, {}, None)
@@ -70,7 +70,7 @@ def test_parameters_are_merged(
 
 @METHODS
 def test_parameters_that_clash_leave_nothing_behind(method: str, kind: Any, blocks: Any) -> None:
-    """All are told; the error says who has given what; the request is forgotten, deep down."""
+    """Clashing parameters are an error, and nested composites forget the request, too."""
     params = [{"a": 1, "x": 0}, {"b": 1}, {"a": 1, "b": 2}]
     answers = {"get_num_new_matched_tokens": (16, True)}
     connectors = [kind(**{method: (True, each)}, **answers) for each in params]
@@ -87,14 +87,14 @@ def test_parameters_that_clash_leave_nothing_behind(method: str, kind: Any, bloc
     )
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
     assert isinstance(caught.value, RuntimeError)
-    assert [len(connector.called(method)) for connector in connectors] == [1, 1, 1]
+    assert [len(connector.calls_of(method)) for connector in connectors] == [1, 1, 1]
     for composite in (whole, inner):
         assert (composite.extra_async_saves, composite._chosen) == ({}, {})
 
 
 @METHODS
 def test_a_connector_that_fails_leaves_nothing_behind(method: str, kind: Any, blocks: Any) -> None:
-    """The others are told, and its error is raised."""
+    """If a connector raises, the others are called, and the request is forgotten."""
     answers = {"get_num_new_matched_tokens": (16, True)}
     connectors = [
         kind(**{method: answer}, **answers)
@@ -104,37 +104,37 @@ def test_a_connector_that_fails_leaves_nothing_behind(method: str, kind: Any, bl
     whole.get_num_new_matched_tokens(request(), 0)
     with pytest.raises(RuntimeError, match="no"):
         getattr(whole, method)(request(), blocks)
-    assert [len(connector.called(method)) for connector in connectors] == [1, 1, 1]
+    assert [len(connector.calls_of(method)) for connector in connectors] == [1, 1, 1]
     assert (whole.extra_async_saves, whole._chosen) == ({}, {})
 
 
-def test_who_has_loaded_is_forgotten() -> None:
-    """A request of the same name is another one."""
+def test_the_chosen_connector_is_forgotten() -> None:
+    """A later request with the id of a finished one has no chosen connector."""
     connector = FakeConnector(get_num_new_matched_tokens=(16, True))
     whole = MultiConnector([connector])
     whole.get_num_new_matched_tokens(request(), 0)
     whole.request_finished(request(), [])
     whole.update_state_after_alloc(request(), None, 16)
-    assert [tokens for *_, tokens in connector.called("update_state_after_alloc")] == [0]
+    assert [tokens for *_, tokens in connector.calls_of("update_state_after_alloc")] == [0]
 
 
 # -- Groups of blocks ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kinds", [(FakeConnector, HybridConnector), (FakeConnector,)], ids=str)
-def test_one_group_without_support_is_told_as_such(kinds: Any) -> None:
-    """Also to those who would support more."""
+def test_one_group_without_support(kinds: Any) -> None:
+    """Without support, every connector gets a request of one group as one without groups."""
     connectors = [kind(request_finished=(True, None)) for kind in kinds]
     whole = MultiConnector(connectors)
     assert whole.request_finished_all_groups(request(), ([1, 2],)) == (True, None)
     for connector in connectors:
-        assert [blocks for _, blocks in connector.called("request_finished")] == [[1, 2]]
-        assert connector.called("request_finished_all_groups") == []
+        assert [blocks for _, blocks in connector.calls_of("request_finished")] == [[1, 2]]
+        assert connector.calls_of("request_finished_all_groups") == []
 
 
 @pytest.mark.parametrize("groups", [(), ([1], [2]), ([1], [2], [3])], ids=len)
 def test_groups_without_support_are_an_error(groups: Any) -> None:
-    """No block is dropped without a word, and nothing is left behind."""
+    """Without support, any other number of groups is an error, and the request is forgotten."""
     connectors = [HybridConnector(get_num_new_matched_tokens=(16, True)), FakeConnector()]
     whole = MultiConnector(connectors)
     whole.get_num_new_matched_tokens(request(), 0)
@@ -147,11 +147,11 @@ def test_groups_without_support_are_an_error(groups: Any) -> None:
     assert f"request 'r' has {len(groups)} groups of blocks" in str(caught.value)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
     assert whole._chosen == {}
-    assert connectors[0].called("request_finished_all_groups") == []
+    assert connectors[0].calls_of("request_finished_all_groups") == []
 
 
 def test_nothing_depends_on_assertions() -> None:
-    """With `python -O` all errors are the same."""
+    """All errors are the same with `python -O`."""
     program = """
 import sys
 from mpmetrics.engines import HybridCacheError, MultiConnector, TransferParamsClashError
@@ -189,13 +189,13 @@ print(clash.extra_async_saves, whole.supports_hma, MultiConnector([]).supports_h
 
 
 def sides(*kinds: Any) -> tuple[MultiConnector, MultiConnector]:
-    """Return a composite in the scheduler, in which all save, and one in the worker."""
+    """Return a scheduler's composite in which all connectors save, and a worker's composite."""
     scheduler = MultiConnector(kind(request_finished=(True, None)) for kind in kinds)
     return scheduler, MultiConnector(kind(bind_connector_metadata=None) for kind in kinds)
 
 
 def parts(composite: MultiConnector) -> list[Any]:
-    """Return the connectors of a composite, those of composites within for themselves."""
+    """Return the connectors of a composite, with nested composites replaced by their connectors."""
     found = []
     for connector in composite.sub_connectors:
         found.extend(parts(connector) if isinstance(connector, MultiConnector) else [connector])
@@ -203,14 +203,14 @@ def parts(composite: MultiConnector) -> list[Any]:
 
 
 def report(worker: MultiConnector, *saved: set[str] | None) -> set[str] | None:
-    """Return what the worker reports when its connectors report what they have *saved*."""
+    """Return what the worker reports as saved if its connectors report *saved*."""
     for connector, requests in zip(parts(worker), saved, strict=True):
         connector.get_finished = lambda _, requests=requests: (requests, None)
     return worker.get_finished(set())[0]
 
 
 def one_by_one(worker: MultiConnector) -> list[set[str] | None]:
-    """Return what the worker reports while one connector after the other has saved r."""
+    """Return what the worker reports while its connectors save the request r one by one."""
     number = len(parts(worker))
     return [
         report(worker, *({"r"} if place == step else None for place in range(number)))
@@ -218,63 +218,63 @@ def one_by_one(worker: MultiConnector) -> list[set[str] | None]:
     ]
 
 
-def hand_over(scheduler: MultiConnector, worker: MultiConnector) -> None:
-    """Have the worker know what the scheduler knows, in another process."""
+def send_metadata(scheduler: MultiConnector, worker: MultiConnector) -> None:
+    """Pass the scheduler's metadata to the worker, through pickle."""
     metadata = scheduler.build_connector_meta(None)
     worker.bind_connector_metadata(pickle.loads(pickle.dumps(metadata)))
 
 
 @pytest.mark.parametrize("savers", [1, 2, 3, 5])
-def test_the_last_of_all_reports_counts(savers: int) -> None:
-    """One by one; a request of one saver is reported at once."""
+def test_the_last_report_counts(savers: int) -> None:
+    """A request is reported as saved with the report of its last saver."""
     scheduler, worker = sides(*[FakeConnector] * savers)
     scheduler.request_finished(request(), [])
-    hand_over(scheduler, worker)
+    send_metadata(scheduler, worker)
     assert scheduler.extra_async_saves == {}
     assert one_by_one(worker) == [*[None] * (savers - 1), {"r"}]
     assert worker.extra_async_saves == {}
 
 
-def test_reports_at_once() -> None:
-    """Several in one step are several."""
+def test_several_reports_in_one_step() -> None:
+    """Several reports of a request in one step count one by one."""
     scheduler, worker = sides(FakeConnector, OtherConnector, FakeConnector)
     for name in ("r", "s"):
         scheduler.request_finished(request(name), [])
-    hand_over(scheduler, worker)
+    send_metadata(scheduler, worker)
     assert report(worker, {"r", "s"}, {"r", "s"}, {"s", "t"}) == {"s", "t"}
     assert worker.extra_async_saves == {}
     assert report(worker, {"r"}, None, None) == {"r"}
 
 
-def test_saves_are_handed_over_once() -> None:
-    """Metadata of the next step say nothing of them."""
+def test_saves_are_sent_once() -> None:
+    """Only the metadata of the next step have the number of pending saves."""
     scheduler, _worker = sides(FakeConnector, FakeConnector)
     scheduler.request_finished(request(), [])
     assert scheduler.build_connector_meta(None).extra_async_saves == {"r": 1}
     assert scheduler.build_connector_meta(None).extra_async_saves is None
 
 
-def test_a_composite_within_is_one_saver() -> None:
-    """It waits for its own, and then is one of those of the outer."""
+def test_a_nested_composite_is_one_saver() -> None:
+    """A nested composite waits for its own savers, and is one saver of the outer composite."""
     within = sides(FakeConnector, FakeConnector)
     beside = (each.sub_connectors[0] for each in sides(FakeConnector))
     scheduler, worker = map(MultiConnector, zip(within, beside, strict=True))
     scheduler.request_finished(request(), [])
     assert (scheduler.extra_async_saves, within[0].extra_async_saves) == ({"r": 1}, {"r": 1})
-    hand_over(scheduler, worker)
+    send_metadata(scheduler, worker)
     assert one_by_one(worker) == [None, None, {"r"}]
 
 
 def test_loads_are_passed_on() -> None:
-    """Whoever has loaded."""
+    """A composite reports the loads of all of its connectors."""
     answers: list[Any] = [(None, {"a"}), (None, None), (set(), {"b"})]
     whole = MultiConnector(FakeConnector(get_finished=answer) for answer in answers)
     assert whole.get_finished({"a"}) == (None, {"a", "b"})
-    assert whole.sub_connectors[0].called("get_finished") == [({"a"},)]
+    assert whole.sub_connectors[0].calls_of("get_finished") == [({"a"},)]
 
 
-def test_a_request_that_ends_again_is_counted_anew() -> None:
-    """What was awaited of one of the same name is not."""
+def test_a_request_that_ends_again() -> None:
+    """When a request of the same id ends again, its savers are counted from scratch."""
     first = FakeConnector(request_finished=[(True, None), (False, None)])
     whole = MultiConnector([first, FakeConnector(request_finished=(True, None))])
     whole.request_finished(request(), [])

@@ -1,4 +1,4 @@
-"""Whatever was sent: nothing is raised for it, and what is shown is what a page can have."""
+"""Arbitrary data: they raise nothing, and only finite numbers are shown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FAMILIES = (
     ConnectorFamily("filled", "histogram", buckets=(1, 10), merge="bucketed"),
 )
 
-# Not so large that a sum of them is infinite.
+# Small enough that their sum is finite.
 floats = st.floats(-1e300, 1e300) | st.sampled_from([math.nan, math.inf, -math.inf])
 numbers = st.none() | st.booleans() | st.integers() | floats | st.just(10**400)
 leaves = numbers | st.text(max_size=3) | st.binary(max_size=3)
@@ -34,7 +34,7 @@ values = st.recursive(
     max_leaves=6,
 )
 payloads = st.dictionaries(
-    st.sampled_from([*(family.name for family in FAMILIES), "data", "types", "who"]), values
+    st.sampled_from([*(family.name for family in FAMILIES), "data", "types", "other"]), values
 )
 sent = st.dictionaries(
     st.sampled_from(["X", "Y", "NixlConnector", "MultiConnector", "data"]),
@@ -44,7 +44,7 @@ sent = st.dictionaries(
 
 @given(first=sent, second=sent)
 def test_nothing_is_raised_for_what_was_sent(first: Any, second: Any) -> None:
-    """Neither when it is read, nor when it is merged, sent on, described, or shown."""
+    """Reading, merging, sending, summarising and showing raise nothing for any data."""
     registry = CollectorRegistry()
     metrics = MultiConnectorMetrics.of({"X": FAMILIES}, registry, engines=(0,))
     merged = MultiConnectorStats(first, {"X": FAMILIES})
@@ -59,8 +59,8 @@ def test_nothing_is_raised_for_what_was_sent(first: Any, second: Any) -> None:
     assert merged.is_empty()
 
 
-def test_composites_without_end() -> None:
-    """They are refused, wherever they are read."""
+def test_composites_nested_too_deeply() -> None:
+    """Composites that are nested too deeply are refused by statistics and by metrics."""
     nested: dict[str, Any] = {"X": {"last": 1}}
     for _ in range(5000):
         nested = {"MultiConnector": nested}

@@ -1,6 +1,6 @@
-"""Merging statistics of connectors: associative, in order, and without a change to what is given.
+"""Properties of merging: it is associative, keeps the order, and changes no input.
 
-Each is checked against all that was given, put together in one step.
+The expected results are computed from all inputs in one step.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FAMILIES = (
 )
 DECLARED = dict.fromkeys(("A", "B", "FakeConnector", "OtherConnector"), FAMILIES)
 
-# Whole numbers, so that sums do not depend on the order by a last digit.
+# Integers, because sums of floats depend on the order.
 whole = st.integers(-1000, 1000)
 lists = st.lists(whole, max_size=4)
 payloads = st.fixed_dictionaries(
@@ -56,10 +56,10 @@ def several(data: dict[str, Any]) -> MultiConnectorStats:
     return MultiConnectorStats(data, DECLARED)
 
 
-def shown(statistics: Any) -> Any:
-    """Return the numbers, without lists that are empty."""
+def without_blanks(statistics: Any) -> Any:
+    """Return the numbers of *statistics* without empty lists."""
     return {
-        key: shown(value) if isinstance(value, dict) else value
+        key: without_blanks(value) if isinstance(value, dict) else value
         for key, value in (
             statistics if isinstance(statistics, dict) else statistics.to_dict()
         ).items()
@@ -69,24 +69,24 @@ def shown(statistics: Any) -> Any:
 
 @given(first=payloads, second=payloads, third=payloads)
 def test_one_connector_is_associative(first: Any, second: Any, third: Any) -> None:
-    """It does not matter whether workers, schedulers or intervals are merged first."""
+    """Merging the statistics of one connector is associative."""
     left = one(first).aggregate(one(second)).aggregate(one(third))
     right = one(first).aggregate(one(second).aggregate(one(third)))
-    assert shown(left) == shown(right)
+    assert without_blanks(left) == without_blanks(right)
 
 
 @given(first=composites, second=composites, third=composites)
 def test_several_connectors_are_associative(first: Any, second: Any, third: Any) -> None:
-    """Likewise, with connectors that are in some of them only."""
+    """Merging the statistics of several connectors is associative, unknown ones included."""
     left = several(first).aggregate(several(second)).aggregate(several(third))
     right = several(first).aggregate(several(second).aggregate(several(third)))
-    assert shown(left) == shown(right)
+    assert without_blanks(left) == without_blanks(right)
     assert left.unknown == right.unknown
 
 
 @given(parts=st.lists(payloads, max_size=5))
-def test_all_in_their_order(parts: list[dict[str, Any]]) -> None:
-    """Lists are one behind the other, counters are summed, of gauges the last is there."""
+def test_merging_is_the_same_as_one_step(parts: list[dict[str, Any]]) -> None:
+    """Merging in order extends lists, sums counters, and keeps the last or largest of gauges."""
     merged = reduce(ConnectorStats.aggregate, parts, ConnectorStats(families=FAMILIES))
 
     def given_under(key: str) -> list[Any]:
@@ -112,8 +112,8 @@ def test_all_in_their_order(parts: list[dict[str, Any]]) -> None:
 
 
 @given(first=composites, second=composites)
-def test_nothing_that_was_given_changes(first: Any, second: Any) -> None:
-    """Neither what statistics are made of, nor the other side, whatever is done afterwards."""
+def test_merging_leaves_its_inputs_alone(first: Any, second: Any) -> None:
+    """Merging changes neither the data that it was given nor the other statistics."""
     before = copy.deepcopy((first, second))
     mine, theirs = several(first), several(second)
     there = theirs.to_dict()
@@ -125,10 +125,10 @@ def test_nothing_that_was_given_changes(first: Any, second: Any) -> None:
 
 
 @given(parts=st.lists(st.tuples(st.booleans(), st.none() | payloads), max_size=5))
-def test_the_composite_has_what_its_connectors_have(
+def test_draining_merges_by_class(
     parts: list[tuple[bool, dict[str, Any] | None]],
 ) -> None:
-    """Of each class what its connectors have, in order; what they have returned stays theirs."""
+    """Draining merges by class in order, and leaves the returned statistics unchanged."""
     connectors, returned, expected = [], [], MultiConnectorStats(families=DECLARED)
     for is_other, payload in parts:
         kind = OtherConnector if is_other else FakeConnector
@@ -140,15 +140,17 @@ def test_the_composite_has_what_its_connectors_have(
     drained = MultiConnectorStats.drain(connectors, families=DECLARED)
     assert (drained is None) == (not returned)
     if drained is not None:
-        assert shown(drained) == shown(expected)
+        assert without_blanks(drained) == without_blanks(expected)
         drained.reset()
     for statistics, data in returned:
         assert statistics.data == data
 
 
 @given(data=composites)
-def test_the_wire_keeps_everything(data: Any) -> None:
-    """What is read back is the same, and so is what it is merged to."""
+def test_statistics_survive_being_sent(data: Any) -> None:
+    """Statistics that were sent and read back are the same, and merge to the same."""
     sent = several(data).to_dict()
     assert several(sent).to_dict() == sent
-    assert shown(several(sent).aggregate(sent)) == shown(several(data).aggregate(data))
+    assert without_blanks(several(sent).aggregate(sent)) == without_blanks(
+        several(data).aggregate(data)
+    )

@@ -1,4 +1,4 @@
-"""The metrics of connectors: numbers that were sent are shown, and what cannot be is counted."""
+"""The metrics of connectors: valid numbers are shown, and invalid ones are counted."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ KINDS = ConnectorFamily("kinds", "counter", labels=("kind",))
 
 @pytest.fixture
 def registry() -> CollectorRegistry:
-    """Return a registry with nothing in it."""
+    """Return an empty registry."""
     return CollectorRegistry()
 
 
 class Exporter:
-    """Shows nothing, and notes what it was to show; or raises."""
+    """An exporter that notes what it is to show, or raises."""
 
     def __init__(self, error: Exception | None = None) -> None:
-        """Raise *error*, if there is one."""
+        """Raise *error* at each call, if it is not None."""
         self.observed: list[Any] = []
         self._error = error
 
     def observe(self, data: Any, engine_idx: int = 0) -> None:
-        """Note it."""
+        """Note the data, and raise the error if there is one."""
         self.observed.append((data, engine_idx))
         if self._error is not None:
             raise self._error
@@ -57,7 +57,7 @@ class Exporter:
 def test_a_gauge_shows_the_interval(
     registry: CollectorRegistry, merge: str, numbers: tuple[int, ...], shown: int
 ) -> None:
-    """Its way to merge is for what one interval brings from several."""
+    """A gauge shows the number of the last interval, whatever its merge."""
     metrics = ConnectorMetrics([ConnectorFamily("level", "gauge", merge=merge)], registry)
     for number in numbers:
         metrics.observe({"level": number})
@@ -65,8 +65,8 @@ def test_a_gauge_shows_the_interval(
 
 
 @pytest.mark.parametrize(("merge", "shown"), [("latest", 1), ("max", 4), ("sum", 7)])
-def test_a_gauge_of_several(registry: CollectorRegistry, merge: str, shown: int) -> None:
-    """Within an interval the numbers are merged as declared."""
+def test_a_gauge_of_several_reports(registry: CollectorRegistry, merge: str, shown: int) -> None:
+    """The reports of one interval merge as the gauge declares."""
     family = ConnectorFamily("level", "gauge", merge=merge)
     merged = MultiConnectorStats(families={"X": [family]})
     for number in (2, 4, 1):
@@ -75,8 +75,8 @@ def test_a_gauge_of_several(registry: CollectorRegistry, merge: str, shown: int)
     assert series(registry) == {"level{model_name=,engine=0}": shown}
 
 
-def test_counters_and_histograms_go_on(registry: CollectorRegistry) -> None:
-    """A number, a list, or statistics; each is added."""
+def test_counters_and_histograms_accumulate(registry: CollectorRegistry) -> None:
+    """Counters and histograms add numbers, lists and statistics of each interval."""
     metrics = ConnectorMetrics([JOBS, TIME], registry)
     for data in ({"jobs": 2, "time": [0.5]}, {"data": {"jobs": [1, 1]}}, stats(time=[5, 50])):
         metrics.observe(data, 1)
@@ -94,7 +94,7 @@ def test_counters_and_histograms_go_on(registry: CollectorRegistry) -> None:
 
 
 def test_buckets_on_the_wire(registry: CollectorRegistry) -> None:
-    """What was counted elsewhere is the same as what is observed here."""
+    """Buckets that were counted elsewhere give the same series as observations here."""
     observed = CollectorRegistry()
     durations = [0.5, 1, 2, 20]
     there = ConnectorMetrics([FILLED], registry)
@@ -107,8 +107,8 @@ def test_buckets_on_the_wire(registry: CollectorRegistry) -> None:
     assert not there.refused
 
 
-def test_the_labels_of_the_engine(registry: CollectorRegistry) -> None:
-    """Series are there at 0 from the beginning, where their labels are known."""
+def test_series_from_the_start(registry: CollectorRegistry) -> None:
+    """Families without labels of their own have a series at 0 for each engine from the start."""
     ConnectorMetrics([JOBS, KINDS], registry, model_name="m", engines=(0, "1"), connector="c")
     assert series(registry) == {
         "jobs_total{model_name=m,engine=0,connector=c}": 0,
@@ -117,7 +117,7 @@ def test_the_labels_of_the_engine(registry: CollectorRegistry) -> None:
 
 
 def test_the_failures_of_nixl(registry: CollectorRegistry) -> None:
-    """Each counts in all families that are fed by it."""
+    """A failure of NIXL counts in each family that has its key."""
     metrics = ConnectorMetrics(CONNECTOR_FAMILIES["NixlPullConnector"], registry)
     metrics.observe(
         nixl(
@@ -141,8 +141,8 @@ def test_the_failures_of_nixl(registry: CollectorRegistry) -> None:
     assert not metrics.refused
 
 
-def test_what_offloading_sends(registry: CollectorRegistry) -> None:
-    """By names of metrics, each with its labels; the settings are labels of one more."""
+def test_the_data_of_offloading(registry: CollectorRegistry) -> None:
+    """The data of offloading, by name of the metric and with labels, are shown."""
     families = (*CONNECTOR_FAMILIES["OffloadingConnector"], offload_info("spec"))
     metrics = ConnectorMetrics(families, registry, model_name="m")
     metrics.observe(
@@ -183,16 +183,16 @@ NAN, INF = float("nan"), float("inf")
         ({"jobs": {("a",): 1}}, {("jobs", "labels"): 1}, 0),
         ({"kinds": {("a", "b"): 1}, "jobs": 1}, {("kinds", "labels"): 1}, 1),
         ({"kinds": 1}, {("kinds", "labels"): 1}, 0),
-        ({"who": 1, "jobs": 1}, {("who", "unknown"): 1}, 1),
-        ({"who": []}, {}, 0),
+        ({"other": 1, "jobs": 1}, {("other", "unknown"): 1}, 1),
+        ({"other": []}, {}, 0),
         (1, {("", "no number"): 1}, 0),
     ],
     ids=str,
 )
-def test_what_cannot_be_shown_is_counted(
+def test_invalid_numbers_are_counted(
     registry: CollectorRegistry, data: Any, refused: dict[tuple[str, str], int], jobs: int
 ) -> None:
-    """By key and reason; the rest is shown, and nobody is hurt."""
+    """Invalid numbers are counted by key and reason, and all others are shown."""
     metrics = ConnectorMetrics([JOBS, TIME, FILLED, KINDS], registry, engines=(0,))
     metrics.observe(data)
     assert metrics.refused == refused
@@ -204,7 +204,7 @@ def test_what_cannot_be_shown_is_counted(
 def test_an_error_of_a_metric_is_counted(
     registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full disk must not cost the engine."""
+    """An exception of a metric, as from a full disk, is counted, and the other keys are shown."""
 
     def fail(*_: object) -> None:
         raise OSError
@@ -216,18 +216,18 @@ def test_an_error_of_a_metric_is_counted(
     assert series(registry)["level{model_name=,engine=0}"] == 2
 
 
-def test_keys_that_nobody_knows_do_not_fill_the_memory(registry: CollectorRegistry) -> None:
-    """From some number on they are counted together."""
+def test_unknown_keys_do_not_fill_the_memory(registry: CollectorRegistry) -> None:
+    """From the 1000th entry on, rejections of new keys are counted together."""
     metrics = ConnectorMetrics([JOBS], registry)
     metrics.observe({f"key {number}": 1 for number in range(3000)})
     assert sum(metrics.refused.values()) == 3000
     assert len(metrics.refused) <= 1001
 
 
-def test_what_was_refused_is_logged_once(
+def test_rejections_are_logged_once(
     registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And counted with all that observers have done wrong."""
+    """A reason is logged at its first rejection; the errors of observers count every one."""
     metrics = ConnectorMetrics([JOBS], registry, owner="Logged")
     with caplog.at_level(logging.WARNING, "mpmetrics"):
         for _ in range(3):
@@ -237,8 +237,8 @@ def test_what_was_refused_is_logged_once(
     assert ERRORS.counts()["connector Logged", "negative"] == 3
 
 
-def test_a_family_that_is_declared_twice_is_fed_once() -> None:
-    """With another help it is still the same."""
+def test_a_family_that_is_declared_twice_counts_once() -> None:
+    """A family that is declared twice, even with other help, counts each number once."""
     again = ConnectorFamily("jobs", "counter", "The same")
     for make in (ConnectorMetrics, lambda each, into: MultiConnectorMetrics.of({"X": each}, into)):
         registry = CollectorRegistry()
@@ -247,11 +247,11 @@ def test_a_family_that_is_declared_twice_is_fed_once() -> None:
         assert series(registry) == {"jobs_total{model_name=,engine=0}": 1}
 
 
-def test_columns_that_are_empty_show_nothing(registry: CollectorRegistry) -> None:
-    """They are there all the time, which is nothing wrong."""
+def test_empty_lists_show_nothing(registry: CollectorRegistry) -> None:
+    """Empty lists create no series and are no rejections, even under unknown keys."""
     listed = ConnectorFamily("filled", "histogram", buckets=(1, 10), merge="bucketed", listed=True)
     metrics = ConnectorMetrics([JOBS, listed], registry)
-    metrics.observe({"who": []})
+    metrics.observe({"other": []})
     assert not metrics.refused
     assert series(registry) == {}
 
@@ -260,7 +260,7 @@ def test_columns_that_are_empty_show_nothing(registry: CollectorRegistry) -> Non
 
 
 def test_each_connector_gets_its_own_numbers() -> None:
-    """Flat, by any of its names, and with the number of the engine."""
+    """An exporter gets its connector's flat numbers, by any name, with the number of the engine."""
     exporter = Exporter()
     metrics = MultiConnectorMetrics({"NixlConnector": exporter, "Other": Exporter()})
     for data in (
@@ -275,16 +275,16 @@ def test_each_connector_gets_its_own_numbers() -> None:
     assert not metrics.refused
 
 
-def test_what_is_no_statistics_is_the_exporters_to_judge() -> None:
-    """It gets it as it is."""
+def test_other_data_reach_the_exporter() -> None:
+    """Data that are not statistics reach the exporter unchanged."""
     exporter = Exporter()
     MultiConnectorMetrics({"A": exporter}).observe({"A": 7})
     assert exporter.observed == [(7, 0)]
 
 
 @pytest.mark.parametrize("has_exporter", [True, False])
-def test_connectors_without_metrics_are_passed_over(has_exporter: bool) -> None:  # noqa: FBT001 - a case
-    """The others get exactly their own."""
+def test_connectors_without_metrics_are_passed_over(*, has_exporter: bool) -> None:
+    """Numbers of a connector without exporter are dropped, those of an unknown one counted."""
     exporter = Exporter()
     metrics = MultiConnectorMetrics({"A": None, **({"B": exporter} if has_exporter else {})})
     metrics.observe({"A": {"jobs": 1}, "B": {"jobs": 2}})
@@ -293,7 +293,7 @@ def test_connectors_without_metrics_are_passed_over(has_exporter: bool) -> None:
 
 
 def test_a_connector_that_fails_costs_its_own_metrics() -> None:
-    """It is counted by its name."""
+    """An exporter that raises is counted by its name, and the others get their numbers."""
     last = Exporter()
     metrics = MultiConnectorMetrics({"A": Exporter(RuntimeError("no")), "B": last})
     metrics.observe({"A": {}, "B": {"jobs": 1}, "C": {}})
@@ -305,8 +305,8 @@ def test_a_connector_that_fails_costs_its_own_metrics() -> None:
     ("data", "refused"),
     [(None, {}), ({}, {}), (5, {("", "no number"): 1}), ([1], {("", "no number"): 1})],
 )
-def test_data_that_are_none(data: Any, refused: dict[tuple[str, str], int]) -> None:
-    """They hurt nobody."""
+def test_data_of_the_wrong_type(data: Any, refused: dict[tuple[str, str], int]) -> None:
+    """No data are accepted, and data of the wrong type are counted."""
     metrics = MultiConnectorMetrics({})
     metrics.observe(data)
     assert metrics.refused == refused
@@ -316,12 +316,12 @@ class Broken(ForeignStats):
     """Statistics that cannot be read."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Fail."""
+        """Raise."""
         raise RuntimeError
 
 
 def test_statistics_that_cannot_be_read(registry: CollectorRegistry) -> None:
-    """They cost themselves only."""
+    """Statistics that raise are counted, and all others are shown."""
     exporter = Exporter()
     several = MultiConnectorMetrics({"A": exporter, "B": exporter, "C": exporter})
     given = {"A": Broken(), "B": stats(jobs=1), "C": ForeignStats(jobs=[2])}
@@ -334,8 +334,8 @@ def test_statistics_that_cannot_be_read(registry: CollectorRegistry) -> None:
     assert one.refused == {("", "raised"): 1}
 
 
-def test_a_composite_within() -> None:
-    """What it has sent is of its connectors."""
+def test_the_data_of_a_nested_composite() -> None:
+    """The data of a nested composite reach the exporters of its connectors."""
     exporter = Exporter()
     metrics = MultiConnectorMetrics({"A": exporter})
     metrics.observe({"MultiConnector": {"A": {"jobs": 1}}})
@@ -343,7 +343,7 @@ def test_a_composite_within() -> None:
 
 
 def test_a_label_keeps_connectors_apart(registry: CollectorRegistry) -> None:
-    """Those that have names of their own, too."""
+    """With the label `connector`, connectors that have names have their own series."""
     families = {"fast": [JOBS], "slow": [JOBS]}
     metrics = MultiConnectorMetrics.of(
         families, registry, model_name="m", engines=(0,), connector_label=True
@@ -355,8 +355,8 @@ def test_a_label_keeps_connectors_apart(registry: CollectorRegistry) -> None:
     }
 
 
-def test_a_label_that_a_page_cannot_have(registry: CollectorRegistry) -> None:
-    """Half a character does not cost the page, and stays another one than the other half."""
+def test_labels_that_utf8_cannot_encode(registry: CollectorRegistry) -> None:
+    """A lone surrogate in a label is escaped, so that it costs no page and stays distinct."""
     metrics = ConnectorMetrics([KINDS], registry)
     kinds = [chr(0xDC80), chr(0xDC81), "ü"]
     metrics.observe({"kinds": {(kind,): number for number, kind in enumerate(kinds, 1)}})
@@ -365,15 +365,15 @@ def test_a_label_that_a_page_cannot_have(registry: CollectorRegistry) -> None:
         assert f'kinds_total{{engine="0",kind="{label}",model_name=""}} {value}.0\n' in page
 
 
-def test_without_a_label_they_are_one(registry: CollectorRegistry) -> None:
-    """Their numbers are in one series."""
+def test_without_the_label_connectors_share_a_series(registry: CollectorRegistry) -> None:
+    """Without the label `connector`, connectors add to the same series."""
     metrics = MultiConnectorMetrics.of({"fast": [JOBS], "slow": [JOBS]}, registry)
     metrics.observe({"fast": {"jobs": 1}, "slow": {"jobs": 2}})
     assert series(registry) == {"jobs_total{model_name=,engine=0}": 3}
 
 
 def test_from_connectors_to_the_page(registry: CollectorRegistry) -> None:
-    """What connectors have counted is what is shown, whoever of a class has counted it."""
+    """The numbers of several connectors of a class are on the page as their sum."""
     connectors = [
         FakeConnector(connector_families=(JOBS,), get_kv_connector_stats=stats(jobs=number))
         for number in (1, 2)

@@ -1,4 +1,4 @@
-"""The statistics of several connectors: kept apart by who they are, merged where they are one."""
+"""The statistics of several connectors: kept apart by name, and merged under one name."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-def drained(*connectors: Any) -> MultiConnectorStats | None:
-    """Return what these connectors have counted."""
+def drain(*connectors: Any) -> MultiConnectorStats | None:
+    """Return the statistics that these connectors have."""
     return MultiConnectorStats.drain(connectors)
 
 
@@ -46,26 +46,26 @@ def reporting(statistics: Any, kind: type[FakeConnector] = FakeConnector) -> Fak
     return kind(get_kv_connector_stats=statistics)
 
 
-# -- What was sent ---------------------------------------------------------------------------------
+# -- Reading ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("data", [None, {}, {"data": {}}])
-def test_nothing_was_sent(data: Any) -> None:
-    """There are statistics, of nobody."""
+def test_statistics_of_no_connector(data: Any) -> None:
+    """Without data there are empty statistics of no connector, which are truthy."""
     built = MultiConnectorStats.build(data)
     assert (len(built), built.is_empty(), bool(built)) == (0, True, True)
 
 
 def test_numbers_become_statistics_of_their_connector() -> None:
-    """Their lists are kept, and so are the ways in which they merge."""
+    """Numbers of a known connector become statistics with its families."""
     built = MultiConnectorStats.build({"NixlPullConnector": nixl(1.5)})
     assert type(built["NixlPullConnector"]) is ConnectorStats
     assert built["NixlPullConnector"].families == CONNECTOR_FAMILIES["NixlPullConnector"]
     assert built["NixlPullConnector"].data == nixl(1.5)
 
 
-def test_what_is_sent_comes_back() -> None:
-    """Of two connectors, by either name of one; also through JSON and pickle."""
+def test_statistics_survive_being_sent() -> None:
+    """The statistics of two connectors survive JSON and pickle, under either name of one."""
     sent = {"NixlConnector": nixl(1.5), "MooncakeConnector": {"transfer_duration": [2.0]}}
     built = MultiConnectorStats.build(sent)
     assert built.to_dict() == sent
@@ -80,7 +80,7 @@ def test_what_is_sent_comes_back() -> None:
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
 def test_declarations_go_with_statistics_to_another_process(copied: Any) -> None:
-    """Those that are known by name, which is short: it is done with every step of an engine."""
+    """Pickled statistics keep their declarations; known ones are sent by name, which is short."""
     families = {"X": (ConnectorFamily("last", "gauge"),), "Y": None}
     mine = MultiConnectorStats({"X": {"last": 1}, "NixlConnector": nixl(1)}, families)
     sent = copied(mine)
@@ -96,7 +96,7 @@ def test_declarations_go_with_statistics_to_another_process(copied: Any) -> None
 
 
 def test_both_forms_on_the_wire() -> None:
-    """Flat, and with "data" around the numbers of each connector, or around all, or both."""
+    """Data may be wrapped in "data" for each connector, for all, for both, or not at all."""
     flat = {"NixlConnector": nixl(1.5), "X": {"count": 1}}
     wrapped = {name: {"data": numbers} for name, numbers in flat.items()}
     for sent in (flat, wrapped, {"data": flat}, {"data": wrapped}):
@@ -104,7 +104,7 @@ def test_both_forms_on_the_wire() -> None:
 
 
 def test_two_names_of_one_connector_are_one() -> None:
-    """What both have counted is together, and found by either."""
+    """The numbers under two names of a connector are merged, and found by either name."""
     built = MultiConnectorStats.build({"NixlConnector": nixl(1), "NixlPullConnector": nixl(2)})
     assert list(built.data) == ["NixlPullConnector"]
     assert built["NixlConnector"] is built["NixlPullConnector"]
@@ -116,8 +116,8 @@ def test_two_names_of_one_connector_are_one() -> None:
         built["MooncakeConnector"]
 
 
-def test_connectors_that_nobody_knows_are_kept_and_counted() -> None:
-    """They merge as what nobody has declared does."""
+def test_unknown_connectors_are_kept_and_counted() -> None:
+    """Statistics of unknown connectors are kept, merged by default rules, and counted."""
     built = MultiConnectorStats.build({"Unknown": {"count": 1}, "NixlConnector": nixl(1)})
     built.aggregate({"Unknown": {"count": 2}})
     assert built["Unknown"].data == {"count": 3}
@@ -127,7 +127,7 @@ def test_connectors_that_nobody_knows_are_kept_and_counted() -> None:
 
 
 def test_objects_stay_what_they_are() -> None:
-    """Also beside numbers, which become some."""
+    """Objects of statistics are kept beside numbers; None is dropped, and others are refused."""
     mine, theirs = stats(count=1), ForeignStats(seen=[1.0])
     built = MultiConnectorStats.build(
         {"A": mine, "B": theirs, "NixlConnector": nixl(1), "C": None, "D": 7}
@@ -139,8 +139,8 @@ def test_objects_stay_what_they_are() -> None:
     assert built.refused == {"D": 1}
 
 
-def test_connectors_whose_statistics_do_not_matter() -> None:
-    """Their numbers are dropped."""
+def test_dropped_connectors() -> None:
+    """The numbers of a connector whose families are None are dropped."""
     built = MultiConnectorStats.build(
         {"ExampleConnector": {"count": 1}, "NixlConnector": nixl(1)}, {"ExampleConnector": None}
     )
@@ -151,8 +151,8 @@ def test_connectors_whose_statistics_do_not_matter() -> None:
 # -- Merging ---------------------------------------------------------------------------------------
 
 
-def test_the_same_connector() -> None:
-    """Its lists are put one behind the other."""
+def test_merging_the_same_connector() -> None:
+    """Merging the same connector extends its lists."""
     mine = MultiConnectorStats.build({"NixlConnector": nixl(1)})
     assert mine.aggregate(MultiConnectorStats.build({"NixlConnector": nixl(2)})) is mine
     assert mine["NixlConnector"].data == {
@@ -164,15 +164,15 @@ def test_the_same_connector() -> None:
     }
 
 
-def test_another_connector() -> None:
-    """Both are there."""
+def test_merging_another_connector() -> None:
+    """Merging another connector keeps both."""
     mine = MultiConnectorStats.build({"NixlConnector": nixl(1)})
     mine.aggregate(MultiConnectorStats.build({"X": {"count": 1}}))
     assert mine.to_dict() == {"NixlConnector": nixl(1), "X": {"count": 1}}
 
 
 def test_three_workers_with_two_connectors() -> None:
-    """Of each connector what all of its workers have counted."""
+    """The statistics of three workers merge for each of their connectors."""
     mine = MultiConnectorStats()
     for transfers, count in ((2, 1), (3, 0), (0, 5)):
         mine.aggregate({"NixlConnector": nixl(*[1.0] * transfers), "Foo": {"count": count}})
@@ -180,29 +180,29 @@ def test_three_workers_with_two_connectors() -> None:
     assert mine.reduce()["Foo"] == {"count": 6}
 
 
-def test_what_was_left_out_of_a_connector_is_counted_on() -> None:
-    """Also when its statistics are copied."""
+def test_refused_counts_are_copied() -> None:
+    """A copy of statistics keeps the counts of what was left out."""
     mine = MultiConnectorStats().aggregate({"X": {"bad": "1"}})
     assert mine["X"].refused == {"bad": 1}
 
 
 def test_none_changes_nothing() -> None:
-    """There may be nothing to add."""
+    """Aggregating None changes nothing."""
     mine = MultiConnectorStats.build({"X": {"count": 1}})
     assert mine.aggregate(None).to_dict() == {"X": {"count": 1}}
 
 
 @pytest.mark.parametrize("other", [stats(count=1), 1, ["X"]], ids=["one", "number", "list"])
-def test_what_is_no_statistics_of_several_is_an_error(other: Any) -> None:
-    """Nothing has changed then."""
+def test_aggregating_anything_else_is_an_error(other: Any) -> None:
+    """Aggregating anything else is an error that changes nothing."""
     mine = MultiConnectorStats.build({"X": {"count": 1}})
     with pytest.raises(ConnectorStatsError):
         mine.aggregate(other)
     assert mine.to_dict() == {"X": {"count": 1}}
 
 
-def test_merging_changes_neither_side() -> None:
-    """Neither what was given to build from, nor what is aggregated, also by reference."""
+def test_merging_changes_no_other_object() -> None:
+    """Aggregation and a reset change neither the given objects nor the other statistics."""
     objects: dict[str, Any] = {"A": ForeignStats(seen=[1.0]), "B": stats(seen=[1.0])}
     others: dict[str, Any] = {"A": ForeignStats(seen=[2.0]), "C": ForeignStats(seen=[3.0])}
     others["B"] = stats(seen=[2.0])
@@ -220,13 +220,13 @@ def test_merging_changes_neither_side() -> None:
 
 
 def test_two_classes_of_statistics_under_one_name() -> None:
-    """What they share is the numbers."""
+    """Statistics of two classes under one name merge by their numbers."""
 
     class MoreStats(ForeignStats):
-        """Statistics of another class, which knows no other."""
+        """Statistics of a class that aggregates only its own instances."""
 
         def aggregate(self, other: ForeignStats) -> ForeignStats:
-            """Take their own kind only."""
+            """Refuse other classes."""
             if type(other) is not MoreStats:
                 raise TypeError(other)
             return super().aggregate(other)
@@ -244,22 +244,22 @@ def test_two_classes_of_statistics_under_one_name() -> None:
 
 
 def test_statistics_that_cannot_be_copied() -> None:
-    """A lock is none of the numbers, which are enough."""
-    theirs = ForeignStats(seen=[1.0])
-    theirs.lock = threading.Lock()  # type: ignore[attr-defined]
+    """Statistics that cannot be copied, as with a lock, are merged by their numbers."""
+    theirs: Any = ForeignStats(seen=[1.0])
+    theirs.lock = threading.Lock()
     mine = MultiConnectorStats.build({"X": theirs}).aggregate({"X": {"seen": [2.0]}})
     assert mine["X"].data == {"seen": [1, 2]}
     assert theirs.data == {"seen": [1]}
 
 
-def test_statistics_of_a_composite_within_are_those_of_its_connectors() -> None:
-    """Whatever form they have."""
+def test_statistics_of_a_nested_composite() -> None:
+    """The statistics of a nested composite are those of its connectors."""
     sent = {"MultiConnector": {"X": {"count": 1}}, "X": {"count": 2}}
     assert MultiConnectorStats.build(sent).to_dict() == {"X": {"count": 3}}
 
 
-def test_setting_replaces() -> None:
-    """What is set is not changed either."""
+def test_setting_the_statistics_of_a_connector() -> None:
+    """Set statistics replace the earlier ones, and the given object does not change."""
     mine, theirs = MultiConnectorStats.build({"NixlPullConnector": nixl(1)}), stats(seen=[1])
     mine["NixlConnector"] = theirs
     assert mine["NixlPullConnector"] is theirs
@@ -267,27 +267,27 @@ def test_setting_replaces() -> None:
     assert theirs.data == {"seen": [1]}
 
 
-def test_one_number_is_enough() -> None:
-    """As long as there is none, they are empty."""
+def test_emptiness() -> None:
+    """Statistics are empty until one connector has a number."""
     mine = MultiConnectorStats.build({"A": stats(), "NixlConnector": nixl()})
     assert mine.is_empty()
     mine["NixlConnector"].data["transfer_duration"].append(1.0)
     assert not mine.is_empty()
 
 
-def test_what_it_looks_like() -> None:
-    """The data can be seen."""
+def test_representation() -> None:
+    """The representation of statistics has their data."""
     assert repr(MultiConnectorStats.build({"X": {"a": 1}})) == (
         "MultiConnectorStats({'X': ConnectorStats({'a': 1})})"
     )
 
 
-# -- What connectors have --------------------------------------------------------------------------
+# -- Draining --------------------------------------------------------------------------------------
 
 
-def test_connectors_of_one_class_are_one_in_their_order() -> None:
-    """The second does not overwrite the first, and one that has nothing changes nothing."""
-    mine = drained(
+def test_connectors_of_one_class_are_merged() -> None:
+    """The statistics of connectors of one class are merged in their order."""
+    mine = drain(
         reporting(stats(seen=[1.0], count=1)),
         reporting(stats(seen=[2.0], count=2)),
         reporting(None),
@@ -301,21 +301,21 @@ def test_connectors_of_one_class_are_one_in_their_order() -> None:
     }
 
 
-def test_nobody_has_anything() -> None:
-    """Then there are no statistics, which is not the same as empty ones."""
-    assert drained(reporting(None), reporting(None)) is None
-    assert drained() is None
-    assert drained(object()) is None
-    empty = drained(reporting(stats()))
+def test_draining_connectors_without_statistics() -> None:
+    """Draining returns None if no connector has statistics, which differs from empty ones."""
+    assert drain(reporting(None), reporting(None)) is None
+    assert drain() is None
+    assert drain(object()) is None
+    empty = drain(reporting(stats()))
     assert empty is not None
     assert empty.is_empty()
 
 
 @pytest.mark.parametrize("kind", [stats, ForeignStats], ids=["ours", "foreign"])
-def test_what_a_connector_has_returned_stays_its_own(kind: Any) -> None:
-    """Whether it is alone or the first of several, and whoever goes on counting."""
+def test_returned_statistics_stay_with_the_connector(kind: Any) -> None:
+    """Returned statistics are copied, so that later counts of either side stay apart."""
     given = [kind(seen=[1.0]), kind(seen=[2.0]), kind(seen=[3.0])]
-    mine = drained(*map(reporting, given[:2]), reporting(given[2], OtherConnector))
+    mine = drain(*map(reporting, given[:2]), reporting(given[2], OtherConnector))
     assert mine is not None
     mine.aggregate({"FakeConnector": {"seen": [4.0]}, "OtherConnector": {"seen": [4.0]}})
     assert [each.data for each in given] == [{"seen": [1.0]}, {"seen": [2.0]}, {"seen": [3.0]}]
@@ -323,10 +323,10 @@ def test_what_a_connector_has_returned_stays_its_own(kind: Any) -> None:
     assert mine["OtherConnector"].to_dict() == {"seen": [3.0, 4.0]}
 
 
-def test_numbers_from_a_connector() -> None:
-    """It need not make an object of them, and keeps its lists."""
+def test_plain_numbers_of_a_connector() -> None:
+    """A connector may return plain numbers, whose lists are not changed."""
     given = {"data": nixl(1)}
-    mine = drained(*(reporting(given, NixlPullConnector) for _ in range(2)))
+    mine = drain(*(reporting(given, NixlPullConnector) for _ in range(2)))
     assert mine is not None
     assert mine["NixlConnector"].data["transfer_duration"] == [1, 1]
     assert given == {"data": nixl(1)}
@@ -334,22 +334,22 @@ def test_numbers_from_a_connector() -> None:
 
 
 def test_a_connector_that_fails_costs_its_own_statistics() -> None:
-    """It is counted by its name."""
+    """A connector that raises is counted by name, and the others keep their statistics."""
     before = ERRORS.counts().get(("connector OtherConnector", "raised"), 0)
-    mine = drained(reporting(RuntimeError("no"), OtherConnector), reporting(stats(count=1)))
+    mine = drain(reporting(RuntimeError("no"), OtherConnector), reporting(stats(count=1)))
     assert mine is not None
     assert mine.to_dict() == {"FakeConnector": {"count": 1}}
     assert ERRORS.counts()["connector OtherConnector", "raised"] == before + 1
 
 
-def test_connectors_are_asked_once() -> None:
-    """What they have is gone afterwards."""
+def test_draining_asks_once() -> None:
+    """Each drain asks a connector once."""
     connectors = [FakeConnector(get_kv_connector_stats=[None, stats(count=1), None])]
-    assert [drained(*connectors) is None for _ in range(3)] == [True, False, True]
+    assert [drain(*connectors) is None for _ in range(3)] == [True, False, True]
 
 
 def test_names_tell_connectors_of_one_class_apart() -> None:
-    """Where they are given."""
+    """Given names keep the statistics of two connectors of one class apart."""
     mine = MultiConnectorStats.drain(
         [reporting(stats(count=1)), reporting(stats(count=2))], ["fast", "slow"]
     )
@@ -358,9 +358,9 @@ def test_names_tell_connectors_of_one_class_apart() -> None:
 
 
 def test_declarations_say_how_statistics_merge() -> None:
-    """Those of all connectors of a class, not only of the first."""
+    """Statistics merge by the declarations of every connector of a class."""
     last, top = ConnectorFamily("last", "gauge"), ConnectorFamily("top", "gauge", merge="max")
-    mine = drained(
+    mine = drain(
         FakeConnector(connector_families=(last,), get_kv_connector_stats={"last": 1}),
         FakeConnector(connector_families=(top,), get_kv_connector_stats={"top": 3}),
         FakeConnector(get_kv_connector_stats={"last": 2, "top": 2}),
@@ -369,17 +369,15 @@ def test_declarations_say_how_statistics_merge() -> None:
     assert mine.to_dict() == {"FakeConnector": {"last": 2, "top": 3}}
 
 
-def test_declarations_that_do_not_agree() -> None:
-    """They are an error, which names both."""
+def test_conflicting_declarations() -> None:
+    """Conflicting declarations of two connectors are an error that names both."""
     kinds = ("counter", "gauge")
     with pytest.raises(ConnectorConflictError, match=r"FakeConnector\[0\] is a counter"):
-        drained(
-            *(FakeConnector(connector_families=(ConnectorFamily("a", kind),)) for kind in kinds)
-        )
+        drain(*(FakeConnector(connector_families=(ConnectorFamily("a", kind),)) for kind in kinds))
 
 
-def test_who_connectors_are() -> None:
-    """Classes of one name are told apart, other names mean the same, classes stand for objects."""
+def test_names_of_connectors() -> None:
+    """Names tell two classes apart, resolve aliases, and are the same for class and instance."""
     one, two, three = (type("Same", (), {"__module__": module}) for module in ("one", "two", "two"))
     alias = type("NixlConnector", (), {})
     assert name_connectors([one(), two(), one, three(), alias(), NixlPullConnector]) == [
@@ -392,17 +390,17 @@ def test_who_connectors_are() -> None:
     "mock", [partial(MagicMock, spec=FakeConnector), type("Mock", (MagicMock,), {}), MagicMock]
 )
 def test_mocks_are_of_one_class(mock: Callable[[], Any]) -> None:
-    """Each has a class of its own, which is nobody's business."""
+    """Mocks have one name, although each mock has a class of its own."""
     mocks = [mock(), mock()]
     for number, each in enumerate(mocks):
         each.get_kv_connector_stats = lambda number=number: {"number": [number]}
-    both = drained(*mocks)
+    both = drain(*mocks)
     assert both is not None
     assert [each.to_dict() for each in both.data.values()] == [{"number": [0, 1]}]
 
 
-def test_other_names_find_the_same() -> None:
-    """However it is asked for, and wherever it was put."""
+def test_aliases_find_the_same_statistics() -> None:
+    """An alias of a name finds, and sets, the same statistics."""
     some = MultiConnectorStats()
     some.data["NixlConnector"] = numbers = ConnectorStats({"a": 1})
     assert list(some) == ["NixlPullConnector"]
@@ -412,8 +410,8 @@ def test_other_names_find_the_same() -> None:
     assert some.to_dict() != {"NixlConnector": {"a": 2}}
 
 
-def test_there_is_an_end_to_what_is_remembered() -> None:
-    """Statistics that are reset again and again, of connectors and keys that are always others."""
+def test_a_reset_limits_memory() -> None:
+    """A reset limits the connectors and keys that are kept without numbers."""
     many, one = MultiConnectorStats(), ConnectorStats()
     for number in range(5):
         names = [f"{number} {each}" for each in range(400)]
@@ -426,11 +424,11 @@ def test_there_is_an_end_to_what_is_remembered() -> None:
         assert one.is_empty()
 
 
-def test_what_is_left_out_is_counted_where_it_is() -> None:
-    """Once, even within another composite: what is sent on does not know of it."""
+def test_refused_values_are_counted_once() -> None:
+    """A value that is left out is counted once as an error, even in nested composites."""
 
     class Bad(FakeConnector):
-        """Sends what is no number."""
+        """A connector that sends values that are not numbers."""
 
     bad = Bad(get_kv_connector_stats=[{"a": "x", "b": 1}, "x", ConnectorStats({"a": "x"})])
     composite = MultiConnector([MultiConnector([bad])])
@@ -439,19 +437,19 @@ def test_what_is_left_out_is_counted_where_it_is() -> None:
         assert ERRORS.counts()["connector Bad", "no number"] == number
 
 
-def test_a_connector_that_counts_while_it_is_asked() -> None:
-    """A key that comes meanwhile, of another thread, costs nothing that was there."""
+def test_a_connector_that_counts_while_it_is_drained() -> None:
+    """A key that another thread adds during a drain costs no other key."""
     counting = ConnectorStats()
 
     class Column(list[Any]):
-        """Has its connector count something else while it is read."""
+        """A list whose connector counts something else while it is read."""
 
         def __iter__(self) -> Iterator[Any]:
             counting.data[f"new {len(counting.data)}"] = 1
             return super().__iter__()
 
     counting.data.update(a=Column([1]), b=2)
-    mine = drained(FakeConnector(get_kv_connector_stats=counting))
+    mine = drain(FakeConnector(get_kv_connector_stats=counting))
     assert mine is not None
     assert mine.to_dict()["FakeConnector"].items() >= {"a": [1], "b": 2}.items()
     assert ConnectorStats().aggregate(counting).to_dict().items() >= {"a": [1], "b": 2}.items()

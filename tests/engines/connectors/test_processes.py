@@ -41,7 +41,7 @@ def page(directory: Path) -> dict[str, float]:
 
 
 def observe(worker: Worker, number: int) -> None:
-    """Have a worker observe what only it has."""
+    """Let a worker observe numbers of its own."""
     worker.do(
         f"""metrics.observe({{
             "NixlPullConnector": {{
@@ -56,7 +56,7 @@ def observe(worker: Worker, number: int) -> None:
 
 
 def test_three_processes_on_one_page(tmp_path: Path) -> None:
-    """Counters and buckets are summed; of gauges there is the newest, the largest, the sum."""
+    """Three processes sum counters and buckets; gauges show the newest, the largest or the sum."""
     with ExitStack() as stack:
         workers = [stack.enter_context(Worker(tmp_path)) for _ in range(3)]
         for worker in workers:
@@ -82,9 +82,9 @@ def test_three_processes_on_one_page(tmp_path: Path) -> None:
         }
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="who is alive is known on Linux only")
-def test_a_process_that_dies(tmp_path: Path) -> None:
-    """What it has counted stays; what was open in it is not."""
+@pytest.mark.skipif(sys.platform != "linux", reason="liveness is known on Linux only")
+def test_a_dead_process(tmp_path: Path) -> None:
+    """The counts of a dead process stay on the page, and its live gauges leave it."""
     with Worker(tmp_path) as first, Worker(tmp_path) as second:
         for number, worker in ((2, first), (4, second)):
             worker.do(METRICS)
@@ -100,7 +100,7 @@ def test_a_process_that_dies(tmp_path: Path) -> None:
 
 
 def test_neither_client_nor_engine_is_imported() -> None:
-    """Until metrics are made; all else of the connectors can be used before."""
+    """Only making metrics imports prometheus_client; nothing imports an engine."""
     program = """
 import sys
 from mpmetrics import engines
@@ -116,7 +116,7 @@ print(*{'prometheus_client', 'vllm'} & sys.modules.keys())
 
 
 def test_registering_where_the_engine_has_registered(tmp_path: Path) -> None:
-    """In a process that writes to files, too, an existing metric is taken."""
+    """In multiprocess mode, too, an existing metric of the engine is used."""
     program = f"""
 from prometheus_client import Histogram
 Histogram("filled", "", ["model_name", "engine", "connector"], buckets=(1, 10))
@@ -128,8 +128,8 @@ metrics.observe({{"Own": {{"filled": [1, 0, 0, 0.5]}}}})
     assert found["filled_count{connector=Own,engine=0,model_name=m}"] == 1
 
 
-def test_two_registries_of_a_process_write_to_the_same_files(tmp_path: Path) -> None:
-    """They have one metric, so that neither overwrites what the other has counted."""
+def test_two_registries_share_the_files_of_a_process(tmp_path: Path) -> None:
+    """Two registries in multiprocess mode share a metric, so that neither overwrites the other."""
     program = """
 import gc
 from prometheus_client import CollectorRegistry

@@ -1,4 +1,4 @@
-"""Metrics of connectors in registries: each is made once, and nobody's is overwritten."""
+"""Registration of connectors' families: each metric is made once, and none is replaced."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ LEVEL = ConnectorFamily("level", "gauge", "Level")
 
 @pytest.fixture
 def registry() -> CollectorRegistry:
-    """Return a registry with nothing in it."""
+    """Return an empty registry."""
     return CollectorRegistry()
 
 
 def names(registry: CollectorRegistry) -> list[str]:
-    """Return the names of the families that there are."""
+    """Return the names of the families in a registry."""
     return sorted(family.name for family in registry.collect())
 
 
@@ -49,15 +49,15 @@ def declaring(*families: ConnectorFamily, kind: type[FakeConnector] = FakeConnec
 
 
 class MoreNixl(NixlPullConnector):
-    """A connector of a class that derives from one that is known."""
+    """A connector of a class that derives from a known one."""
 
 
 class NixlPushConnector(FakeConnector):
-    """Another class, which declares the same names as the one that pulls."""
+    """A connector of another class, which declares the same names as the one that pulls."""
 
 
-def test_each_family_is_there_once(registry: CollectorRegistry) -> None:
-    """For two connectors of a class, for one derived from it, and for another with its names."""
+def test_each_family_is_registered_once(registry: CollectorRegistry) -> None:
+    """Connectors of one class, of a derived class and of one with the same names share metrics."""
     connectors = [NixlPullConnector(), NixlPullConnector(), MoreNixl(), NixlPushConnector()]
     metrics = MultiConnectorMetrics.of_connectors(connectors, registry, engines=(0,))
     found = names(registry)
@@ -68,7 +68,7 @@ def test_each_family_is_there_once(registry: CollectorRegistry) -> None:
 
 
 def test_all_declarations_are_registered_and_observed(registry: CollectorRegistry) -> None:
-    """Those of the second connector of a class, too, and under its own keys."""
+    """The families and keys of every connector of a class are registered and observed."""
     again = ConnectorFamily("level", "gauge", keys=("other",))
     connectors = [declaring(JOBS, LEVEL), declaring(JOBS, TIME, again), OtherConnector()]
     metrics = MultiConnectorMetrics.of_connectors(connectors, registry)
@@ -85,8 +85,8 @@ def test_all_declarations_are_registered_and_observed(registry: CollectorRegistr
     }
 
 
-def test_a_registry_of_its_own_has_metrics_of_its_own(registry: CollectorRegistry) -> None:
-    """What one registry counts is not in another, and may be declared differently there."""
+def test_registries_in_memory_are_independent(registry: CollectorRegistry) -> None:
+    """In memory, a registry has its own metrics, which may be declared differently in another."""
     other = CollectorRegistry()
     ConnectorMetrics([LEVEL], registry).observe({"level": 1})
     ConnectorMetrics([ConnectorFamily("level", "counter")], other).observe({"level": 2})
@@ -94,18 +94,20 @@ def test_a_registry_of_its_own_has_metrics_of_its_own(registry: CollectorRegistr
     assert series(other) == {"level_total{model_name=,engine=0}": 2}
 
 
-def changed(family: ConnectorFamily, **changes: Any) -> ConnectorFamily:
+def redeclare(family: ConnectorFamily, **changes: Any) -> ConnectorFamily:
     """Return another declaration of the same name."""
     known = {"type": family.type, "labels": family.labels, "buckets": family.buckets}
     return ConnectorFamily(family.name, **{**known, **changes})
 
 
 DIFFERENT = [
-    pytest.param(JOBS, changed(JOBS, type="gauge"), "a counter", "a gauge", id="type"),
-    pytest.param(JOBS, changed(JOBS, labels=()), "engine, kind]", "engine]", id="labels"),
-    pytest.param(JOBS, changed(JOBS, labels=("sort",)), "kind]", "sort]", id="names-of-labels"),
-    pytest.param(TIME, changed(TIME, buckets=(1, 20)), "[1.0, 10.0]", "[1.0, 20.0]", id="buckets"),
-    pytest.param(LEVEL, changed(LEVEL, merge="max"), "mode mostrecent", "mode max", id="mode"),
+    pytest.param(JOBS, redeclare(JOBS, type="gauge"), "a counter", "a gauge", id="type"),
+    pytest.param(JOBS, redeclare(JOBS, labels=()), "engine, kind]", "engine]", id="labels"),
+    pytest.param(JOBS, redeclare(JOBS, labels=("sort",)), "kind]", "sort]", id="names-of-labels"),
+    pytest.param(
+        TIME, redeclare(TIME, buckets=(1, 20)), "[1.0, 10.0]", "[1.0, 20.0]", id="buckets"
+    ),
+    pytest.param(LEVEL, redeclare(LEVEL, merge="max"), "mode mostrecent", "mode max", id="mode"),
     pytest.param(TIME, ConnectorFamily("time_sum", "gauge"), "a histogram", "a gauge", id="part"),
     pytest.param(
         ConnectorFamily("time_sum", "gauge"), TIME, "a gauge", "a histogram", id="part-first"
@@ -131,7 +133,7 @@ def test_a_difference_is_an_error_that_names_both_owners(
     there: str,
     asked: str,
 ) -> None:
-    """One after the other, or both at once; nothing of the second is registered then."""
+    """A different declaration names both owners in its error, and registers nothing."""
     together = CollectorRegistry()
     ConnectorMetrics([first], registry, owner="One")
     before = names(registry)
@@ -153,7 +155,7 @@ LEVEL_2 = ConnectorFamily("level_2", "gauge")
 
 
 def test_a_conflict_between_a_class_and_one_derived_from_it(registry: CollectorRegistry) -> None:
-    """Each is named by its own class."""
+    """The error of a conflict names a class and the class derived from it."""
     wrong = ConnectorFamily("vllm:nixl_xfer_time_seconds", "histogram", buckets=(1, 2))
     connectors = [NixlPullConnector(), declaring(wrong, kind=MoreNixl)]
     error = conflict(lambda: MultiConnectorMetrics.of_connectors(connectors, registry))
@@ -162,14 +164,14 @@ def test_a_conflict_between_a_class_and_one_derived_from_it(registry: CollectorR
 
 
 def test_with_and_without_the_label_of_the_connector(registry: CollectorRegistry) -> None:
-    """They are different labels."""
+    """Families with and without the label `connector` conflict."""
     MultiConnectorMetrics.of({"One": [LEVEL]}, registry, connector_label=True)
     error = conflict(lambda: MultiConnectorMetrics.of({"Two": [LEVEL]}, registry))
     assert error.owners == ("One", "Two")
 
 
-def test_the_same_is_taken_whoever_has_made_it(registry: CollectorRegistry) -> None:
-    """An engine that has registered its own metrics has them fed."""
+def test_a_metric_of_the_engine_is_used(registry: CollectorRegistry) -> None:
+    """A metric that the engine has registered with the same definition is used."""
     jobs = Counter("jobs", "", [*ENGINE, "kind"], registry=registry)
     Histogram("time", "", ENGINE, buckets=(1, 10), registry=registry)
     Gauge("level", "", ENGINE, multiprocess_mode="mostrecent", registry=registry)
@@ -193,10 +195,10 @@ def test_the_same_is_taken_whoever_has_made_it(registry: CollectorRegistry) -> N
     ],
     ids=["type", "buckets", "labels", "part", "info"],
 )
-def test_what_somebody_else_has_made_otherwise(
+def test_a_different_metric_of_the_engine(
     registry: CollectorRegistry, make: Callable[[CollectorRegistry], object]
 ) -> None:
-    """It stays, and nothing is added."""
+    """A different metric of the same name is a conflict, stays, and nothing is registered."""
     make(registry)
     before = names(registry)
     error = conflict(lambda: ConnectorMetrics([LEVEL, TIME], registry, owner="Two"))
@@ -204,8 +206,8 @@ def test_what_somebody_else_has_made_otherwise(
     assert names(registry) == before
 
 
-def test_what_was_taken_out_of_the_registry_is_made_anew(registry: CollectorRegistry) -> None:
-    """Engines take out all metrics of their prefix when they start again."""
+def test_an_unregistered_metric_is_made_again(registry: CollectorRegistry) -> None:
+    """A metric that was unregistered, as by an engine that restarts, is made again."""
     ConnectorMetrics([LEVEL], registry).observe({"level": 1})
     (collector,) = list(registry._collector_to_names)
     registry.unregister(collector)
@@ -216,7 +218,7 @@ def test_what_was_taken_out_of_the_registry_is_made_anew(registry: CollectorRegi
 def test_what_prometheus_client_refuses_leaves_nothing_behind(
     registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All are made, or none."""
+    """If prometheus_client refuses one family, none is registered."""
 
     def refuse(*_: object, **__: object) -> None:
         message = "not today"
@@ -230,7 +232,7 @@ def test_what_prometheus_client_refuses_leaves_nothing_behind(
 
 @pytest.fixture
 def restless() -> Iterator[None]:
-    """Have threads take turns all the time."""
+    """Let the interpreter switch threads as often as possible."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -239,7 +241,7 @@ def restless() -> Iterator[None]:
 
 @pytest.mark.usefixtures("restless")
 def test_many_threads_register_at_once() -> None:
-    """Each gets the one that there is."""
+    """Threads that register the same families at once share the metrics."""
     with ThreadPoolExecutor(8) as threads:
         for _ in range(20):
             registry, begin = CollectorRegistry(), threading.Barrier(8)
@@ -255,8 +257,8 @@ def test_many_threads_register_at_once() -> None:
             assert series(registry)["jobs_total{model_name=,engine=0,kind=a}"] == 8
 
 
-def test_the_global_registry_is_meant_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As everywhere."""
+def test_the_global_registry_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a registry, families are registered in the global one."""
     registry = CollectorRegistry()
     monkeypatch.setattr("prometheus_client.REGISTRY", registry)
     ConnectorMetrics([LEVEL], engines=(0,))
@@ -264,10 +266,10 @@ def test_the_global_registry_is_meant_without_a_word(monkeypatch: pytest.MonkeyP
 
 
 def test_a_child_that_was_forked_while_a_thread_registered() -> None:
-    """It does not wait for a thread that it does not have."""
+    """A child that was forked while a thread registered does not wait for that thread."""
 
     class Slow(CollectorRegistry):
-        """Is registered with for as long as the child lives."""
+        """A registry in which registration lasts as long as the child lives."""
 
         def register(self, collector: Any) -> None:
             under_way.set()

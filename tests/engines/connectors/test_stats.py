@@ -1,4 +1,4 @@
-"""The statistics of one connector: what is read, how it merges, and what is shown to a person."""
+"""The statistics of one connector: reading, merging, and figures for the log."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ FAMILIES = (
 def test_how_numbers_merge(
     key: str, first: Any, second: Any, merged: Any, labels: tuple[str, ...]
 ) -> None:
-    """As their family says; what nobody has declared is summed or extended."""
+    """Numbers merge as declared; without a family they are summed, and lists extended."""
     one, two = ({key: {labels: value}} for value in (first, second))
     mine = ConnectorStats(one, FAMILIES)
     assert mine.aggregate(ConnectorStats(two, FAMILIES)) is mine
@@ -60,7 +60,7 @@ def test_how_numbers_merge(
 
 
 def test_labels_are_kept_apart() -> None:
-    """What has other labels is another number."""
+    """Numbers with different labels stay apart."""
     mine = stats(count={("a",): 1, ("b",): 2})
     mine.aggregate(stats(count={("b",): 3, ("c",): 4}))
     assert mine.data == {"count": {("a",): 1, ("b",): 5, ("c",): 4}}
@@ -82,12 +82,12 @@ def test_labels_are_kept_apart() -> None:
     ],
 )
 def test_all_forms_on_the_wire(wire: dict[str, Any]) -> None:
-    """They mean the same."""
+    """Flat data, wrapped data and data with bare labels mean the same."""
     assert ConnectorStats(wire).data == {"count": 1, "seen": [2]}
 
 
-def test_what_is_sent_comes_back() -> None:
-    """Through JSON and pickle, labels and all; what was sent is not what is kept."""
+def test_statistics_survive_being_sent() -> None:
+    """Statistics survive JSON and pickle, and share no list with the data that is sent."""
     mine = ConnectorStats({"count": {("a", "b"): 1, ("[",): 2}, "seen": [1.5], "last": 3}, FAMILIES)
     for sent in (mine.to_dict(), json.loads(json.dumps(mine.to_dict()))):
         assert ConnectorStats(sent, FAMILIES).data == mine.data
@@ -104,7 +104,7 @@ class Odd:
     """A number of another library."""
 
     def item(self) -> int:
-        """Return it as Python's own."""
+        """Return the number as Python's own."""
         return 7
 
 
@@ -121,8 +121,8 @@ class Odd:
         pytest.param(object(), id="object"),
     ],
 )
-def test_what_is_no_number_is_left_out(value: Any) -> None:
-    """It is counted by its key, and the others are there."""
+def test_values_that_are_not_numbers(value: Any) -> None:
+    """A value that is not a number is left out and counted by its key."""
     mine = ConnectorStats({"bad": value, "count": Odd()})
     assert (mine.data, mine.refused) == ({"count": 7}, {"bad": 1})
     assert type(mine.data["count"]) is int
@@ -130,12 +130,12 @@ def test_what_is_no_number_is_left_out(value: Any) -> None:
 
 @pytest.mark.parametrize("given", [{"filled": [1, 2]}, {"last": []}])
 def test_lists_of_the_wrong_length_are_left_out(given: dict[str, Any]) -> None:
-    """Buckets have to be those of the declaration, and a gauge is one number."""
+    """Lists without one number per bucket, and gauges without a number, are left out."""
     assert sum(ConnectorStats(given, FAMILIES).refused.values()) == 1
 
 
-def test_what_was_left_out_is_counted_on() -> None:
-    """Of others, too, until all is forgotten."""
+def test_refused_counts_are_merged() -> None:
+    """Aggregation adds the counts of what was left out, and a reset clears them."""
     mine = stats(bad="1")
     mine.aggregate(stats(bad="1", worse="2")).aggregate({"bad": "3"})
     assert mine.refused == {"bad": 3, "worse": 1}
@@ -145,8 +145,8 @@ def test_what_was_left_out_is_counted_on() -> None:
     assert not mine.refused
 
 
-def test_nothing_to_add_changes_nothing() -> None:
-    """Neither None nor what is empty."""
+def test_adding_nothing_changes_nothing() -> None:
+    """Aggregating None or empty statistics changes nothing."""
     mine = stats(count=1, seen=[2])
     blank = ConnectorStats(nixl(), NIXL)
     others: list[Any] = [None, {}, {"data": {}}, stats(), stats(seen=[]), blank]
@@ -156,8 +156,8 @@ def test_nothing_to_add_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("other", [1, "text", [1], object()], ids=["1", "text", "list", "object"])
-def test_what_is_no_statistics_is_an_error(other: Any) -> None:
-    """It says what it is; nothing has changed."""
+def test_aggregating_anything_else_is_an_error(other: Any) -> None:
+    """Aggregating anything but statistics is a `TypeError` that changes nothing."""
     mine = stats(count=1)
     with pytest.raises(ConnectorStatsError, match="statistics expected, not ") as caught:
         mine.aggregate(other)
@@ -166,7 +166,7 @@ def test_what_is_no_statistics_is_an_error(other: Any) -> None:
 
 
 def test_statistics_of_an_engine_are_read() -> None:
-    """They are not changed, and their lists are not kept."""
+    """Statistics of an engine's class are read, not changed, and their lists not shared."""
     theirs = ForeignStats(seen=[1.0])
     mine = stats(seen=[0.5]).aggregate(theirs)
     mine.aggregate(theirs)
@@ -175,51 +175,53 @@ def test_statistics_of_an_engine_are_read() -> None:
 
 
 def test_merging_changes_the_first_only() -> None:
-    """Neither the other statistics, nor what either was made of."""
+    """Aggregation changes neither the other statistics nor the data of either side."""
     made_of = {"seen": [1.0], "count": {("a",): [1.0]}}, {"seen": [2.0], "count": {("b",): [2.0]}}
     before = copy.deepcopy(made_of)
     one, two = map(ConnectorStats, made_of)
     one.aggregate(two).aggregate(two)
-    one.data["seen"].append(9)  # type: ignore[union-attr]
+    seen: Any = one.data["seen"]
+    seen.append(9)
     assert made_of == before
     assert two.data == before[1]
 
 
 def test_adding_to_itself_doubles() -> None:
-    """It ends, too."""
+    """Statistics that are aggregated with themselves double."""
     mine = stats(seen=[1, 2], count={("a",): 1})
     assert mine.aggregate(mine).data == {"seen": [1, 2, 1, 2], "count": {("a",): 2}}
 
 
 def test_declarations_are_learned_from_others() -> None:
-    """What one knows of how to merge, the other learns."""
+    """Aggregation adds the declarations of the other statistics."""
     mine = ConnectorStats({"count": 1}, FAMILIES[:1])
     mine.aggregate(ConnectorStats({"last": 5}, FAMILIES)).aggregate({"last": 3, "count": 1})
     assert mine.data == {"count": 2, "last": 3}
 
 
-def test_a_declaration_that_cannot_be() -> None:
-    """It is the maker's mistake, and an error."""
-    wrong = [ConnectorFamily("a", "gauge", keys=("k",)), ConnectorFamily("b", "counter", keys="k")]  # type: ignore[arg-type]
+def test_conflicting_declarations() -> None:
+    """Two families that merge one key differently are an error."""
+    wrong = [ConnectorFamily(kind, kind, keys=("k",)) for kind in ("gauge", "counter")]
     with pytest.raises(ConnectorDeclarationError):
         ConnectorStats({}, wrong)
 
 
-def test_columns_are_there_from_the_beginning() -> None:
-    """What comes in lists has an empty one, before and after; a 0 is a number."""
+def test_listed_keys_have_empty_lists() -> None:
+    """Keys of listed families have empty lists from the start and after a reset."""
     mine = ConnectorStats(families=NIXL)
     assert mine.data.keys() == nixl().keys()
     assert mine.is_empty()
-    mine.data["transfer_duration"].append(1.0)  # type: ignore[union-attr]
+    durations: Any = mine.data["transfer_duration"]
+    durations.append(1.0)
     assert not mine.is_empty()
     mine.reset()
     assert mine.is_empty()
-    assert set(map(len, mine.data.values())) == {0}  # type: ignore[arg-type]
+    assert mine.data == nixl()
     assert not stats(count=0).is_empty()
 
 
 def test_buckets_go_on_after_a_reset() -> None:
-    """There is nothing in them then, which merges with everything."""
+    """After a reset buckets are an empty list, which merges with any buckets."""
     mine = ConnectorStats({"filled": [1, 0, 0, 0.5]}, FAMILIES)
     mine.reset()
     assert (mine.to_dict(), mine.is_empty()) == ({"filled": []}, True)
@@ -229,7 +231,7 @@ def test_buckets_go_on_after_a_reset() -> None:
 
 
 def test_the_figures_of_nixl() -> None:
-    """Three workers with 2, 1 and 3 transfers: what a person reads of them together."""
+    """The figures of NIXL cover the transfers and failures of all workers."""
     mine = ConnectorStats(families=NIXL)
     for durations in ([1, 1], [1], [2, 2, 2]):
         mine.aggregate(nixl(*durations, num_descriptors=[float(len(durations)) / 2]))
@@ -259,18 +261,18 @@ def test_the_figures_of_nixl() -> None:
 
 
 def test_figures_of_nothing_are_zero() -> None:
-    """Nobody divides by nothing."""
+    """The figures of a connector without transfers are 0."""
     assert set(ConnectorStats(nixl(), NIXL).reduce().values()) == {0}
 
 
-def test_figures_between_two_numbers() -> None:
-    """The 90th percentile lies between the numbers, where it has to."""
+def test_the_90th_percentile_is_interpolated() -> None:
+    """The 90th percentile is interpolated between two numbers."""
     mine = ConnectorStats(nixl(*range(1, 5)), NIXL)
     assert mine.reduce()["P90 xfer time (ms)"] == 3700
 
 
-def test_figures_that_nobody_has_described() -> None:
-    """Each key has its number, or how many and their sum, in the order in which they came."""
+def test_default_figures() -> None:
+    """Keys without summaries have their number, or count and sum of their list, in order."""
     data = {"z": {("a",): 2}, "seen": [1, 2], "filled": [1, 2, 0, 9.5], "b": 3}
     figures = ConnectorStats(data, FAMILIES).reduce()
     assert list(figures.items()) == [
@@ -283,6 +285,6 @@ def test_figures_that_nobody_has_described() -> None:
     ]
 
 
-def test_what_it_looks_like() -> None:
-    """The data can be seen."""
+def test_representation() -> None:
+    """The representation of statistics has their data."""
     assert repr(stats(count=1)) == "ConnectorStats({'count': 1})"

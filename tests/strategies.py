@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 import struct
-from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
 from mpmetrics.directory.files import GAUGE_MODES, FileName
 from tests.database import Entry, counter, encode, gauge, histogram, summary
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 ids = st.text(
     st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=20
@@ -30,7 +26,7 @@ BOUNDS = ({"1.0": 0.0, "2.5": 0.0, "+Inf": 0.0}, {"1.0": 0.0, "4.0": 0.0, "+Inf"
 
 
 @st.composite
-def entries_of_kind(draw: Callable, kind: str) -> list[Entry]:  # type: ignore[type-arg]
+def entries_of_kind(draw: st.DrawFn, kind: str) -> list[Entry]:
     """Draw the entries of one process's file of a *kind*, each series once."""
     entries: list[Entry] = []
     for series in draw(
@@ -51,7 +47,7 @@ def entries_of_kind(draw: Callable, kind: str) -> list[Entry]:  # type: ignore[t
 
 
 @st.composite
-def mutated(draw: Callable) -> bytes:  # type: ignore[type-arg]
+def mutated(draw: st.DrawFn) -> bytes:
     """Draw the bytes of a good file with some damage."""
     entries = draw(entries_of_kind("histogram")) + draw(entries_of_kind("counter"))
     data = bytearray(encode(entries, size=draw(st.sampled_from([0, 4096]))))
@@ -73,7 +69,7 @@ json_strings = st.one_of(
 
 
 @st.composite
-def key_texts(draw: Callable) -> bytes:  # type: ignore[type-arg]
+def key_texts(draw: st.DrawFn) -> bytes:
     """Draw the JSON of a key, or a text that looks like one."""
     pairs = draw(st.lists(st.tuples(json_strings, json_strings), max_size=3))
     separator = draw(st.sampled_from([": ", ":", " : "]))

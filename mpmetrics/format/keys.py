@@ -8,7 +8,7 @@ of it and JSON has several spellings. Across files, only a parsed `Key` can be c
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from mpmetrics.errors import DamagedError
 from mpmetrics.format.codec import LENGTH_SIZE
@@ -181,7 +181,7 @@ def with_bound(labels: Labels, bound: str | None) -> Labels:
     return labels if bound is None else tuple(sorted((*labels, (BUCKET_LABEL, bound))))
 
 
-def _without_surrogates(value: Any) -> Any:  # noqa: ANN401 - JSON of any shape
+def _without_surrogates(value: object) -> object:
     """Replace lone surrogates, which UTF-8 cannot express, by U+FFFD, anywhere in *value*.
 
     JSON can spell them, and Python has them in names of files, so labels have them, too. They are

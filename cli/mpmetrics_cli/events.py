@@ -37,14 +37,14 @@ _PUBLISHER: Final[tuple[Decorator, ...]] = (
         former_names=["--source"],
         required=True,
         metavar="ENDPOINT",
-        help="Where the engine publishes, as it was configured: tcp://HOST:PORT or ipc://PATH; of "
-        "rank 0, if there are several.",
+        help="The ZeroMQ endpoint at which the engine publishes, as configured there: "
+        "tcp://HOST:PORT or ipc://PATH; with several ranks that of rank 0.",
     ),
     click.option(
         "--replay",
         default="",
         metavar="ENDPOINT",
-        help="Where the engine answers requests for messages that were missed.",
+        help="The ZeroMQ endpoint at which the engine replays missed messages.",
     ),
     click.option(
         "--bind",
@@ -66,7 +66,7 @@ _PUBLISHER: Final[tuple[Decorator, ...]] = (
         default=0,
         show_default=True,
         metavar="N",
-        help="The first of these ranks; the port of its publisher is so much higher.",
+        help="The first of these ranks; the port of its publisher is that of rank 0 plus N.",
     ),
     click.option(
         "--topic",
@@ -81,7 +81,7 @@ _PUBLISHER: Final[tuple[Decorator, ...]] = (
         default=0.0,
         show_default=True,
         metavar="SECONDS",
-        help="Join events that belong together, up to 128 blocks, and keep them so long for that.",
+        help="Join events that belong together, up to 128 blocks; an event waits at most SECONDS.",
     ),
 )
 
@@ -107,7 +107,7 @@ def events(
 ) -> int:
     """Pass on the KV events of an engine, and count them at /metrics.
 
-    Missing events are requested again, and counted as lost if the engine has dropped them. With
+    Missing events are requested again, and counted if the engine no longer has them. With
     --print the metrics are served only if --listen is given, too. Needs the extra "zmq", "nats"
     for a sink of that kind, and "serve" for the metrics.
     """

@@ -122,8 +122,8 @@ _LISTEN: Final = click.option(
     default="127.0.0.1:9464",
     show_default=True,
     metavar="ADDRESS",
-    help="HOST:PORT, [IPv6]:PORT, :PORT for every interface, or unix:PATH. Port 0 takes a free "
-    "one.",
+    help="Serve at HOST:PORT, [IPv6]:PORT, :PORT for every interface, or unix:PATH. Port 0 takes a "
+    "free one.",
 )
 
 _WEB_CONFIG: Final = click.option(
@@ -148,7 +148,7 @@ _SERVING: Final[tuple[Decorator, ...]] = (
         default=5.0,
         show_default=True,
         metavar="SECONDS",
-        help="How long a scrape waits for each source; a late one is served as it was before.",
+        help="How long a scrape waits for each source; a late one is on the page as it was.",
     ),
     _WEB_CONFIG,
 )

@@ -40,14 +40,14 @@ if TYPE_CHECKING:
     default=15.0,
     show_default=True,
     metavar="SECONDS",
-    help="How often to fold what dead workers have left, besides after each death; 0 for never.",
+    help="How often to fold the files of dead workers, besides after each death; 0 for never.",
 )
 @dead_gauges_options
 @click.option(
     "--grace",
     type=Seconds(min=0),
     metavar="SECONDS",
-    help="Kill the server so long after it was asked to end; by default it is never killed.",
+    help="Kill the server SECONDS after it was asked to end; by default it is never killed.",
 )
 @click.option(
     "--per-worker", is_flag=True, help="Show process_* of each process instead of their sum."

@@ -76,9 +76,9 @@ _SINKS: Final[tuple[Decorator, ...]] = (
         "urls",
         multiple=True,
         metavar="URL",
-        help="Publish events for Dynamo's routers (repeatable): on nats://HOST:PORT, or several of "
-        "a cluster, separated by commas; or by ZeroMQ, listening on tcp://HOST:PORT or "
-        "ipc://PATH; with a + before it there is a broker to connect to.",
+        help="Publish events for Dynamo's routers (repeatable): by NATS at nats://HOST:PORT, or at "
+        "several servers of a cluster, separated by commas; by ZeroMQ, listening at "
+        "tcp://HOST:PORT or ipc://PATH, or connecting to a broker with a + before that.",
     ),
     click.option(
         "--worker-id",
@@ -122,7 +122,7 @@ _SINKS: Final[tuple[Decorator, ...]] = (
     click.option(
         "--jetstream",
         is_flag=True,
-        help="Have NATS confirm that a stream, which must be there, keeps what is published.",
+        help="Have NATS confirm that a stream, which must exist, keeps each event.",
     ),
     _make_secret_option("user", "NATS_AUTH_USERNAME", "The user, for NATS.", "NAME"),
     _make_secret_option("password", "NATS_AUTH_PASSWORD", "The user's password.", "TEXT"),

@@ -1,4 +1,4 @@
-"""The bytes of a worker's file, read into one buffer that is reused."""
+"""The reading of workers' files into one buffer, which is used again for each file."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """The environment variable that names the multiprocess directory.
 
 Only the command, ``path=None`` and the engine adapters read it; all other code takes the directory
-as an argument. prometheus_client reads the variable once, when it is first imported, so a value
-that is set later would count for one half of a process only. Therefore the library sets it in two
-places only: `adopt_old_variable` does it here, and `mpmetrics.engines.ensure_multiproc_dir` does
-it for an engine that has not set it, before prometheus_client is imported.
+as an argument. prometheus_client reads the variable once, when it is first imported, so a process
+that sets it later goes on to keep its values in memory. Therefore the library sets it in two places
+only: `adopt_old_variable` for programs that have set the old name, and
+`mpmetrics.engines.ensure_multiproc_dir` for engines, before prometheus_client is imported.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def directory_from_environment(*, stacklevel: int = 2) -> str | None:
     """Return the directory that the environment names, None when no variable is set.
 
     The lower-case variable of old releases of prometheus_client still counts, with a
-    `DeprecationWarning`.
+    `DeprecationWarning`. Its *stacklevel* counts from the caller of this function, which is 1.
     """
     path = os.environ.get(VARIABLE)
     if path is None:

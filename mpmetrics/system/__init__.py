@@ -1,4 +1,4 @@
-"""What this machine says of itself: when it was started, its mounts, and its processes.
+"""Facts about this machine: when it was started, its mounts, and its processes.
 
 The names are loaded on first use: those of processes need psutil, which comes with the extra
 `serve`; the others do not.

@@ -1,6 +1,6 @@
 """The processes of a server: those that descend from one process. Needs psutil, and Linux.
 
-psutil reads what proc(5) says of a process. Three things are read here:
+psutil reads the facts about a process from proc(5). Three of them are read here:
 
 * The exit status of a process that its parent has not waited for: psutil does not have it.
 * The children of a process: the kernel lists them. psutil looks at every process of the machine

@@ -34,7 +34,7 @@ def test_a_new_file_has_all_of_its_bytes(tmp_path: Path) -> None:
 
 
 def test_a_file_that_exists_is_not_written_over(tmp_path: Path) -> None:
-    """Writing a new file where one exists raises, and leaves that file as it is."""
+    """Writing a new file where one exists raises, and leaves that file unchanged."""
     path = tmp_path / "file"
     path.write_bytes(b"old")
     with pytest.raises(FileExistsError):

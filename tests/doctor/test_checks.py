@@ -189,7 +189,7 @@ FINDINGS = {
             "find out which program writes it; prometheus_client does not",
         ),
     ),
-    "a manifest that says nothing": (
+    "a damaged manifest": (
         examination("counter_7.db", problems=problems("damaged_manifest")),
         Finding(
             "error",

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 
 from mpmetrics.engines import (
     CONNECTOR_FAMILIES,
@@ -201,16 +201,18 @@ def test_invalid_numbers_are_counted(
     assert {value for name, value in found.items() if "kind" not in name} <= {0}
 
 
-def test_an_error_of_a_metric_is_counted(
-    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An exception of a metric, as from a full disk, is counted, and the other keys are shown."""
+class FullDisk(Counter):
+    """A counter that cannot write its value."""
 
-    def fail(*_: object) -> None:
+    def inc(self, *_: Any, **__: Any) -> None:
+        """Raise."""
         raise OSError
 
+
+def test_an_error_of_a_metric_is_counted(registry: CollectorRegistry) -> None:
+    """An exception of a metric, as from a full disk, is counted, and the other keys are shown."""
+    FullDisk("jobs", "Jobs", ["model_name", "engine"], registry=registry)
     metrics = ConnectorMetrics([JOBS, LEVEL], registry)
-    monkeypatch.setattr("prometheus_client.Counter.inc", fail)
     metrics.observe({"jobs": 1, "level": 2})
     assert metrics.refused == {("jobs", "raised"): 1}
     assert series(registry)["level{model_name=,engine=0}"] == 2

@@ -20,7 +20,7 @@ from mpmetrics.engines import (
     MultiConnectorMetrics,
 )
 from tests.engines.connectors.fakes import FakeConnector, NixlPullConnector, OtherConnector, series
-from tests.workers import fork
+from tests.workers import environment, fork, run_python
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -215,18 +215,11 @@ def test_an_unregistered_metric_is_made_again(registry: CollectorRegistry) -> No
     assert series(registry) == {"level{model_name=,engine=0}": 2}
 
 
-def test_what_prometheus_client_refuses_leaves_nothing_behind(
-    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_prometheus_client_refuses_leaves_nothing_behind(registry: CollectorRegistry) -> None:
     """If prometheus_client refuses one family, none is registered."""
-
-    def refuse(*_: object, **__: object) -> None:
-        message = "not today"
-        raise ValueError(message)
-
-    monkeypatch.setattr("prometheus_client.Histogram", refuse)
-    with pytest.raises(ConnectorDeclarationError, match="connector family 'time': not today"):
-        ConnectorMetrics([LEVEL, TIME], registry)
+    wrong = ConnectorFamily("time", "gauge", mode="never")
+    with pytest.raises(ConnectorDeclarationError, match="connector family 'time': Invalid multi"):
+        ConnectorMetrics([LEVEL, wrong], registry)
     assert names(registry) == []
 
 
@@ -257,12 +250,15 @@ def test_many_threads_register_at_once() -> None:
             assert series(registry)["jobs_total{model_name=,engine=0,kind=a}"] == 8
 
 
-def test_the_global_registry_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_global_registry_is_the_default() -> None:
     """Without a registry, families are registered in the global one."""
-    registry = CollectorRegistry()
-    monkeypatch.setattr("prometheus_client.REGISTRY", registry)
-    ConnectorMetrics([LEVEL], engines=(0,))
-    assert series(registry) == {"level{model_name=,engine=0}": 0}
+    program = """
+from prometheus_client import REGISTRY
+from mpmetrics.engines import ConnectorFamily, ConnectorMetrics
+ConnectorMetrics([ConnectorFamily("level", "gauge")], engines=(0,))
+print(REGISTRY.get_sample_value("level", {"model_name": "", "engine": "0"}))
+"""
+    assert run_python(program, env=environment(None)) == "0.0\n"
 
 
 def test_a_child_that_was_forked_while_a_thread_registered() -> None:

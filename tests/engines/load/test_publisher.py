@@ -1,10 +1,10 @@
-"""The load publisher: what is sent when, by a clock that the test moves."""
+"""The load publisher: which loads it sends when, by a clock that the test moves."""
 
 from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -19,25 +19,22 @@ from mpmetrics.engines.observers import ERRORS
 from tests.engines.endpoints import series
 from tests.workers import fork
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 TIMING = DebounceTiming(window=1, max_wait=5, min_interval=0, heartbeat=100, retry=10)
 
 
-def slot(timing: DebounceTiming = TIMING) -> Debounce[str]:
+def make_debounce(timing: DebounceTiming = TIMING) -> Debounce[str]:
     """Return a debounce without a value."""
     return Debounce(timing)
 
 
 def test_nothing_is_due_before_there_is_a_value() -> None:
-    """Not even a heartbeat."""
-    assert slot().due() is None
+    """Without a value nothing is due, not even a heartbeat."""
+    assert make_debounce().due() is None
 
 
 def test_a_value_waits_until_it_is_quiet() -> None:
-    """Every change begins the window anew, but not for ever."""
-    debounce = slot()
+    """Every change restarts the window, but not beyond the maximum wait."""
+    debounce = make_debounce()
     for now in range(7):
         assert debounce.change(f"value {now}", now)
         assert debounce.due() == min(now + 1, 5)
@@ -47,9 +44,9 @@ def test_a_value_waits_until_it_is_quiet() -> None:
     assert debounce.due() == 21
 
 
-def test_what_has_not_changed_is_no_change() -> None:
-    """Neither while it waits nor once it is out; what has come back need not go out."""
-    debounce = slot()
+def test_an_equal_value_is_no_change() -> None:
+    """An equal value is no change; a change back to the published value is not pending."""
+    debounce = make_debounce()
     assert debounce.change("a", 0)
     assert not debounce.change("a", 0.5)
     assert debounce.due() == 1
@@ -62,8 +59,8 @@ def test_what_has_not_changed_is_no_change() -> None:
 
 
 def test_publications_keep_their_distance() -> None:
-    """Whatever the window says."""
-    debounce = slot(TIMING._replace(min_interval=30))
+    """Two publications are at least the minimum interval apart."""
+    debounce = make_debounce(TIMING._replace(min_interval=30))
     debounce.change("a", 0)
     debounce.record_success("a", 1)
     debounce.change("b", 2)
@@ -71,8 +68,8 @@ def test_publications_keep_their_distance() -> None:
 
 
 def test_after_a_failure_the_newest_value_is_tried_again() -> None:
-    """Whether it has changed meanwhile or not; a failed heartbeat, too."""
-    debounce = slot()
+    """After a failure the newest value, or the heartbeat, is due again after the retry time."""
+    debounce = make_debounce()
     debounce.change("a", 0)
     debounce.record_failure(1)
     assert debounce.due() == 11
@@ -86,8 +83,8 @@ def test_after_a_failure_the_newest_value_is_tried_again() -> None:
 
 
 def test_a_value_that_changes_while_it_is_sent() -> None:
-    """Is pending from then on."""
-    debounce = slot()
+    """A value that changes while the earlier one is sent is pending afterwards."""
+    debounce = make_debounce()
     debounce.change("a", 0)
     debounce.change("b", 1.5)
     debounce.record_success("a", 2)
@@ -102,7 +99,7 @@ def test_a_value_that_changes_while_it_is_sent() -> None:
     )
 )
 def test_any_history(steps: list[tuple[float, int, bool]]) -> None:
-    """No change waits longer than it may, and the last value goes out, or is being tried."""
+    """In any history no change waits too long, and a value is pending unless it was published."""
     debounce: Debounce[int] = Debounce(TIMING)
     now, sent = 0.0, None
     waiting_since: float | None = None
@@ -129,13 +126,13 @@ def test_any_history(steps: list[tuple[float, int, bool]]) -> None:
 
 
 class FakeClock:
-    """Time that passes when it is told to."""
+    """A clock that the test moves."""
 
     def __init__(self) -> None:
-        """Begin at 0."""
+        """Start at 0."""
         self.time = 0.0
         self.waiting = threading.Semaphore(0)
-        """Counts how often the publisher has found nothing to do."""
+        """Counts how often the publisher has started to wait."""
         self._condition: threading.Condition | None = None
 
     def now(self) -> float:
@@ -143,144 +140,144 @@ class FakeClock:
         return self.time
 
     def wait(self, condition: threading.Condition, seconds: float | None) -> None:
-        """Wait until the test says so."""
+        """Wait until the test moves the time or something changes."""
         self._condition = condition
         self.asked = seconds
         self.waiting.release()
         condition.wait()
 
-    def idle(self) -> None:
-        """Return once the publisher has nothing to do."""
+    def wait_until_idle(self) -> None:
+        """Wait until the publisher has nothing to do."""
         assert self.waiting.acquire(timeout=30)
 
     def move(self, seconds: float) -> None:
-        """Let time pass."""
+        """Move the time."""
         assert self._condition is not None
         with self._condition:
             self.time += seconds
             self._condition.notify()
 
-    def pass_(self, seconds: float) -> None:
-        """Let time pass, and return when the publisher has done what was due by then."""
+    def move_and_wait(self, seconds: float) -> None:
+        """Move the time, and wait until the publisher has done what is due by then."""
         self.move(seconds)
-        self.idle()
+        self.wait_until_idle()
 
 
 class Sender:
-    """Remembers what was sent, or fails."""
+    """A sender that notes the loads, or fails."""
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Start without loads."""
         self.sent: list[dict[str, int]] = []
         self.fails = False
 
     def __call__(self, load: ActiveLoad) -> None:
-        """Take a load."""
+        """Note a load."""
         if self.fails:
             message = "no broker"
             raise ConnectionError(message)
         self.sent.append(load.fields())
 
 
-def made(**more: Any) -> tuple[WorkerLoadPublisher, Sender, FakeClock]:
-    """Return a publisher with what it depends on."""
+def make_publisher(**more: Any) -> tuple[WorkerLoadPublisher, Sender, FakeClock]:
+    """Return a publisher with a fake sender and a fake clock."""
     sender, clock = Sender(), FakeClock()
     timing = TIMING._replace(**more)
     return WorkerLoadPublisher(sender, 7, timing=timing, clock=clock), sender, clock
 
 
-def load(rank: int, **more: int) -> dict[str, int]:
-    """Return what is sent of a rank."""
+def fields(rank: int, **more: int) -> dict[str, int]:
+    """Return the fields of a load as they are sent."""
     return {"worker_id": 7, "dp_rank": rank, **more}
 
 
-def test_each_rank_has_a_slot() -> None:
-    """Ranks that change at the same time do not overwrite each other."""
-    publisher, sender, clock = made()
+def test_each_rank_is_debounced_on_its_own() -> None:
+    """Ranks that change at the same time do not replace each other's loads."""
+    publisher, sender, clock = make_publisher()
     for blocks in (1, 2, 3):
         publisher.publish(0, kv_used_blocks=blocks)
         publisher.publish(1, kv_used_blocks=10 * blocks)
     publisher.publish(None, active_decode_blocks=5)
-    clock.idle()
-    clock.pass_(1)
+    clock.wait_until_idle()
+    clock.move_and_wait(1)
     assert sender.sent == [
-        load(0, active_decode_blocks=5, kv_used_blocks=3),
-        load(1, kv_used_blocks=30),
+        fields(0, active_decode_blocks=5, kv_used_blocks=3),
+        fields(1, kv_used_blocks=30),
     ]
     assert publisher.counts() == {"published": 2, "suppressed": 5, "failed": 0}
     publisher.close()
 
 
-def test_without_names_used_blocks_come_first() -> None:
-    """They are what is always known."""
-    publisher, sender, clock = made()
+def test_the_order_of_positional_arguments() -> None:
+    """The second positional argument is the number of used blocks, the third of active ones."""
+    publisher, sender, clock = make_publisher()
     publisher.publish(0, 4, 5)
-    clock.idle()
-    clock.pass_(1)
-    assert sender.sent == [load(0, active_decode_blocks=5, kv_used_blocks=4)]
+    clock.wait_until_idle()
+    clock.move_and_wait(1)
+    assert sender.sent == [fields(0, active_decode_blocks=5, kv_used_blocks=4)]
     publisher.close()
 
 
-def test_nothing_new_is_suppressed_and_idle_ranks_are_heard_of() -> None:
-    """A router that comes late learns of all ranks."""
-    publisher, sender, clock = made()
+def test_equal_loads_are_suppressed_and_idle_ranks_have_heartbeats() -> None:
+    """Equal loads are suppressed, and the load of an idle rank is sent at every heartbeat."""
+    publisher, sender, clock = make_publisher()
     publisher.publish(0, kv_used_blocks=1)
-    clock.idle()
-    clock.pass_(1)
+    clock.wait_until_idle()
+    clock.move_and_wait(1)
     for _ in range(3):
         publisher.publish(0, kv_used_blocks=1)
-    clock.pass_(99)
-    assert sender.sent == [load(0, kv_used_blocks=1)]
-    clock.pass_(1)
-    assert sender.sent == [load(0, kv_used_blocks=1)] * 2
+    clock.move_and_wait(99)
+    assert sender.sent == [fields(0, kv_used_blocks=1)]
+    clock.move_and_wait(1)
+    assert sender.sent == [fields(0, kv_used_blocks=1)] * 2
     assert publisher.counts() == {"published": 2, "suppressed": 3, "failed": 0}
     publisher.close()
 
 
 def test_a_value_that_never_rests_is_sent() -> None:
-    """At the latest after the maximum wait."""
-    publisher, sender, clock = made()
+    """A load that always changes is sent after the maximum wait."""
+    publisher, sender, clock = make_publisher()
     publisher.publish(0, kv_used_blocks=0)
-    clock.idle()
+    clock.wait_until_idle()
     for blocks in range(1, 21):
         publisher.publish(0, kv_used_blocks=blocks)
-        clock.idle()
-        clock.pass_(0.5)
+        clock.wait_until_idle()
+        clock.move_and_wait(0.5)
     assert [each["kv_used_blocks"] for each in sender.sent] == [10, 20]
     publisher.close()
 
 
 def test_after_a_failure() -> None:
-    """The newest value is sent, not the one that failed."""
-    publisher, sender, clock = made()
+    """After a failure the newest load is sent, not the one that failed."""
+    publisher, sender, clock = make_publisher()
     sender.fails = True
     publisher.publish(0, kv_used_blocks=1)
-    clock.idle()
-    clock.pass_(1)
+    clock.wait_until_idle()
+    clock.move_and_wait(1)
     assert publisher.counts()["failed"] == 1
     publisher.publish(0, kv_used_blocks=2)
-    clock.idle()
+    clock.wait_until_idle()
     sender.fails = False
-    clock.pass_(9)
+    clock.move_and_wait(9)
     assert sender.sent == []
-    clock.pass_(1)
-    assert sender.sent == [load(0, kv_used_blocks=2)]
+    clock.move_and_wait(1)
+    assert sender.sent == [fields(0, kv_used_blocks=2)]
     publisher.close()
 
 
-def test_closing_sends_what_is_left() -> None:
-    """And nothing more is taken then."""
-    publisher, sender, clock = made()
+def test_closing_sends_waiting_loads() -> None:
+    """`close` sends the loads that are waiting, and later loads are dropped."""
+    publisher, sender, clock = make_publisher()
     publisher.publish(3, kv_used_blocks=1)
-    clock.idle()
+    clock.wait_until_idle()
     publisher.close()
     publisher.publish(3, kv_used_blocks=2)
     publisher.close()
-    assert sender.sent == [load(3, kv_used_blocks=1)]
+    assert sender.sent == [fields(3, kv_used_blocks=1)]
 
 
-def test_a_sender_that_hangs_keeps_nobody() -> None:
-    """Neither who publishes nor, for long, who closes."""
+def test_a_sender_that_hangs() -> None:
+    """A sender that hangs blocks neither `publish` nor, beyond a second, `close`."""
     let_go, hangs = threading.Event(), threading.Event()
 
     def send(_: ActiveLoad) -> None:
@@ -296,8 +293,8 @@ def test_a_sender_that_hangs_keeps_nobody() -> None:
     let_go.set()
 
 
-def test_the_clock_of_the_machine() -> None:
-    """With the times that it has by default."""
+def test_the_default_clock_and_times() -> None:
+    """With the default clock and times, many changes become few publications."""
     sent: list[ActiveLoad] = []
     last = threading.Event()
 
@@ -315,58 +312,58 @@ def test_the_clock_of_the_machine() -> None:
 
 
 @pytest.mark.parametrize("rank", [None, 0, 5])
-def test_a_load_that_says_nothing(rank: int | None) -> None:
-    """Is a mistake of who publishes it."""
-    publisher, *_ = made()
+def test_a_load_without_numbers(rank: int | None) -> None:
+    """A load without any number is an error of the caller."""
+    publisher, *_ = make_publisher()
     with pytest.raises(LoadError, match=f"rank {rank or 0}: neither"):
         publisher.publish(rank)
 
 
-class Whole:
-    """A whole number of another library's."""
+class OtherInteger:
+    """An integer of another library."""
 
     def __index__(self) -> int:
-        """Return it."""
+        """Return the integer."""
         return 3
 
 
 @pytest.mark.parametrize("wrong", [-1, 0.5, "7", 1 << 64, float("nan"), [1]])
 @pytest.mark.parametrize("what", ["dp_rank", "kv_used_blocks", "active_decode_blocks"])
 def test_numbers_that_dynamo_does_not_have(what: str, wrong: Any) -> None:
-    """They would fail whenever they are sent, and so are refused at once."""
-    publisher, *_ = made()
+    """Numbers that Dynamo cannot represent are refused when they are published."""
+    publisher, *_ = make_publisher()
     with pytest.raises(LoadError, match=f"{what} is n"):
         publisher.publish(**{"kv_used_blocks": 1, what: wrong})
     assert publisher.counts() == {"published": 0, "suppressed": 0, "failed": 0}
 
 
 def test_numbers_of_other_libraries() -> None:
-    """They are sent as Python's own, which is what can be packed."""
-    publisher, sender, clock = made()
-    number: Any = Whole()
+    """Integers of other libraries are sent as Python's own, which msgpack can pack."""
+    publisher, sender, clock = make_publisher()
+    number: Any = OtherInteger()
     publisher.publish(number, kv_used_blocks=number, active_decode_blocks=True)
-    clock.idle()
-    clock.pass_(1)
-    assert sender.sent == [load(3, kv_used_blocks=3, active_decode_blocks=1)]
+    clock.wait_until_idle()
+    clock.move_and_wait(1)
+    assert sender.sent == [fields(3, kv_used_blocks=3, active_decode_blocks=1)]
     assert {type(value) for value in sender.sent[0].values()} == {int}
     publisher.close()
 
 
-def test_there_is_an_end_to_ranks() -> None:
-    """Each is remembered for good."""
-    publisher, _, clock = made()
+def test_the_number_of_ranks_is_limited() -> None:
+    """Each rank takes memory, so there are at most 1024 ranks."""
+    publisher, _, clock = make_publisher()
     for rank in range(1024):
         publisher.publish(rank, kv_used_blocks=1)
     with pytest.raises(LoadError, match="there are 1024 ranks already"):
         publisher.publish(1024, kv_used_blocks=1)
     publisher.publish(1023, kv_used_blocks=2)
-    clock.idle()
+    clock.wait_until_idle()
     publisher.close()
     assert publisher.counts()["published"] == 1024
 
 
 def test_a_sender_that_panics() -> None:
-    """What is no `Exception`, as what comes of Rust, does not end the publisher either."""
+    """An exception that is not an `Exception`, as a panic of Rust, does not end the publisher."""
     calls = []
     sent = threading.Event()
 
@@ -385,7 +382,7 @@ def test_a_sender_that_panics() -> None:
 
 
 def test_a_sender_that_cannot_be_closed() -> None:
-    """Costs nobody anything."""
+    """An exception of the sender's `close` is counted, and not raised."""
 
     class Closing(Sender):
         def close(self) -> None:
@@ -397,21 +394,21 @@ def test_a_sender_that_cannot_be_closed() -> None:
     assert ERRORS.counts()["load", "raised"] == before + 1
 
 
-def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next change tries again."""
-    publisher, sender, clock = made()
+def test_a_thread_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the thread cannot be started, the next change tries again."""
+    publisher, sender, clock = make_publisher()
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError("no thread")))
         publisher.publish(0, kv_used_blocks=1)
     publisher.publish(0, kv_used_blocks=2)
-    clock.idle()
-    clock.pass_(1)
+    clock.wait_until_idle()
+    clock.move_and_wait(1)
     publisher.close()
-    assert sender.sent == [load(0, kv_used_blocks=2)]
+    assert sender.sent == [fields(0, kv_used_blocks=2)]
 
 
 def test_a_heartbeat_beyond_what_a_thread_can_wait() -> None:
-    """Is as good as none."""
+    """A heartbeat longer than a thread can wait is the same as none."""
     sent = threading.Event()
     timing = DebounceTiming(window=0, heartbeat=1e300)
     publisher = WorkerLoadPublisher(lambda _: sent.set(), 7, timing=timing)
@@ -425,15 +422,15 @@ def test_a_heartbeat_beyond_what_a_thread_can_wait() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"window": -1}, {"retry": float("nan")}, {"retry": 0}, {"heartbeat": 1e999}]
 )
-def test_times_that_cannot_be(wrong: dict[str, float]) -> None:
-    """Are found at once."""
+def test_invalid_times(wrong: dict[str, float]) -> None:
+    """Invalid times are an error when the publisher is made."""
     (name,) = wrong
     with pytest.raises(DebounceTimingError, match=f"{name} cannot be"):
-        made(**wrong)
+        make_publisher(**wrong)
 
 
 def test_every_load_is_published_or_suppressed() -> None:
-    """What is replaced before it is sent is suppressed, but not what is replaced while it is."""
+    """A load counts as suppressed if it is replaced before it is sent, but not while it is sent."""
     under_way, over = threading.Event(), threading.Event()
     sent = []
 
@@ -448,7 +445,7 @@ def test_every_load_is_published_or_suppressed() -> None:
     publisher = WorkerLoadPublisher(send, 7, timing=TIMING, clock=clock)
     for blocks in (1, 2, 2, 3):
         publisher.publish(0, kv_used_blocks=blocks)  # 1 and 2 are replaced, 2 is nothing new
-    clock.idle()
+    clock.wait_until_idle()
     clock.move(TIMING.window)
     assert under_way.wait(30)
     for blocks in (4, 5):
@@ -460,14 +457,14 @@ def test_every_load_is_published_or_suppressed() -> None:
 
 
 def test_counts_are_a_metric() -> None:
-    """The publisher can be registered."""
-    publisher, _, clock = made()
+    """A publisher can be registered, and its counts are a family."""
+    publisher, _, clock = make_publisher()
     registry = CollectorRegistry()
     registry.register(publisher)
     for blocks in (1, 1):
         publisher.publish(0, kv_used_blocks=blocks)
-    clock.idle()
-    clock.pass_(1)
+    clock.wait_until_idle()
+    clock.move_and_wait(1)
     assert series(generate_latest(registry).decode().replace("mpmetrics_", "m_")) == {
         "m_load_publications_total{outcome=published}": 1,
         "m_load_publications_total{outcome=suppressed}": 1,
@@ -477,9 +474,12 @@ def test_counts_are_a_metric() -> None:
 
 
 def test_a_forked_child_publishes_for_itself() -> None:
-    """It has neither the thread nor the load of its parent."""
-    let_go: Callable[[ActiveLoad], None] = lambda load: os._exit(load.kv_used_blocks or 1)  # noqa: E731
-    publisher = WorkerLoadPublisher(let_go, 7)
+    """A forked child has neither the thread nor the loads of its parent."""
+
+    def send(load: ActiveLoad) -> None:
+        os._exit(load.kv_used_blocks or 1)
+
+    publisher = WorkerLoadPublisher(send, 7)
     child = fork()
     if child == 0:
         publisher.publish(0, kv_used_blocks=9)

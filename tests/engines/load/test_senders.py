@@ -1,4 +1,4 @@
-"""Where load goes: over NATS and ZeroMQ, whatever becomes of a broker, and of a process."""
+"""Senders of load: NATS and ZeroMQ, outages of a broker, and forked processes."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ ADDRESS = Address("my-ns", "back.end", "generate")
 
 @pytest.fixture
 def broker(needs_program: NeedsProgram, tmp_path: Path) -> Iterator[Broker]:
-    """Return a server."""
+    """Return a running NATS server."""
     with Broker(needs_program("nats-server", package="nats-server"), tmp_path) as broker:
         yield broker
 
 
 def threads() -> list[str]:
-    """Return the threads of ours."""
+    """Return the names of this project's threads."""
     names = [thread.name for thread in threading.enumerate()]
     return [name for name in names if "mpmetrics" in name]
 
 
 def test_load_over_nats(broker: Broker) -> None:
-    """Comes when the broker does: the newest value; what failed is counted."""
+    """After an outage of the broker the newest load arrives, and the failures are counted."""
     broker.kill()
     timing = DebounceTiming(window=0, retry=0.05)
     publisher = WorkerLoadPublisher(NatsSender(broker.url, ADDRESS), 7, timing=timing)
@@ -67,7 +67,7 @@ def test_load_over_nats(broker: Broker) -> None:
 
 
 def test_load_of_a_forked_child(broker: Broker) -> None:
-    """It is a publisher of its own, with a connection of its own."""
+    """A forked child sends under its own id and over its own connection."""
     sender = NatsSender(broker.url, ADDRESS)
     with Listener(broker.port) as listener:
         sender(ActiveLoad(7, 0, None, 1))
@@ -92,7 +92,7 @@ def test_load_of_a_forked_child(broker: Broker) -> None:
 
 
 def test_load_over_zmq() -> None:
-    """The frames of the event plane."""
+    """The frames over ZeroMQ are those of Dynamo's event plane."""
     sender = ZmqSender(f"tcp://{LOOPBACK}:*", ADDRESS, publisher_id=7)
     with zmq.Context() as context, context.socket(zmq.SUB) as subscriber:
         subscriber.connect(sender.endpoint)
@@ -116,7 +116,7 @@ def test_load_over_zmq() -> None:
 
 
 def test_a_broker_that_hangs() -> None:
-    """Keeps nobody: neither who publishes nor who closes."""
+    """A broker that hangs blocks neither `publish` nor `close`."""
     with silent() as port:
         sender = NatsSender(f"nats://{LOOPBACK}:{port}", ADDRESS)
         publisher = WorkerLoadPublisher(sender, 7, timing=DebounceTiming(window=0))
@@ -131,7 +131,7 @@ def test_a_broker_that_hangs() -> None:
 
 
 def test_a_child_has_no_endpoint_of_its_parent() -> None:
-    """What is bound is the parent's, and ZeroMQ is not to be touched in a child."""
+    """A forked child cannot send over the parent's bound endpoint, and does not disturb it."""
     sender = ZmqSender(f"tcp://{LOOPBACK}:*", ADDRESS)
     child = fork()
     if child == 0:
@@ -149,7 +149,7 @@ def test_a_child_has_no_endpoint_of_its_parent() -> None:
 
 
 def test_a_publisher_of_dynamo() -> None:
-    """Is called with what its own has."""
+    """A publisher of Dynamo gets the load in its own order of parameters."""
     told: list[tuple[Any, ...]] = []
 
     class Theirs:

@@ -1,4 +1,4 @@
-"""Stat loggers: what they publish and show, and that no observer can hurt the engine."""
+"""Stat loggers: the values that they publish and show, and observers that fail."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -23,28 +23,25 @@ from mpmetrics.engines.observers import Observer, ObserverErrors
 from tests.engines.endpoints import FakeEndpoint, series
 from tests.workers import PATIENCE, Worker, environment, fork, run_python, run_to_end
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class FakePublisher:
-    """Remembers what was published."""
+    """A publisher that notes what is published."""
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Start without loads."""
         self.published: list[tuple[int, int]] = []
 
     def publish(self, dp_rank: int | None = None, *, kv_used_blocks: int | None = None) -> None:
-        """Remember it."""
+        """Note the load."""
         assert dp_rank is not None
         assert kv_used_blocks is not None
         self.published.append((dp_rank, kv_used_blocks))
 
 
 def stats(usage: Any, queries: Any = 0, hits: Any = 0) -> SimpleNamespace:
-    """Return what a logger reads of vLLM's `SchedulerStats`."""
+    """Return the parts of vLLM's `SchedulerStats` that a logger reads."""
     return SimpleNamespace(
         kv_cache_usage=usage, prefix_cache_stats=SimpleNamespace(queries=queries, hits=hits)
     )
@@ -68,12 +65,12 @@ def registry() -> CollectorRegistry:
 
 @pytest.fixture
 def gauges(registry: CollectorRegistry) -> ComponentGauges:
-    """Return gauges that nobody has set."""
+    """Return gauges without values."""
     return ComponentGauges(registry, "m", "c")
 
 
 def test_unknown_gauges_are_absent(registry: CollectorRegistry, gauges: ComponentGauges) -> None:
-    """A value of 0 would be a statement."""
+    """A gauge has no series before its value is known."""
     assert shown(registry) == {}
     gauges.set_kv_cache_hit_rate(0, None)
     gauges.set_model_load_time(None)
@@ -91,14 +88,14 @@ def test_unknown_gauges_are_absent(registry: CollectorRegistry, gauges: Componen
 
 
 def test_two_models_share_a_registry(registry: CollectorRegistry, gauges: ComponentGauges) -> None:
-    """The gauges are made once."""
+    """The gauges of two models in one registry are made once."""
     ComponentGauges(registry, "other", "c").set_model_load_time(1)
     gauges.set_model_load_time(2)
     assert sorted(shown(registry).values()) == [1, 2]
 
 
 def test_the_largest_of_several_processes_counts(tmp_path: Path) -> None:
-    """Gauges of the mode `max`."""
+    """The page shows the largest value of several processes."""
     for usage in (0.25, 0.75, 0.5):
         with Worker(tmp_path) as worker:
             worker.do("from mpmetrics.engines import ComponentGauges")
@@ -108,7 +105,7 @@ def test_the_largest_of_several_processes_counts(tmp_path: Path) -> None:
 
 
 def test_record(registry: CollectorRegistry, gauges: ComponentGauges) -> None:
-    """Blocks in use are whole ones; a hit rate that says nothing leaves what it was."""
+    """A logger publishes whole blocks, and keeps the hit rate when there were no queries."""
     publisher = FakePublisher()
     factory = StatLoggerFactory(FakeEndpoint(), gauges, lambda: publisher)
     logger = factory(object(), 3)
@@ -129,7 +126,7 @@ def test_record(registry: CollectorRegistry, gauges: ComponentGauges) -> None:
 
 
 def test_all_ranks_are_initialised(registry: CollectorRegistry, gauges: ComponentGauges) -> None:
-    """Not the last only; one that comes later knows the blocks, too."""
+    """Every rank publishes zeros at the start, and a later rank knows the number of blocks."""
     publishers: list[FakePublisher] = []
 
     def factory() -> FakePublisher:
@@ -153,7 +150,7 @@ def test_all_ranks_are_initialised(registry: CollectorRegistry, gauges: Componen
 
 
 def test_the_endpoint_is_bound_once() -> None:
-    """Loggers that are there already begin to publish then."""
+    """Existing loggers get a publisher when the endpoint is bound, which is possible once."""
     endpoint = FakeEndpoint()
     given: list[object] = []
 
@@ -174,22 +171,22 @@ def test_the_endpoint_is_bound_once() -> None:
 
 
 class DynamoPublisher(FakePublisher):
-    """A publisher that has to be given its endpoint, as Dynamo's."""
+    """A publisher that needs its endpoint, as Dynamo's does."""
 
     def __init__(self) -> None:
-        """Begin without an endpoint."""
+        """Start without an endpoint."""
         super().__init__()
         self.endpoint: object = None
         self.ready = asyncio.Event()
 
     async def create_endpoint(self, endpoint: object) -> None:
-        """Take the endpoint."""
+        """Note the endpoint."""
         self.endpoint = endpoint
         self.ready.set()
 
 
-def test_a_publisher_is_given_its_endpoint() -> None:
-    """In the event loop in which vLLM makes its loggers."""
+def test_a_publisher_gets_its_endpoint() -> None:
+    """A publisher gets its endpoint in the event loop in which vLLM makes its loggers."""
 
     async def make() -> DynamoPublisher:
         loggers = StatLoggerFactory(FakeEndpoint(), None, DynamoPublisher)
@@ -202,19 +199,25 @@ def test_a_publisher_is_given_its_endpoint() -> None:
 
 
 def raising(*_: object, **__: object) -> Any:
-    """Raise what nobody expects."""
+    """Raise an exception that is not an `Exception`."""
     message = "broken"
     raise SystemExit(message)
 
 
+def raising_error() -> Any:
+    """Raise an ordinary exception."""
+    message = "broken"
+    raise ValueError(message)
+
+
 async def coroutine(*_: object, **__: object) -> None:
-    """Do nothing, later."""
+    """Do nothing, once awaited."""
 
 
-OBSERVERS: dict[str, tuple[Callable[..., Any], str]] = {
+OBSERVERS: dict[str, tuple[Any, str]] = {
     "raises": (raising, "raised"),
     "wants other arguments": (lambda: None, "raised"),
-    "no function": (b"bytes", "raised"),  # type: ignore[dict-item]
+    "no function": (b"bytes", "raised"),
     "coroutine": (coroutine, "coroutine"),
 }
 
@@ -223,7 +226,7 @@ OBSERVERS: dict[str, tuple[Callable[..., Any], str]] = {
 def test_an_observer_that_fails_is_counted(
     publish: Any, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And logged once; the others are told all the same, and the engine goes on."""
+    """Failures of an observer are counted and logged once, and the other calls are made."""
     errors = ObserverErrors()
     observer = Observer("publisher", errors=errors)
     seen: list[int] = []
@@ -236,7 +239,7 @@ def test_an_observer_that_fails_is_counted(
 
 
 def test_an_observer_that_hangs_is_passed_over() -> None:
-    """It costs its caller one short wait, however long it hangs, and is told again later."""
+    """An observer that hangs costs one timeout, and is called again once it has returned."""
     errors = ObserverErrors()
     observer = Observer("publisher", timeout=0.01, errors=errors)
     let_go, seen = threading.Event(), threading.Event()
@@ -249,8 +252,8 @@ def test_an_observer_that_hangs_is_passed_over() -> None:
         observer.notify(seen.set)
 
 
-def test_what_an_observer_was_told_last_it_does_last() -> None:
-    """An engine that goes idle says nothing more: its load must not stay what it was."""
+def test_the_last_call_is_made() -> None:
+    """The last call is made, so that the load of an idle engine is the last one."""
     errors = ObserverErrors()
     observer = Observer("publisher", timeout=0.01, errors=errors)
     let_go, done = threading.Event(), threading.Event()
@@ -268,19 +271,29 @@ def test_what_an_observer_was_told_last_it_does_last() -> None:
     assert seen == [2]
 
 
-def test_an_observer_that_is_slow_takes_little_of_the_engines_time() -> None:
-    """Not as much again at every step, though it is never late."""
+def test_an_observer_that_is_slow_at_every_call() -> None:
+    """An observer that is slow at every call costs its caller little more than one timeout."""
     errors = ObserverErrors()
     observer = Observer("publisher", timeout=0.2, errors=errors)
-    begin = time.monotonic()
+    waited = 0.0
     for _ in range(100):
-        observer.notify(time.sleep, 0.05)
-    assert time.monotonic() - begin < 2
-    assert errors.counts() == {}
+        let_go, done = threading.Event(), threading.Event()
+
+        def hang(let_go: threading.Event = let_go, done: threading.Event = done) -> None:
+            let_go.wait(PATIENCE)
+            done.set()
+
+        begin = time.monotonic()
+        observer.notify(hang)
+        waited += time.monotonic() - begin
+        let_go.set()
+        assert done.wait(PATIENCE)
+    assert waited < 10  # a hundred timeouts would be 20 seconds
+    assert errors.counts()["publisher", "late"] == 1
 
 
 def test_a_log_that_fails_does_not_hurt() -> None:
-    """It is told of the first failure."""
+    """A log handler that raises does not stop the counting of a failure."""
 
     class Broken(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -309,10 +322,10 @@ def test_a_log_that_fails_does_not_hurt() -> None:
     ids=["object", "bytes", "number", "none", "nan", "inf", "text"],
 )
 @pytest.mark.parametrize("blocks", [None, 10], ids=["unknown", "known"])
-def test_statistics_that_make_no_sense(
+def test_invalid_statistics(
     nonsense: Any, blocks: int | None, registry: CollectorRegistry, gauges: ComponentGauges
 ) -> None:
-    """Nothing is published or shown, and nothing is raised."""
+    """Of invalid statistics nothing is published or shown, and nothing is raised."""
     publisher = FakePublisher()
     logger = StatLogger(0, component_gauges=gauges, publisher=publisher, num_gpu_blocks=blocks)
     logger.record(nonsense, None)
@@ -330,10 +343,10 @@ def test_statistics_that_make_no_sense(
     ],
     ids=["queries", "hits", "nan", "others"],
 )
-def test_a_hit_rate_that_makes_no_sense(
+def test_an_invalid_hit_rate(
     nonsense: Any, registry: CollectorRegistry, gauges: ComponentGauges
 ) -> None:
-    """The load is published and shown all the same: requests are routed by it."""
+    """With an invalid hit rate, the load is still published and shown, since routing needs it."""
     publisher = FakePublisher()
     logger = StatLogger(0, component_gauges=gauges, publisher=publisher, num_gpu_blocks=10)
     logger.record(nonsense, None)
@@ -342,16 +355,16 @@ def test_a_hit_rate_that_makes_no_sense(
 
 
 def test_a_publisher_that_cannot_be_made(caplog: pytest.LogCaptureFixture) -> None:
-    """The engine starts without it."""
+    """If the publisher cannot be made, the logger works without it."""
     with caplog.at_level(logging.CRITICAL):
-        loggers = StatLoggerFactory(FakeEndpoint(), None, lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+        loggers = StatLoggerFactory(FakeEndpoint(), None, raising_error)
         loggers(object(), 0).record(stats(0.5))
         loggers.init_publish()
     assert loggers.errors()["publisher_factory", "raised"] >= 1
 
 
 class Unpublishable:
-    """A publisher that cannot even be looked at."""
+    """A publisher whose method cannot even be looked up."""
 
     @property
     def publish(self) -> None:
@@ -361,8 +374,8 @@ class Unpublishable:
 
 
 @pytest.mark.parametrize("nonsense", [object(), "text", Unpublishable()], ids=type)
-def test_observers_that_are_none(nonsense: Any) -> None:
-    """What they lack does not hurt the engine; it is counted."""
+def test_observers_without_the_methods(nonsense: Any) -> None:
+    """An observer that lacks its methods does not hurt the engine, and is counted."""
     before = StatLoggerFactory().errors()
     loggers = StatLoggerFactory(FakeEndpoint(), nonsense, lambda: nonsense)
     logger = loggers(object(), 0)
@@ -375,27 +388,27 @@ def test_observers_that_are_none(nonsense: Any) -> None:
 
 
 class UpstreamGauges:
-    """Gauges as Dynamo has them, which take numbers only."""
+    """Gauges as Dynamo has them, which accept only numbers."""
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Start without values."""
         self.values: dict[str, float] = {}
 
     def set_total_blocks(self, dp_rank: str, value: float) -> None:
-        """Set it."""
+        """Set the number of blocks."""
         self.values[f"blocks of {dp_rank}"] = float(value)
 
     def set_gpu_cache_usage(self, dp_rank: str, value: float) -> None:
-        """Set it."""
+        """Set the usage."""
         self.values[f"usage of {dp_rank}"] = float(value)
 
     def set_kv_cache_hit_rate(self, dp_rank: str, value: float) -> None:
-        """Set it."""
+        """Set the hit rate."""
         self.values[f"hits of {dp_rank}"] = float(value)
 
 
-def test_gauges_of_dynamo_are_told_what_is_known_only() -> None:
-    """They would raise for the rest, and show nothing of what is known."""
+def test_gauges_of_dynamo_get_only_known_values() -> None:
+    """Dynamo's own gauges, which refuse None, get only the values that are known."""
     gauges: Any = UpstreamGauges()
     logger = StatLogger(1, component_gauges=gauges)
     logger.record(stats(0.5))
@@ -406,14 +419,12 @@ def test_gauges_of_dynamo_are_told_what_is_known_only() -> None:
 
 
 def test_a_logger_that_is_dropped_leaves_no_threads() -> None:
-    """At once, as engines may keep the garbage collector from looking."""
+    """The threads of a logger end with its last reference, even without the garbage collector."""
     gc.disable()
     try:
-        logger = StatLogger(
-            component_gauges=UpstreamGauges(),  # type: ignore[arg-type]
-            publisher=FakePublisher(),
-            num_gpu_blocks=10,
-        )
+        gauges: Any = UpstreamGauges()
+        logger = StatLogger(component_gauges=gauges, publisher=FakePublisher(), num_gpu_blocks=10)
+        del gauges
         before = set(threading.enumerate())
         logger.record(stats(0.5, 4, 1))
         started = set(threading.enumerate()) - before
@@ -426,15 +437,17 @@ def test_a_logger_that_is_dropped_leaves_no_threads() -> None:
         gc.enable()
 
 
-def test_threads_that_ask_for_the_same_rank_get_the_same_logger() -> None:
-    """With one publisher, however long it takes to make that."""
+def test_threads_share_the_logger_of_a_rank() -> None:
+    """Threads that ask for one rank at once get one logger with one publisher."""
     publishers: list[FakePublisher] = []
     at_once = threading.Barrier(4)
+    others = threading.Semaphore(0)
     made: list[StatLogger] = []
 
     def factory() -> FakePublisher:
         publishers.append(FakePublisher())
-        time.sleep(0.02)
+        for _ in range(3):  # the other threads ask while the publisher is being made
+            others.acquire(timeout=PATIENCE)
         return publishers[-1]
 
     loggers = StatLoggerFactory(FakeEndpoint(), None, factory)
@@ -442,6 +455,7 @@ def test_threads_that_ask_for_the_same_rank_get_the_same_logger() -> None:
     def ask() -> None:
         at_once.wait()
         made.append(loggers(object(), 0))
+        others.release()
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
@@ -453,8 +467,8 @@ def test_threads_that_ask_for_the_same_rank_get_the_same_logger() -> None:
     assert set(made) == {loggers.created_loggers[0]}
 
 
-def test_whether_the_engine_sleeps_may_be_said_in_any_way() -> None:
-    """The first parameter has one name in vLLM's base class, another in its own loggers."""
+def test_the_sleep_state_has_any_signature() -> None:
+    """A logger accepts the sleep state under the parameter names of every version of vLLM."""
     logger = StatLogger()
     logger.record_sleep_state()
     logger.record_sleep_state(1, 2)
@@ -463,7 +477,7 @@ def test_whether_the_engine_sleeps_may_be_said_in_any_way() -> None:
 
 
 def test_errors_are_on_the_page(tmp_path: Path) -> None:
-    """Of a setup, where somebody looks."""
+    """The page of a Dynamo endpoint shows the errors of observers."""
     program = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -483,7 +497,7 @@ logger.init_publish(); logger.init_publish()
 
 
 def test_a_forked_child_has_observers_of_its_own() -> None:
-    """The thread of the parent is not there, and nobody waits for it."""
+    """A forked child starts its own observer thread, and does not wait for the parent's."""
     observer = Observer("publisher", timeout=30)
     observer.notify(int)
     child = fork()
@@ -537,7 +551,7 @@ PLUGIN = {
 
 @pytest.mark.parametrize("installed", ["installed", "missing", "broken"])
 def test_the_plugin_for_vllm(tmp_path: Path, installed: str) -> None:
-    """It is of vLLM's base class if vLLM is there, and works as well if not."""
+    """The plugin derives from vLLM's base class if that can be imported, and works without it."""
     check = ""
     if installed != "missing":
         package = tmp_path / "vllm" / "v1" / "metrics"
@@ -559,8 +573,8 @@ assert isinstance(logger_class, type) and issubclass(logger_class, StatLoggerBas
     assert series(done.stdout.rstrip("\n") + "\n") == PLUGIN
 
 
-def test_a_base_class_that_asks_for_more(tmp_path: Path) -> None:
-    """As that of a later vLLM may, which has to start all the same."""
+def test_a_base_class_with_more_abstract_methods(tmp_path: Path) -> None:
+    """The plugin can be created if the base class of a later vLLM has more abstract methods."""
     package = tmp_path / "vllm" / "v1" / "metrics"
     package.mkdir(parents=True)
     more = "    @abstractmethod\n    def record_more(self, what): ...\n"
@@ -568,8 +582,8 @@ def test_a_base_class_that_asks_for_more(tmp_path: Path) -> None:
     run_python(LOAD + "logger.record_more(1)", env=environment(None, PYTHONPATH=str(tmp_path)))
 
 
-def test_gauges_that_somebody_else_has() -> None:
-    """The plugin does without, and vLLM starts."""
+def test_gauges_whose_names_are_taken() -> None:
+    """If the names of the gauges are taken, the plugin works without gauges."""
     program = """
 import logging
 from types import SimpleNamespace as N
@@ -584,8 +598,8 @@ logger.record(N(kv_cache_usage=0.5))
     run_python(program, env=environment(None))
 
 
-def test_a_base_class_that_comes_later(tmp_path: Path) -> None:
-    """The class that was made without it is not kept."""
+def test_a_base_class_that_is_installed_later(tmp_path: Path) -> None:
+    """A class that was made without vLLM's base class is made again once vLLM is there."""
     check = """
 import sys, mpmetrics.engines.plugin as plugin
 assert not hasattr(plugin.VllmStatLogger, "__abstractmethods__")
@@ -601,6 +615,6 @@ assert plugin.VllmStatLogger is plugin.VllmStatLogger
 
 
 def test_the_entry_point_is_declared() -> None:
-    """By the name under which vLLM looks."""
+    """The plugin's entry point has the group and the name that vLLM looks for."""
     names = {each.name: each.value for each in entry_points(group="vllm.stat_logger_plugins")}
     assert names["mpmetrics"] == "mpmetrics.engines.plugin:VllmStatLogger"

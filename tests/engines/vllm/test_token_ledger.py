@@ -43,7 +43,7 @@ def prefill(prompt: int, local: int = 0, external: int = 0) -> PrefillStats:
     ],
 )
 def test_what_is_not_cached_is_computed(local: int, external: int, computed: int) -> None:
-    """Of a prompt of 1,000 tokens."""
+    """The tokens of a prompt that are not cached are computed."""
     stats = PromptTokenStats()
     stats.update_from_output(prefill(1000, local, external))
     assert asdict(stats) == {
@@ -55,8 +55,8 @@ def test_what_is_not_cached_is_computed(local: int, external: int, computed: int
     }
 
 
-# What a worker that decodes says of a prompt: block size, prompt, tokens at its beginning that the
-# local cache has, whether another worker has computed it; external, local, computed tokens.
+# A prompt on a worker that decodes: block size, tokens of the prompt, tokens at its beginning that
+# the local cache has, whether another worker has computed it; external, local, computed tokens.
 DECODE: list[tuple[int, int, int, bool, tuple[int, int, int]]] = [
     (128, 200, 0, True, (200, 0, 0)),
     (128, 200, 200, True, (72, 128, 0)),
@@ -84,7 +84,7 @@ DECODE: list[tuple[int, int, int, bool, tuple[int, int, int]]] = [
 def test_prefill_and_decode_on_different_workers(
     block: int, prompt: int, cached: int, *, remote: bool, sources: tuple[int, int, int]
 ) -> None:
-    """The last token is never taken from the local cache, and so neither is its block."""
+    """The local cache never supplies the last token of a prompt, nor the block of that token."""
     stats = PromptTokenStats()
     stats.update_from_output(first_schedule(prompt, cached, block, remote_prefill=remote))
     external, local, computed = sources
@@ -96,14 +96,16 @@ def test_prefill_and_decode_on_different_workers(
     assert stats.total == prompt
 
 
-@given(st.integers(1, 5000), st.integers(0, 6000), st.sampled_from([1, 16, 128]), st.booleans())
+@given(
+    prompt=st.integers(1, 5000),
+    cached=st.integers(0, 6000),
+    block=st.sampled_from([1, 16, 128]),
+    remote=st.booleans(),
+)
 def test_the_sources_always_sum_to_the_prompt(
-    prompt: int,
-    cached: int,
-    block: int,
-    remote: bool,  # noqa: FBT001 - hypothesis gives it
+    *, prompt: int, cached: int, block: int, remote: bool
 ) -> None:
-    """Whatever is cached; whole blocks are found, short of the last token."""
+    """The sources sum to the prompt, and the local cache supplies whole blocks before its end."""
     stats = PromptTokenStats()
     stats.update_from_output(first_schedule(prompt, cached, block, remote_prefill=remote))
     assert sum(map(stats.get_by_source, PromptTokenStats.ALL_SOURCES)) == prompt
@@ -122,10 +124,10 @@ def test_the_sources_always_sum_to_the_prompt(
         ([(10, 0, 0)], 0, 10, 10),
     ],
 )
-def test_an_iteration_has_worked_on_what_was_computed_and_generated(
+def test_tokens_of_an_iteration(
     prompts: list[tuple[int, int, int]], generated: int, observed: int, counted: int
 ) -> None:
-    """Cached and transferred tokens took no work; the prompt counter has them all the same."""
+    """An iteration counts computed and generated tokens, the prompt counter all prompt tokens."""
     tokens = IterationTokens()
     for prompt, local, external in prompts:
         tokens.update_from_output(0, prefill(prompt, local, external))
@@ -137,10 +139,8 @@ def test_an_iteration_has_worked_on_what_was_computed_and_generated(
     ("prompt", "held", "created"),
     [(1000, 1000, 400), (1000, 2000, 400), (1000, 700, 100), (1000, 500, 0), (1000, 0, 0)],
 )
-def test_what_the_cache_holds_in_the_end_was_partly_there(
-    prompt: int, held: int, created: int
-) -> None:
-    """600 tokens were cached; the cache never has more of the prompt than there is."""
+def test_tokens_that_are_new_in_the_cache(prompt: int, held: int, created: int) -> None:
+    """New in the cache are tokens of the prompt that it holds and that were not cached before."""
     stats = prefill(prompt, 400, 200)
     stats.finalize(held)
     assert stats.num_cache_creation_tokens == created
@@ -159,7 +159,7 @@ def test_what_the_cache_holds_in_the_end_was_partly_there(
     ],
 )
 def test_impossible_prefills_are_errors_that_change_nothing(arguments: tuple[Any, ...]) -> None:
-    """The numbers are in the error."""
+    """An impossible prefill is an error that has the numbers, and changes nothing."""
     stats = prefill(10, 3, 2)
     before = replace(stats)
     with pytest.raises(TokenLedgerError) as raised:
@@ -182,7 +182,7 @@ def test_impossible_prefills_are_errors_that_change_nothing(arguments: tuple[Any
     ids=str,
 )
 def test_a_prefill_that_does_not_add_up_is_not_counted(wrong: dict[str, Any]) -> None:
-    """Neither the prompt nor what was generated with it: no counter could go down."""
+    """Of an output whose prefill does not add up, no tokens are counted."""
     tokens = IterationTokens()
     tokens.update_from_output(2, prefill(10, 3, 2))
     before = asdict(tokens)
@@ -195,7 +195,7 @@ def test_a_prefill_that_does_not_add_up_is_not_counted(wrong: dict[str, Any]) ->
 
 @pytest.mark.parametrize("generated", [-1, 1.5, None])
 def test_generated_tokens_are_a_whole_number(generated: Any) -> None:
-    """A prompt that comes with a bad one is not counted either."""
+    """With an invalid number of generated tokens, the prompt is not counted, either."""
     tokens = IterationTokens()
     with pytest.raises(TokenLedgerError):
         tokens.update_from_output(generated, prefill(10))
@@ -208,7 +208,7 @@ def test_generated_tokens_are_a_whole_number(generated: Any) -> None:
     ids=["negative", "total", "cached"],
 )
 def test_a_ledger_that_does_not_add_up_is_not_added_to(wrong: dict[str, int]) -> None:
-    """Whoever changed it, the next update tells, and no counter goes down."""
+    """If the attributes of a ledger do not add up, the next update raises and changes nothing."""
     stats = PromptTokenStats(**wrong)
     as_before = PromptTokenStats(**wrong)
     prefill = PrefillStats()
@@ -218,29 +218,29 @@ def test_a_ledger_that_does_not_add_up_is_not_added_to(wrong: dict[str, int]) ->
     assert stats == as_before
 
 
-def test_an_iteration_with_fewer_than_no_tokens_is_not_added_to() -> None:
-    """Its sum would be observed as if nothing were wrong."""
+def test_an_iteration_with_a_negative_count() -> None:
+    """An update of an iteration with a negative count raises."""
     tokens = IterationTokens(num_generation_tokens=-1)
     with pytest.raises(TokenLedgerError, match="num_generation_tokens=-1"):
         tokens.update_from_output(5)
 
 
 def test_there_are_three_sources() -> None:
-    """Their names are the values of a label; there is no fourth."""
+    """There are three sources, named by the values of a label."""
     names = ("local_compute", "local_cache_hit", "external_kv_transfer")
     assert names == PromptTokenStats.ALL_SOURCES
     with pytest.raises(ValueError, match="Unknown source: elsewhere"):
         PromptTokenStats().get_by_source("elsewhere")
 
 
-def test_a_cache_without_blocks_is_an_error() -> None:
-    """Rather than a division by zero."""
+def test_a_block_size_of_zero() -> None:
+    """A block size of 0 is a `TokenLedgerError`, and no division by zero."""
     with pytest.raises(TokenLedgerError, match="block_size=0"):
         prefix_hit(10, 10, 0)
 
 
 def recorded(registry: CollectorRegistry) -> dict[str, float]:
-    """Return what the metrics say, without buckets and without the labels of the engine."""
+    """Return the series of the metrics without buckets and without the labels of the engine."""
     page = series(generate_latest(registry).decode())
     return {
         name.replace("engine=1,model_name=m", "").replace("{,", "{").replace("{}", ""): value
@@ -250,7 +250,7 @@ def recorded(registry: CollectorRegistry) -> dict[str, float]:
 
 
 def test_the_metrics_of_tokens() -> None:
-    """They are there from the start; the prompt counter has all sources, the histogram not."""
+    """The metrics start at 0; the counter has all prompt tokens, the histogram those worked on."""
     registry = CollectorRegistry()
     metrics = TokenMetrics(registry, "m", 1)
     assert set(recorded(registry).values()) == {0}
@@ -276,7 +276,7 @@ def test_the_metrics_of_tokens() -> None:
     ids=str,
 )
 def test_tokens_that_do_not_add_up_are_not_recorded(wrong: dict[str, Any]) -> None:
-    """No counter is asked to go down, and none goes up alone."""
+    """Of tokens that do not add up, no metric counts anything."""
     registry = CollectorRegistry()
     metrics = TokenMetrics(registry)
     prompt = replace(PromptTokenStats(computed=10, total=10), **wrong)
@@ -286,7 +286,7 @@ def test_tokens_that_do_not_add_up_are_not_recorded(wrong: dict[str, Any]) -> No
 
 
 def test_two_engines_share_a_registry() -> None:
-    """The metrics are made once."""
+    """Two engines in one registry share the metrics."""
     registry = CollectorRegistry()
     for engine in range(2):
         TokenMetrics(registry, "m", engine).record(IterationTokens(num_generation_tokens=engine))

@@ -42,20 +42,13 @@ PLAIN_TYPES: Final = ("counter", "histogram", "summary")
 """The metric types whose file names carry no mode."""
 
 SUFFIX: Final = ".db"
+"""The suffix of workers' files and of archives."""
+
+MANIFEST: Final = "MANIFEST"
+"""The name of the file that decides which archives count."""
 
 OWN_PREFIX: Final = ".mpmetrics-"
 """The prefix of the names of files that mpmetrics itself keeps beside those of workers."""
-
-MANIFEST: Final = "MANIFEST"
-
-_NAME: Final = re.compile(
-    rf"(?:(?P<type>{'|'.join(PLAIN_TYPES)})|gauge_(?P<mode>{'|'.join(GAUGE_MODES)}))"
-    rf"_(?P<id>.+){re.escape(SUFFIX)}",
-    re.DOTALL,
-)
-
-# Without an underscore, at which prometheus_client would cut an id.
-_ARCHIVE: Final = "mpmetrics-archive-"
 
 FOLDING: Final = ".folding-"
 """The suffix, before a generation, that a dead worker's file gets before it is folded."""
@@ -63,12 +56,23 @@ FOLDING: Final = ".folding-"
 QUARANTINED: Final = ".quarantined"
 """The suffix that a dead worker's file gets when it cannot be read."""
 
+# It has no underscore, because prometheus_client cuts an id at an underscore.
+_ARCHIVE: Final = "mpmetrics-archive-"
+
+_NAME: Final = re.compile(
+    rf"(?:(?P<type>{'|'.join(PLAIN_TYPES)})|gauge_(?P<mode>{'|'.join(GAUGE_MODES)}))"
+    rf"_(?P<id>.+){re.escape(SUFFIX)}",
+    re.DOTALL,
+)
+
 # Two files that had the same name are kept apart by a number at the end.
 _SET_ASIDE: Final = re.compile(
     rf"(?P<name>.+)(?:{re.escape(FOLDING)}(?P<generation>[1-9][0-9]{{0,17}})"
     rf"|(?P<quarantined>{re.escape(QUARANTINED)}))(?:\.[0-9]+)?",
     re.DOTALL,
 )
+
+_NOT_OURS: Final = "the name is not that of a multiprocess metrics file"
 
 
 class FileName(NamedTuple):
@@ -189,9 +193,6 @@ def list_files(paths: Iterable[str | os.PathLike[str]]) -> Listing:
         else:
             files.append(WorkerFile(path, name))
     return Listing(files, problems)
-
-
-_NOT_OURS: Final = "the name is not that of a multiprocess metrics file"
 
 
 def _stranger_reason(entry: os.DirEntry[str], name: FileName | None) -> str:

@@ -101,7 +101,7 @@ class WorkerWatch:
     def _has_ended(self, pid: int) -> None:
         """Tell of a worker's end, with its status if nobody has taken that yet."""
         known = self._known.pop(pid)
-        status = read_exit_status(pid) if known.handle.is_running() else None  # or is a zombie
+        status = read_exit_status(known)
         self._forget(pid)
         returncode = None if status is None else os.waitstatus_to_exitcode(status)
         self._changed = time.monotonic()

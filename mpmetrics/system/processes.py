@@ -73,13 +73,16 @@ def read_process(pid: int) -> Process | None:
         return None
 
 
-def read_exit_status(pid: int) -> int | None:
-    """Return the status that `os.waitpid` would return for process *pid*.
+def read_exit_status(process: Process) -> int | None:
+    """Return the status that `os.waitpid` would return for the *process*.
 
     It is None while the process runs, once its parent has waited for it, and if the kernel keeps
     the status secret.
     """
+    pid = process.pid
     try:
+        if not process.handle.is_running():  # it is not even a zombie
+            return None
         with open(f"{_PROC}/{pid}/stat", "rb") as file:
             # The name of the program, in parentheses, can contain anything.
             fields = file.read().rpartition(b") ")[2].split()
@@ -87,7 +90,7 @@ def read_exit_status(pid: int) -> int | None:
         # for success. Its namespaces need the same permission, and the kernel refuses those.
         os.readlink(f"{_PROC}/{pid}/ns/user")
         return int(fields[_EXIT_STATUS]) if fields[_STATE] in _ENDED_STATES else None
-    except (OSError, ValueError, IndexError):
+    except (*UNREADABLE, ValueError, IndexError):
         return None
 
 

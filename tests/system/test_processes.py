@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="ne
 
 ANOTHER_USERS = """
 import ctypes, os, subprocess
-from mpmetrics.system.processes import read_exit_status
+from mpmetrics.system.processes import read_exit_status, read_process
 
 class Header(ctypes.Structure):
     _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
@@ -42,14 +42,15 @@ class Header(ctypes.Structure):
 PTRACE = 19
 ended = subprocess.Popen(["false"], user=65534)
 os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
-told = read_exit_status(ended.pid)
+process = read_process(ended.pid)
+told = read_exit_status(process)
 libc = ctypes.CDLL(None)
 header, sets = Header(0x20080522, 0), (ctypes.c_uint32 * 6)()
 assert libc.capget(ctypes.byref(header), sets) == 0
 sets[0] &= ~(1 << PTRACE)  # the effective set, and the permitted
 sets[1] &= ~(1 << PTRACE)
 assert libc.capset(ctypes.byref(header), sets) == 0
-print(told, read_exit_status(ended.pid))
+print(told, read_exit_status(process))
 ended.wait()
 """
 
@@ -69,18 +70,19 @@ def test_the_exit_status_of_a_zombie_is_known() -> None:
         os._exit(7)
     try:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        ended, status = read_process(pid), read_exit_status(pid)
+        ended = read_process(pid)
+        assert ended is not None
+        status = read_exit_status(ended)
     finally:
         os.waitpid(pid, 0)
-    assert ended is not None
     assert not ended.is_running
     assert status is not None
     assert os.waitstatus_to_exitcode(status) == 7
     itself = read_process(os.getpid())
     assert itself is not None
     assert (itself.is_running, itself.parent) == (True, os.getppid())
-    assert read_exit_status(os.getpid()) is None
-    assert (read_process(pid), read_exit_status(pid)) == (None, None)
+    assert read_exit_status(itself) is None
+    assert (read_process(pid), read_exit_status(ended)) == (None, None)
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="needs root to start a process of another user")

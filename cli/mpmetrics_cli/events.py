@@ -19,7 +19,7 @@ from mpmetrics_cli.options import (
     selection_options,
     with_options,
 )
-from mpmetrics_cli.renamed import RenamedOption
+from mpmetrics_cli.renamed_option import RenamedOption
 from mpmetrics_cli.sinks import make_sinks, sink_options, write_records
 from mpmetrics_cli.streams import log_to_stderr, write_message, write_output
 

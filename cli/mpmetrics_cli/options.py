@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from mpmetrics_cli.renamed import RenamedOption
+from mpmetrics_cli.renamed_option import RenamedOption
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from mpmetrics_cli.options import with_options
-from mpmetrics_cli.renamed import RenamedOption
+from mpmetrics_cli.renamed_option import RenamedOption
 from mpmetrics_cli.streams import write_message
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Options that had another name before: the former spelling works, and is not shown."""
+"""An option that had another name before: the former spelling works, and is not shown."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ STRANGE = Problem("backup.db", "stranger", "no name\nof ours")
 def test_a_problem_is_logged_and_counted_once_for_as_long_as_it_lasts(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """When it has been gone it is news again; each is one line."""
+    """A problem is logged in one line and counted once, and again when it had been gone."""
     log = ProblemLog()
     for problems in ([DAMAGED], [STRANGE, DAMAGED, STRANGE], [DAMAGED], [], [DAMAGED]):
         log.report(problems)
@@ -32,7 +32,7 @@ def test_a_problem_is_logged_and_counted_once_for_as_long_as_it_lasts(
 def test_numbers_in_the_message_of_an_exception_are_no_other_cause(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A message that says when, or where in memory, would be news at every scrape."""
+    """A failure whose message differs in a time or an address only is the same problem."""
     log = ProblemLog()
     for text in ("<a at 0x7f12> at 12:01", "<a at 0x7f99> at 12:06", "<b at 0x7f99> at 12:06"):
         log.report([Problem("registry", "source_failed", f"ValueError: {text}")])

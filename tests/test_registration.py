@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,7 +33,7 @@ def show(registration, registry):
 
 
 class Outcome(NamedTuple):
-    """What a program that registers has seen."""
+    """The outcome of a program that registers."""
 
     mode: str
     reason: str
@@ -43,8 +44,8 @@ class Outcome(NamedTuple):
     page: list[str]
 
 
-def registered(program: str, directory: Path | str | None, **more: str) -> Outcome:
-    """Run *program*, which ends with a call of `show`, and return what it has shown."""
+def run_registration(program: str, directory: Path | str | None, **more: str) -> Outcome:
+    """Run *program*, which ends with a call of `show`, and return its outcome."""
     output = run_python(SHOW + program, env={**environment(directory), **more})
     shown: dict[str, Any] = json.loads(output)
     return Outcome(**shown)
@@ -79,8 +80,8 @@ MERGED = ["own_total 2.0", "theirs_total 2.0"]
 
 
 def test_variable_unset() -> None:
-    """Without the variable this process's values are all there is, and that is said."""
-    outcome = registered(PLAIN, None)
+    """Without the variable, `register` reports that only this process's values are served."""
+    outcome = run_registration(PLAIN, None)
     assert outcome.reason == (
         "PROMETHEUS_MULTIPROC_DIR is not set; only the values of this process are served"
     )
@@ -101,7 +102,7 @@ def test_variable_unset() -> None:
     ],
 )
 def test_variable_useless(tmp_path: Path, kind: str, why: str) -> None:
-    """A variable that names no directory is told apart from one that is not set."""
+    """A variable that names no directory has a reason of its own, not that of an unset one."""
     (tmp_path / "file").touch()
     (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
     value = "" if kind == "empty" else str(tmp_path / kind)
@@ -114,7 +115,7 @@ Counter("own", "").inc()
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ["WRONG"]
 show(mpmetrics.register(), REGISTRY)
 """
-    outcome = registered(program, None, WRONG=value)
+    outcome = run_registration(program, None, WRONG=value)
     assert (outcome.mode, outcome.isolated, outcome.path) == ("in_process", False, None)
     assert outcome.reason == (
         f"PROMETHEUS_MULTIPROC_DIR is of no use: {value!r}: {why}; "
@@ -124,20 +125,20 @@ show(mpmetrics.register(), REGISTRY)
 
 
 def test_path_missing(tmp_path: Path) -> None:
-    """A path that was given and is missing is no fault of the variable's."""
+    """The reason for a missing *path* does not blame the variable."""
     program = f"""
 import mpmetrics
 from prometheus_client import REGISTRY
 show(mpmetrics.register(path={str(tmp_path / "missing")!r}), REGISTRY)
 """
-    outcome = registered(program, None)
+    outcome = run_registration(program, None)
     assert outcome.mode == "in_process"
     assert outcome.reason.startswith("the directory is of no use: ")
     assert outcome.reason.endswith("no such directory; only the values of this process are served")
 
 
 def test_empty_directory(tmp_path: Path) -> None:
-    """A directory without files is accepted: workers are yet to come."""
+    """A registry accepts the view of a directory in which no worker has written yet."""
     program = """
 import mpmetrics
 from prometheus_client import REGISTRY
@@ -148,7 +149,7 @@ from prometheus_client import Counter
 Counter("own", "", registry=None).inc()
 show(registration, REGISTRY)
 """
-    outcome = registered(program, tmp_path)
+    outcome = run_registration(program, tmp_path)
     assert outcome.mode == "shared"
     assert outcome.reason == f"the registry accepted the merged view of {tmp_path}"
     assert outcome.page == outcome.served == ["own_total 1.0"]
@@ -162,7 +163,7 @@ from prometheus_client import CollectorRegistry
 registry = CollectorRegistry()
 show(mpmetrics.register(registry), registry)
 """
-    outcome = registered(program, written)
+    outcome = run_registration(program, written)
     assert (outcome.mode, outcome.isolated, outcome.path) == ("shared", False, str(written))
     assert outcome.reason == f"the registry accepted the merged view of {written}"
     assert outcome.given == outcome.served == outcome.page == MERGED
@@ -181,13 +182,13 @@ with warnings.catch_warnings(record=True) as caught:
 assert [(each.category, each.filename) for each in caught] == [(DeprecationWarning, "<string>")]
 show(registration, registry)
 """
-    outcome = registered(program, None, prometheus_multiproc_dir=str(written))
+    outcome = run_registration(program, None, prometheus_multiproc_dir=str(written))
     assert (outcome.mode, outcome.page) == ("shared", MERGED)
 
 
 def test_duplicate_timeseries(written: Path) -> None:
-    """A registry that has the same timeseries is left alone; the merged view is isolated."""
-    outcome = registered(PLAIN, written)
+    """A registry that has the same timeseries stays unchanged; the merged view is isolated."""
+    outcome = run_registration(PLAIN, written)
     assert (outcome.mode, outcome.isolated, outcome.path) == ("isolated", True, str(written))
     assert outcome.reason.startswith(
         f"the registry already has timeseries that {written} has, too: "
@@ -198,8 +199,8 @@ def test_duplicate_timeseries(written: Path) -> None:
     assert outcome.page == outcome.served
 
 
-def test_values_latched_in_memory(tmp_path: Path) -> None:
-    """Imported too early, prometheus_client writes nothing; an empty directory gives it away."""
+def test_values_in_memory(tmp_path: Path) -> None:
+    """An empty directory and values in memory are "in_process": nothing is merged."""
     program = """
 import os
 import prometheus_client
@@ -209,7 +210,7 @@ from prometheus_client import REGISTRY, Counter
 Counter("own", "").inc()
 show(mpmetrics.register(), REGISTRY)
 """
-    outcome = registered(program, None, LATE=str(tmp_path))
+    outcome = run_registration(program, None, LATE=str(tmp_path))
     assert (outcome.mode, outcome.isolated, outcome.path) == ("in_process", False, str(tmp_path))
     assert outcome.reason == (
         "PROMETHEUS_MULTIPROC_DIR was not set when prometheus_client was imported, so this "
@@ -219,15 +220,15 @@ show(mpmetrics.register(), REGISTRY)
     assert without_times(outcome.page) == OWN
 
 
-def test_values_latched_in_memory_beside_workers(written: Path) -> None:
-    """Where other processes do write, their values are served, and the remark is made."""
+def test_values_in_memory_beside_workers(written: Path) -> None:
+    """Values of other processes are served; the reason names those that stay in memory."""
     program = f"""
 import mpmetrics
 from prometheus_client import CollectorRegistry, Counter
 registry = CollectorRegistry()
 show(mpmetrics.register(registry, {str(written)!r}), registry)
 """
-    outcome = registered(program, None)
+    outcome = run_registration(program, None)
     assert (outcome.mode, outcome.page) == ("shared", MERGED)
     assert outcome.reason == (
         f"the registry accepted the merged view of {written}; but PROMETHEUS_MULTIPROC_DIR was "
@@ -237,7 +238,7 @@ show(mpmetrics.register(registry, {str(written)!r}), registry)
 
 
 def test_families_that_are_registered_later(tmp_path: Path) -> None:
-    """The registry then has them twice; the page has each once, with the merged value."""
+    """A page has a family that the registry gets later once, with the merged value."""
     program = """
 import mpmetrics
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, Summary
@@ -255,7 +256,7 @@ show(registration, registry)
         worker.do("Gauge('busy', '', multiprocess_mode='livesum').set(10)")
         worker.do("Summary('size', '').observe(10)")
         worker.do("Histogram('latency', '', buckets=(1, 2)).observe(10)")
-    outcome = registered(program, tmp_path)
+    outcome = run_registration(program, tmp_path)
     assert outcome.mode == "shared"
     page = [
         'build_info{version="1"} 1.0',
@@ -274,7 +275,7 @@ show(registration, registry)
 
 
 def test_registering_twice(written: Path) -> None:
-    """A second time changes nothing: registry and page have every family once."""
+    """A second `register` changes nothing: registry and page have every family once."""
     program = """
 import mpmetrics
 from prometheus_client import CollectorRegistry
@@ -282,14 +283,14 @@ registry = CollectorRegistry()
 mpmetrics.register(registry)
 show(mpmetrics.register(registry), registry)
 """
-    outcome = registered(program, written)
+    outcome = run_registration(program, written)
     assert outcome.mode == "shared"
     assert outcome.reason.startswith(f"the registry has the merged view of {written} already")
     assert (outcome.page, outcome.given) == (MERGED, MERGED)
 
 
 def test_page_takes_filters_and_labels(written: Path) -> None:
-    """`Registration.page` takes what `Page` takes."""
+    """`Registration.page` passes filters and labels to `Page`."""
     program = """
 import mpmetrics
 from prometheus_client import CollectorRegistry
@@ -297,3 +298,26 @@ page = mpmetrics.register(CollectorRegistry()).page("own", ["theirs"], {"host": 
 print(page.render().decode().splitlines()[-1])
 """
     assert run_python(program, env=environment(written)) == 'own_total{host="a"} 2.0\n'
+
+
+def test_page_takes_a_timeout(written: Path) -> None:
+    """A page of a registration with a timeout reports the age of each source's answer."""
+    program = """
+import mpmetrics
+from prometheus_client import CollectorRegistry
+registration = mpmetrics.register(CollectorRegistry())
+for timeout in (None, 40.0):
+    page = registration.page("mpmetrics_source_age", timeout=timeout)
+    print([sorted(sample.labels.values()) for each in page.families() for sample in each.samples])
+"""
+    names = sorted([[str(written)], ["registry"]])
+    assert run_python(program, env=environment(written)).splitlines() == ["[]", str(names)]
+
+
+def test_page_takes_all_that_a_page_takes() -> None:
+    """`Registration.page` has every parameter of `Page` but the sources."""
+    import mpmetrics
+
+    of_page = inspect.signature(mpmetrics.Page).parameters
+    of_method = inspect.signature(mpmetrics.Registration.page).parameters
+    assert list(of_page.items())[1:] == list(of_method.items())[1:]

@@ -114,7 +114,7 @@ class DirectorySource:
         self._state_of = is_alive if liveness else _unknown
 
     def gather(self) -> Gathered:
-        """Merge the directory as it is now. Raises `DirectoryError` when it cannot be listed."""
+        """Read and merge the directory. Raises `DirectoryError` when it cannot be listed."""
         collection = self._view.collect()
         processes = self._count_processes(collection.files)
         return Gathered(collection.families, collection.problems, collection, processes)

@@ -2,8 +2,8 @@
 
 A page may have a directory and a registry as sources, and the registry may hold a
 `MultiProcessCollector` of the same directory. Its families would be read a second time. The
-registry's interface takes no argument that could say so, and other callers of the registry must
-get all its families at the same time. Hence a context variable: the page sets it around each
+registry's interface has no argument for that, and other callers of the registry must get all its
+families at the same time. Hence a context variable: the page sets it around each
 source that it asks (`mpmetrics.pages.gathering`), and the collector looks at it
 (`mpmetrics.collector`). Each thread and each asyncio task has a value of its own.
 """

@@ -88,7 +88,7 @@ class Scraper:
 
 
 def _is_expected(problem: Problem) -> bool:
-    """Return whether *problem* is none in fact: a live gauge may be removed at any moment."""
+    """Return whether *problem* is part of normal work: a live gauge may go at any moment."""
     name = FileName.parse(os.path.basename(problem.path))
     return problem.reason == "vanished" and name is not None and name.is_live
 

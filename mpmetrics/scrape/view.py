@@ -80,7 +80,7 @@ class DirectoryView:
         self._scraper = Scraper()
 
     def collect(self) -> Collection:
-        """Read and merge the directory as it is now.
+        """Read and merge the directory.
 
         Raises `DirectoryError` when it cannot be listed, or when compactions keep it from being
         read. Nothing that lies in the directory raises.
@@ -106,7 +106,7 @@ class DirectoryView:
         return attempt
 
     def _try_repeatedly(self) -> _Attempt:
-        """Return the first stable attempt, or the last one when there is none."""
+        """Return the first stable attempt, or the last one if none is stable."""
         for pause in PAUSES:
             attempt = self._try()
             if attempt.change is None:

@@ -42,7 +42,7 @@ def application(environ, start_response):
         requests.labels(path).inc()
         size.observe(len(environ["QUERY_STRING"]))
         if path == "/hold":
-            # Say that this worker is taken, and stay so until told otherwise.
+            # Report that this worker is taken, and keep it so until the test releases it.
             with open("taken", "wb", buffering=0) as taken:
                 taken.write(b"x")
             with open("release", "rb", buffering=0) as release:
@@ -80,7 +80,7 @@ class Server:
         return response.body
 
     def values(self) -> dict[str, float]:
-        """Return the page: values by series; a page has each of them once."""
+        """Return the values of the page by series; each series must be there once."""
         text = self.get("/metrics").decode()
         list(text_string_to_metric_families(text))
         lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
@@ -94,20 +94,20 @@ class Server:
         # Read and write: so that neither side has to wait for the other to open its end.
         with (
             ThreadPoolExecutor(WORKERS) as threads,
-            taken.open("r+b", buffering=0) as told,
-            release.open("r+b", buffering=0) as tell,
+            taken.open("r+b", buffering=0) as taken_pipe,
+            release.open("r+b", buffering=0) as release_pipe,
         ):
             bodies = [threads.submit(self.get, "/hold?abc") for _ in range(WORKERS)]
             for _ in range(WORKERS):
-                assert told.read(1) == b"x"
-            tell.write(b"x" * WORKERS)
+                assert taken_pipe.read(1) == b"x"
+            release_pipe.write(b"x" * WORKERS)
             pids = {int(body.result()) for body in bodies}
         assert len(pids) == WORKERS
         return pids
 
 
 def counted(values: dict[str, float]) -> dict[str, float]:
-    """Return what the application counts, without what each process says about itself."""
+    """Return the counts of the application, without the metrics of single processes."""
     ours = ("requests_", "size_bytes_", "busy", "starts_")
     return {series: value for series, value in values.items() if series.startswith(ours)}
 
@@ -135,8 +135,8 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
             yield Server(url, tmp_path)
 
 
-def test_every_request_is_counted_by_whichever_worker(server: Server) -> None:
-    """Hundreds of requests to four workers, every one of which gets some: all are counted."""
+def test_every_request_is_counted(server: Server) -> None:
+    """Four gunicorn workers count all of hundreds of requests, of which each gets some."""
     requests = 200
     server.ask_all_workers()
     with ThreadPoolExecutor(8) as threads:
@@ -156,7 +156,7 @@ def test_every_request_is_counted_by_whichever_worker(server: Server) -> None:
 
 
 def test_counts_outlive_killed_workers(server: Server) -> None:
-    """A worker that is killed is replaced; what it counted stays, its live gauges go."""
+    """The counts of a killed worker stay on the page; its live gauges go."""
     victim = min(server.ask_all_workers())
     os.kill(victim, signal.SIGKILL)
     while server.values()["starts_total"] < WORKERS + 1:

@@ -1,4 +1,4 @@
-"""What importing the package does, and does not, do to the process."""
+"""What importing the package does to the process, and what it does not do."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def test_importing_does_not_import_prometheus_client() -> None:
-    """prometheus_client chooses between memory and files when it is imported, so we must not."""
+    """Importing mpmetrics does not import prometheus_client, which would choose memory or files."""
     program = "import sys, mpmetrics; print('prometheus_client' in sys.modules)"
     assert run_python(program, env=environment(None)) == "False\n"
 
 
 def test_the_variable_may_be_set_between_import_and_first_use(tmp_path: Path) -> None:
-    """A program that imports us, then sets the variable, is in multiprocess mode."""
+    """A program that imports mpmetrics, then sets the variable, writes its values to files."""
     program = """
 import os, sys
 import mpmetrics
@@ -34,13 +34,13 @@ print(registration.mode, values.ValueClass._multiprocess)
 
 @pytest.mark.parametrize("name", mpmetrics.__all__)
 def test_every_public_name_can_be_imported_first(name: str) -> None:
-    """Each public name works as the first thing that a program asks for, and is listed."""
+    """Each public name can be the first that a program imports, and `dir` lists it."""
     program = f"import mpmetrics; mpmetrics.{name}; print({name!r} in dir(mpmetrics))"
     assert run_python(program, env=environment(None)) == "True\n"
 
 
 def test_the_environment_is_left_alone(tmp_path: Path) -> None:
-    """Only the drop-in sets a variable, and only what prometheus_client's collector would set."""
+    """Only the drop-in sets a variable, as prometheus_client's collector does."""
     program = """
 import os, warnings
 before = dict(os.environ)

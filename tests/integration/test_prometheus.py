@@ -1,4 +1,4 @@
-"""What Prometheus itself makes of our pages: its linter, and a real server that scrapes them."""
+"""Pages as Prometheus reads them: its linter, and a real server that scrapes them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class OtherTypes:
     """A collector of the types that multiprocess mode does not know."""
 
     def describe(self) -> Iterable[Metric]:
-        """Claim no names."""
+        """Return no families, so that no names are claimed."""
         return []
 
     def collect(self) -> Iterable[Metric]:
@@ -74,7 +74,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> mpmetrics.Page:
 
 
 def lint(promtool: str, page: bytes) -> tuple[int, list[str]]:
-    """Return the exit status of `promtool check metrics` and what it says."""
+    """Return the exit status of `promtool check metrics` and its output."""
     done = run_to_end(
         [promtool, "check", "metrics"],
         input=page,
@@ -90,14 +90,14 @@ REMARKS = 3
 
 
 def test_promtool_finds_nothing_wrong(needs_program: NeedsProgram, page: mpmetrics.Page) -> None:
-    """A page whose names follow the conventions is clean, what it says of itself included."""
+    """Promtool has no remark on a page whose names follow the conventions."""
     promtool = needs_program("promtool", package="prometheus")
     clean = mpmetrics.Page(page.sources, ["app_requests", "app_all", "app_size", "mpmetrics_"])
     assert lint(promtool, clean.render()) == (CLEAN, [])
 
 
 def test_promtool_reads_everything(needs_program: NeedsProgram, page: mpmetrics.Page) -> None:
-    """A page with everything on it is valid; remarks are about the names that users chose."""
+    """Promtool can read a page with everything on it, and remarks on names of users only."""
     promtool = needs_program("promtool", package="prometheus")
     status, remarks = lint(promtool, page.render())
     assert status == REMARKS
@@ -109,7 +109,7 @@ def test_promtool_reads_everything(needs_program: NeedsProgram, page: mpmetrics.
 
 
 def test_promtool_would_tell(needs_program: NeedsProgram, page: mpmetrics.Page) -> None:
-    """The two tests above can fail: a family that is there twice cannot be read."""
+    """Promtool fails for a family that is there twice, so the two tests above can fail."""
     promtool = needs_program("promtool", package="prometheus")
     assert lint(promtool, page.render() * 2)[0] == UNREADABLE
 
@@ -122,7 +122,7 @@ class Prometheus:
         self._url = f"http://{LOOPBACK}:{port}"
 
     def is_ready(self) -> bool:
-        """Tell whether it answers queries."""
+        """Return whether it answers queries."""
         try:
             return fetch(f"{self._url}/-/ready").status == 200
         except OSError:
@@ -139,7 +139,7 @@ class Prometheus:
 
 
 def labels_of(metric: dict[str, str]) -> str:
-    """Return the labels of a series without those that say where it was scraped."""
+    """Return the labels of a series without those that Prometheus adds for its target."""
     scraped = ("instance", "job")
     pairs = [f"{key}={value}" for key, value in sorted(metric.items()) if key not in scraped]
     return " ".join(pairs)
@@ -157,7 +157,7 @@ scrape_configs:
 
 
 def only_text(application: Any) -> Any:
-    """Return a WSGI application that does not get to know what the client accepts."""
+    """Return a WSGI application that hides from the page what the client accepts."""
 
     def wrapped(environ: dict[str, Any], start_response: Any) -> Any:
         return application({**environ, "HTTP_ACCEPT": "text/plain"}, start_response)
@@ -206,7 +206,7 @@ def host_of(url: str) -> str:
 
 @contextmanager
 def prometheus(program: str, directory: Path, configuration: str) -> Iterator[Prometheus]:
-    """Run a Prometheus server that keeps everything in *directory*; yield it when it is ready."""
+    """Run a Prometheus server that keeps its data in *directory*; yield it when it is ready."""
     (directory / "prometheus.yml").write_text(configuration)
     port = free_port()
     options = [
@@ -224,7 +224,7 @@ def prometheus(program: str, directory: Path, configuration: str) -> Iterator[Pr
 def test_a_real_prometheus_scrapes_the_page(
     needs_program: NeedsProgram, page: mpmetrics.Page, tmp_path: Path
 ) -> None:
-    """A server finds in both formats the series and the values that were written, all of them."""
+    """Prometheus finds in both formats all series and values that were written."""
     program = needs_program("prometheus", package="prometheus")
     application = mpmetrics.make_wsgi_app(page)
     with (
@@ -266,7 +266,7 @@ scrape_configs:
 def test_a_real_prometheus_with_tls_and_a_password(
     needs_program: NeedsProgram, page: mpmetrics.Page, tmp_path: Path
 ) -> None:
-    """What guards our page is what Prometheus has the keys to."""
+    """Prometheus scrapes a page behind TLS and a password when it is configured for both."""
     program = needs_program("prometheus", package="prometheus")
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")

@@ -30,7 +30,7 @@ def values(families: Iterable[Metric]) -> dict[str, float]:
 
 
 def page(path: Path) -> dict[str, float]:
-    """Return what a page of the directory *path* says; nothing may be wrong with it."""
+    """Return the values of a page of the directory *path*, which must have no problem."""
     collection = mpmetrics.collect(path)
     assert collection.problems == []
     return values(text_string_to_metric_families(collection.render().decode()))
@@ -68,7 +68,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_children_are_counted_with_their_parent(method: str, tmp_path: Path) -> None:
-    """Whatever way children are made: counters and histograms of all processes add up."""
+    """Counters and histograms of all processes add up, whichever way children are made."""
     program = tmp_path / "program.py"
     program.write_text(MULTIPROCESSING)
     directory = tmp_path / "metrics"
@@ -86,7 +86,7 @@ def test_children_are_counted_with_their_parent(method: str, tmp_path: Path) -> 
 
 
 def test_a_killed_worker_stays_in_the_counts(tmp_path: Path) -> None:
-    """SIGKILL loses nothing that was counted; only live gauges go, and only when told so."""
+    """SIGKILL loses no count; `mark_process_dead` removes the live gauges, and only those."""
     with Worker(tmp_path) as killed, Worker(tmp_path) as survivor:
         for worker, amount in ((killed, 5), (survivor, 2)):
             worker.do("requests = Counter('requests', '')")
@@ -101,7 +101,7 @@ def test_a_killed_worker_stays_in_the_counts(tmp_path: Path) -> None:
 
 
 def test_a_worker_killed_in_the_middle_of_its_work_leaves_a_page(tmp_path: Path) -> None:
-    """However a worker is interrupted while it writes, its file can be read."""
+    """The file of a worker can be read, at whatever moment SIGKILL stopped the writing."""
     endless = """
 def work():
     for number in itertools.count():
@@ -121,7 +121,7 @@ def work():
 
 
 def test_a_growing_file_is_read_while_it_is_written(tmp_path: Path) -> None:
-    """While a worker makes its file larger, every page parses and counters never fall."""
+    """While a worker makes its file larger, every page parses and no counter falls."""
     rounds, new_each_round = 15, 70
     with Worker(tmp_path) as worker:
         worker.do("steps = Counter('steps', ''); items = Counter('items', '', ['name'])")
@@ -192,7 +192,7 @@ def test_a_file_that_vanished_comes_back(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_truncated_under_a_reader_is_left_out(tmp_path: Path) -> None:
-    """A file that is cut short is damaged, not a SIGBUS; it is back when it is whole again."""
+    """A file that is cut short is damaged, not a SIGBUS; it counts when it is whole again."""
     collector = mpmetrics.MultiProcessCollector(None, tmp_path)
     with Worker(tmp_path) as worker, Worker(tmp_path) as other:
         for each in (worker, other):

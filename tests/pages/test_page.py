@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a directory in which two workers counted; it is left as it is."""
+    """Return a directory in which two workers counted, which tests must not change."""
     path = tmp_path_factory.mktemp("written")
     with Worker(path) as first, Worker(path) as second:
         for worker in (first, second):
@@ -56,10 +56,10 @@ MERGED = {
 
 
 def shown(page: mpmetrics.Page | bytes, about: str = "") -> dict[str, str]:
-    """Return what a page says by series, leaving out what it says about itself.
+    """Return the values of a page by series, without its self-metrics.
 
-    The page must be valid: it parses in both formats, and nothing is there twice. Of the series
-    about itself those are returned whose name begins with *about*, if that is given.
+    The page must be valid: it parses in both formats, and has nothing twice. With *about*, return
+    those self-metrics whose name begins with it instead.
     """
     text = (page.render() if isinstance(page, mpmetrics.Page) else page).decode()
     list(text_string_to_metric_families(text))
@@ -82,7 +82,7 @@ def shown(page: mpmetrics.Page | bytes, about: str = "") -> dict[str, str]:
 
 
 def up(page: mpmetrics.Page) -> dict[str, str]:
-    """Return which sources a page has found to work, by name."""
+    """Return which sources are up according to the page, by name."""
     about = shown(page, "mpmetrics_source_up")
     return {series.partition('"')[2].rpartition('"')[0]: value for series, value in about.items()}
 
@@ -121,14 +121,14 @@ def test_sources_are_joined(directory: Path) -> None:
 
 
 class Constant:
-    """A collector that gives the same families whenever asked, or whatever else it is told to."""
+    """A collector that always yields the same families, and raises those that are exceptions."""
 
     def __init__(self, *families: Any) -> None:
         """Give these *families*."""
         self.families = families
 
     def describe(self) -> Iterable[Metric]:
-        """Claim no names."""
+        """Return no families, so that no names are claimed."""
         return []
 
     def collect(self) -> Iterable[Metric]:
@@ -156,7 +156,7 @@ def test_the_merged_view_wins_whole_families(directory: Path, *, registry_first:
 
 
 def test_a_collector_of_the_same_directory_is_not_read_twice(directory: Path) -> None:
-    """A registry that has the merged view already does not give it a second time."""
+    """A registry whose collector reads a directory of the page does not give it a second time."""
     registry = registry_with()
     mpmetrics.MultiProcessCollector(registry, directory)
     Gauge("own", "", registry=registry).set(7)
@@ -178,7 +178,7 @@ def test_two_directories_are_joined(directory: Path, tmp_path: Path) -> None:
 
 
 def test_of_equal_series_the_first_is_kept() -> None:
-    """Two other exporters with the same series: the page has it once."""
+    """A series that two exporters have is on the page once, with the value of the first."""
     first, second = "# TYPE a gauge\na 1\nb 1\n", '# TYPE a gauge\na 2\na{x="y"} 2\n'
     page = mpmetrics.Page([TextSource(lambda: first, "1"), TextSource(lambda: second, "2")])
     assert shown(page) == {"a": "1.0", 'a{x="y"}': "2.0", "b": "1.0"}
@@ -186,7 +186,7 @@ def test_of_equal_series_the_first_is_kept() -> None:
 
 
 def test_families_of_two_types_are_reported() -> None:
-    """The first source decides the type; what has another type is left out."""
+    """The first source decides the type of a family; another type is left out and reported."""
     first, second = "# TYPE a gauge\na 1\n", "# TYPE a summary\na_sum 2\na_count 2\n"
     page = mpmetrics.Page([TextSource(lambda: first, "1"), TextSource(lambda: second, "2")])
     assert shown(page) == {"a": "1.0"}
@@ -196,7 +196,7 @@ def test_families_of_two_types_are_reported() -> None:
 
 
 def test_families_that_share_sample_names_are_reported() -> None:
-    """A gauge `a_count` beside a summary `a` would make the page invalid: one of them is kept."""
+    """Of a gauge `a_count` and a summary `a`, which share a name, one is kept, one reported."""
     text = "# TYPE a summary\na_sum 2\na_count 2\n"
     registry = registry_with(Constant(GaugeMetricFamily("a_count", "", 5)))
     page = mpmetrics.Page([lambda: text, registry])
@@ -207,7 +207,7 @@ def test_families_that_share_sample_names_are_reported() -> None:
 
 
 def test_a_time_of_creation_is_there_once() -> None:
-    """The text format makes a family of `_created`, which another source may have, too."""
+    """The family that the text format makes of `_created` is merged with one of another source."""
     registry = CollectorRegistry()
     Counter("a", "", registry=registry).inc()
     text = '# TYPE a counter\na_total{b="c"} 1\n# TYPE a_created gauge\na_created 7\n'
@@ -219,7 +219,7 @@ def test_a_time_of_creation_is_there_once() -> None:
 
 
 def test_families_without_samples_are_not_exposed() -> None:
-    """A family that nobody has given a value has no header either."""
+    """A family without a value has no header either."""
     registry = CollectorRegistry()
     Counter("unused", "", ["label"], registry=registry)
     page = mpmetrics.Page(registry)
@@ -228,7 +228,7 @@ def test_families_without_samples_are_not_exposed() -> None:
 
 
 def test_nothing_at_all_is_a_page(tmp_path: Path) -> None:
-    """No source, and an empty directory, give a page that speaks of itself only."""
+    """A page without sources, or of an empty directory, has its self-metrics only."""
     assert shown(mpmetrics.Page([])) == {}
     page = mpmetrics.Page(tmp_path)
     assert shown(page) == {}
@@ -269,7 +269,7 @@ FAMILIES = {"busy", "lmcache:latency", "vllm:requests"}
     ],
 )
 def test_families_pass_by_prefix(directory: Path, each: Filter) -> None:
-    """A string or several; exclude beats include; a family is never cut in two."""
+    """Prefixes are a string or several, exclude beats include, and no family is cut in two."""
     page = mpmetrics.Page(directory, each.include, each.exclude)
     assert {family.name for family in page.families()} == each.passed
     expected = {
@@ -282,7 +282,7 @@ def test_families_pass_by_prefix(directory: Path, each: Filter) -> None:
 
 @pytest.mark.parametrize("wrong", ["", [""], [None], [b"vllm:"], 1])
 def test_a_filter_that_cannot_be_meant_is_refused(wrong: Any) -> None:
-    """An empty prefix would match everything; it is refused before anything is scraped."""
+    """A page refuses an empty prefix, which would match everything, before any scrape."""
     with pytest.raises((FilterError, TypeError)):
         mpmetrics.Page([], include=wrong)
     with pytest.raises((FilterError, TypeError)):
@@ -290,7 +290,7 @@ def test_a_filter_that_cannot_be_meant_is_refused(wrong: Any) -> None:
 
 
 def test_labels_are_added_to_every_series(directory: Path) -> None:
-    """A label on the series beats one that is added; the others are added everywhere."""
+    """Labels of a page are added to every series that has no label of that name."""
     registry = CollectorRegistry()
     Gauge("own", "", registry=registry).set(7)
     page = mpmetrics.Page([directory, registry], "vllm:", labels={"model": "x", "host": 'a"b'})
@@ -307,7 +307,7 @@ def test_labels_are_added_to_every_series(directory: Path) -> None:
 
 
 def test_families_and_text_agree(directory: Path) -> None:
-    """What `families()` gives has the labels and values that the text has."""
+    """The families of a page have the labels and values of its text."""
     page = mpmetrics.Page(directory, exclude="mpmetrics_", labels={"zone": "x"})
     parsed = text_string_to_metric_families(page.render().decode())
 
@@ -325,14 +325,14 @@ def test_families_and_text_agree(directory: Path) -> None:
     "wrong", ["le", "quantile", "__name__", "__x", "", "a-b", "1a", "ä", "a b", None]
 )
 def test_labels_that_may_not_be_added_are_refused(wrong: Any) -> None:
-    """Names that mean something else, or are none, are refused before anything is scraped."""
+    """A page refuses label names that are reserved or invalid, before any scrape."""
     with pytest.raises(LabelError):
         mpmetrics.Page([], labels={wrong: "x"})
 
 
 @pytest.mark.parametrize("wrong", [None, 1, b"x"])
 def test_label_values_must_be_text(wrong: Any) -> None:
-    """A value that is no string is refused before anything is scraped."""
+    """A page refuses a label value that is no string, before any scrape."""
     with pytest.raises(LabelError):
         mpmetrics.Page([], labels={"zone": wrong})
 
@@ -359,7 +359,7 @@ class Broken:
     "error", [RuntimeError("no"), OSError(5, "no"), RecursionError(), MemoryError(), KeyError(1)]
 )
 def test_a_source_that_raises_costs_itself_only(directory: Path, error: Exception) -> None:
-    """The page is served without it, and says so; nothing is remembered against it."""
+    """A page without a failed source is served and reports it, every time in the same way."""
     source = Broken(error)
     page = mpmetrics.Page([source, directory])
     for _ in range(3):
@@ -406,7 +406,7 @@ NONSENSE: dict[str, Any] = {
 
 @pytest.mark.parametrize("nonsense", NONSENSE)
 def test_a_collector_that_gives_nonsense_costs_itself_only(directory: Path, nonsense: str) -> None:
-    """What a collector yields that is no family, or a broken one, is left out and reported."""
+    """An object that is no family, or a broken one, is left out and reported."""
     first, last = GaugeMetricFamily("aaa", "", 1), GaugeMetricFamily("zzz", "", 1)
     broken = registry_with(Constant(last, NONSENSE[nonsense], first))
     page = mpmetrics.Page([directory, RegistrySource(broken, "broken")])
@@ -418,7 +418,7 @@ def test_a_collector_that_gives_nonsense_costs_itself_only(directory: Path, nons
 
 
 def test_a_registry_with_one_broken_collector_keeps_the_rest(directory: Path) -> None:
-    """What the registry gave before the failure is served; the page says that some is missing."""
+    """Families before the broken collector are served; the page reports that some are missing."""
     first = Constant(GaugeMetricFamily("first", "", 1))
     broken = Constant(GaugeMetricFamily("second", "", 2), RuntimeError("no"))
     last = Constant(GaugeMetricFamily("third", "", 3))
@@ -460,7 +460,7 @@ def test_a_text_that_is_none_costs_itself_only(directory: Path, text: Any) -> No
     "text", ["", "\n\n", "# a comment\n", b"", "# EOF\n", "# TYPE a gauge\n"], ids=repr
 )
 def test_an_empty_text_is_no_failure(text: str | bytes) -> None:
-    """A callback may have nothing to say."""
+    """A source whose text has no families is up."""
     page = mpmetrics.Page(TextSource(lambda: text, "text"))
     assert shown(page) == {}
     assert up(page) == {"text": "1.0"}
@@ -493,13 +493,13 @@ def test_an_empty_text_is_no_failure(text: str | bytes) -> None:
     ],
 )
 def test_a_text_in_either_format_is_a_source(text: str | bytes, expected: dict[str, str]) -> None:
-    """Text or bytes, text format or OpenMetrics, with or without a last line end."""
+    """A text source takes text or bytes, in both formats, with or without a last line end."""
     page = mpmetrics.Page(TextSource(lambda: text, "text"), exclude="mpmetrics_")
     assert shown(page.render()) == expected
 
 
 def test_a_missing_directory_is_a_failed_source(tmp_path: Path) -> None:
-    """A directory may come later; until then its source is down."""
+    """The source of a missing directory is down until the directory is there."""
     missing = tmp_path / "missing"
     page = mpmetrics.Page([missing, lambda: "a 1\n"])
     assert shown(page) == {"a": "1.0"}
@@ -509,7 +509,7 @@ def test_a_missing_directory_is_a_failed_source(tmp_path: Path) -> None:
 
 
 def test_a_failed_source_is_seen_among_others_of_its_name() -> None:
-    """Two registries have one name unless told otherwise: when one fails, 0 is said."""
+    """Of two registries with one name, one that fails takes `mpmetrics_source_up` to 0."""
     broken, sound = registry_with(Constant(ValueError())), registry_with()
     assert up(mpmetrics.Page([broken, sound])) == {"registry": "0.0"}
     assert up(mpmetrics.Page([sound, broken])) == {"registry": "0.0"}
@@ -517,22 +517,22 @@ def test_a_failed_source_is_seen_among_others_of_its_name() -> None:
 
 @pytest.mark.parametrize("wrong", [None, 7, "ftp://host/metrics", "file:///etc/passwd", object()])
 def test_what_is_no_source_is_refused(wrong: Any) -> None:
-    """A page cannot be made of it, which is said at once and not at the first scrape."""
+    """A page refuses an object that stands for no source, before any scrape."""
     with pytest.raises(SourceError):
         mpmetrics.Page([wrong])
 
 
 def test_only_http_urls_are_fetched() -> None:
-    """Another scheme could read files of this machine."""
+    """A URL source refuses other schemes, which could read files of this machine."""
     with pytest.raises(SourceError):
         UrlSource("file:///etc/passwd")
 
 
-# -- what a page says about itself ---------------------------------------------------------------
+# -- self-metrics -------------------------------------------------------------------------------
 
 
 def test_self_metrics(directory: Path) -> None:
-    """A page tells what it was made of: files, processes, bytes, sources, time, troubles."""
+    """A page reports its files, processes, bytes, sources, duration and problems."""
     (directory / "stranger.db").touch()
     (directory / "counter_damaged.db").write_bytes(b"\1")
     page = mpmetrics.Page([directory, lambda: "a 1\n"])
@@ -555,7 +555,7 @@ def test_self_metrics(directory: Path) -> None:
 
 
 def test_problems_are_counted_when_they_come_up(directory: Path) -> None:
-    """A trouble that lasts counts once; one that comes back counts again."""
+    """A problem that lasts counts once; one that comes back counts again."""
     page = mpmetrics.Page(directory)
     stranger = directory / "stranger.db"
 
@@ -572,7 +572,7 @@ def test_problems_are_counted_when_they_come_up(directory: Path) -> None:
 
 
 def test_a_page_may_have_another_page_as_a_source(directory: Path) -> None:
-    """Both speak about themselves; the page has each family, and each series, once."""
+    """A page of a page has each family and series once, the self-metrics of both included."""
     inner = mpmetrics.Page(directory)
     outer = mpmetrics.Page([TextSource(inner.render, "inner"), lambda: "a 1\n"])
     assert shown(outer) == {**MERGED, "a": "1.0"}
@@ -580,7 +580,7 @@ def test_a_page_may_have_another_page_as_a_source(directory: Path) -> None:
 
 
 def test_the_directory_source_is_not_needed_to_exist(tmp_path: Path) -> None:
-    """`DirectorySource` is made before the directory is."""
+    """A `DirectorySource` can be made before its directory, and is down until then."""
     source = DirectorySource(tmp_path / "later")
     page = mpmetrics.Page(source)
     assert up(page) == {source.name: "0.0"}

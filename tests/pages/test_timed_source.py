@@ -1,16 +1,14 @@
-"""Sources that are late, and calls that overlap."""
+"""Sources with a time limit."""
 
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mpmetrics import Page
-from mpmetrics._shared_call import SharedCall
 from mpmetrics.exposition import Format
 from mpmetrics.pages.sources import TextSource
 from tests.workers import PATIENCE
@@ -20,17 +18,17 @@ if TYPE_CHECKING:
 
 
 class Slow:
-    """A source whose answers wait until they are let go."""
+    """A text callback that blocks while `free` is not set."""
 
     def __init__(self) -> None:
-        """Hold nothing back yet."""
+        """Block no call yet."""
         self.calls = 0
         self.begun = threading.Event()
         self.free = threading.Event()
         self.free.set()
 
     def __call__(self) -> str:
-        """Answer with the number of the call."""
+        """Return the number of the call."""
         self.calls += 1
         number = self.calls
         self.begun.set()
@@ -42,7 +40,7 @@ class Slow:
 
 @pytest.fixture
 def slow() -> Iterator[Slow]:
-    """Return a source that lets go of everything when the test is over."""
+    """Return a callback whose calls all return when the test is over."""
     source = Slow()
     yield source
     source.free.set()
@@ -58,11 +56,11 @@ def values(page: Page) -> dict[str, float]:
 
 
 class Ending(BaseException):
-    """What no `except Exception` sees, as `SystemExit` or a panic in Rust."""
+    """An exception that no `except Exception` catches, as `SystemExit` or a panic in Rust."""
 
 
 def test_a_source_that_ends_its_thread_is_asked_again() -> None:
-    """It is down at once, not late for ever."""
+    """A source that ends its thread has failed at once, and is called again at the next scrape."""
     answers = iter([Ending("over"), None])
 
     def ending() -> str:
@@ -78,7 +76,7 @@ def test_a_source_that_ends_its_thread_is_asked_again() -> None:
 def test_without_a_thread_a_source_is_down_until_there_is_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A process may have as many threads as it is allowed to have."""
+    """A source is down as long as the process may start no thread for it."""
 
     def refuse(_: threading.Thread) -> None:
         message = "can't start new thread"
@@ -92,7 +90,7 @@ def test_without_a_thread_a_source_is_down_until_there_is_one(
 
 
 def test_a_late_source_is_served_as_it_was(slow: Slow) -> None:
-    """With its age, and not as up; when it comes back, it is fresh again."""
+    """The page has what a late source gave last, and its age, until the source answers again."""
     page = Page([TextSource(slow, "slow"), TextSource(lambda: "quick 1\n", "quick")], timeout=0.05)
     first = values(page)
     assert (first["slow"], first["mpmetrics_source_up slow"]) == (1.0, 1.0)
@@ -120,7 +118,7 @@ def page_until(page: Page, value: float) -> dict[str, float]:
 
 
 def test_a_source_that_was_never_there_in_time(slow: Slow) -> None:
-    """There is nothing to serve: it has failed, and has no age."""
+    """A source that has never answered in time has failed, and has no age."""
     slow.free.clear()
     page = Page([TextSource(slow, "slow")], timeout=0.05)
     now = values(page)
@@ -131,7 +129,7 @@ def test_a_source_that_was_never_there_in_time(slow: Slow) -> None:
 
 
 def test_lateness_is_one_problem_for_all_clients(slow: Slow) -> None:
-    """How long each of them waits does not make it another one."""
+    """A late source is one problem, however long each client waits for it."""
     page = Page([TextSource(slow, "slow")], timeout=PATIENCE)
     values(page)
     slow.free.clear()
@@ -142,7 +140,7 @@ def test_lateness_is_one_problem_for_all_clients(slow: Slow) -> None:
 
 
 def test_a_source_that_hangs_costs_one_thread(slow: Slow) -> None:
-    """However often the page is scraped."""
+    """A source that hangs holds one thread, however often the page is scraped."""
     slow.free.clear()
     page = Page([TextSource(slow, "slow")], timeout=0.01)
     values(page)
@@ -153,7 +151,7 @@ def test_a_source_that_hangs_costs_one_thread(slow: Slow) -> None:
 
 
 def test_a_source_that_fails_is_not_served_as_it_was() -> None:
-    """What is wrong is not hidden behind what was right."""
+    """The page of a failed source does not have the families that it gave before."""
     answers = iter(["it 1\n", "not a page", "it 3\n"])
     page = Page([TextSource(lambda: next(answers), "it")], timeout=PATIENCE)
     assert values(page)["it"] == 1.0
@@ -163,8 +161,8 @@ def test_a_source_that_fails_is_not_served_as_it_was() -> None:
     assert values(page)["it"] == 3.0
 
 
-def test_sources_are_asked_at_once() -> None:
-    """Each waits for the other one: one after the other would never end."""
+def test_sources_are_called_at_once() -> None:
+    """A page calls all its sources at once: two that wait for each other both answer."""
     together = threading.Barrier(2, timeout=PATIENCE)
 
     def one() -> str:
@@ -180,55 +178,5 @@ def test_sources_are_asked_at_once() -> None:
 
 
 def test_without_a_timeout_there_is_no_age() -> None:
-    """Nobody is late."""
+    """A page without a timeout reports no ages."""
     assert "mpmetrics_source_age_seconds text" not in values(Page([TextSource(lambda: "a 1\n")]))
-
-
-# -- overlapping calls -----------------------------------------------------------------------------
-
-
-def test_overlapping_calls_share_one_run(slow: Slow) -> None:
-    """All get the same; the next call is a new one."""
-    slow.free.clear()
-    shared = SharedCall(slow)
-    with ThreadPoolExecutor(8) as threads:
-        calls = [threads.submit(shared)]
-        assert slow.begun.wait(PATIENCE)
-        calls += [threads.submit(shared) for _ in range(7)]
-        while threads._work_queue.qsize():
-            threading.Event().wait(0.001)
-        slow.free.set()
-        assert {call.result(PATIENCE) for call in calls} <= {"slow 1\n", "slow 2\n"}
-        assert calls[0].result() == "slow 1\n"
-    assert slow.calls <= 2
-    calls_before = slow.calls
-    assert shared() == f"slow {calls_before + 1}\n"
-
-
-def test_an_exception_is_shared_too() -> None:
-    """And does not stay."""
-    outcomes = iter([OSError("no"), None])
-
-    def fail_once() -> str:
-        outcome = next(outcomes)
-        if outcome is not None:
-            raise outcome
-        return "well"
-
-    shared = SharedCall(fail_once)
-    with pytest.raises(OSError, match="no"):
-        shared()
-    assert shared() == "well"
-
-
-def test_a_forked_child_starts_anew(slow: Slow) -> None:
-    """Nobody there is going to finish what runs here."""
-    shared = SharedCall(slow)
-    slow.free.clear()
-    thread = threading.Thread(target=shared)
-    thread.start()
-    assert slow.begun.wait(PATIENCE)
-    shared.reset_after_fork()
-    slow.free.set()
-    assert shared() in {"slow 1\n", "slow 2\n"}
-    thread.join()

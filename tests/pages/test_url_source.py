@@ -25,12 +25,12 @@ LIMIT = 0.5
 
 @pytest.fixture(autouse=True)
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """See to it that nothing goes through a proxy of the machine."""
+    """Have no request go through a proxy of the machine."""
     monkeypatch.setenv("no_proxy", LOOPBACK)
 
 
 def page_with(url: str) -> tuple[bytes, float]:
-    """Return a page of one URL without what it says of itself, and whether the source was up."""
+    """Return a page of one URL without its self-metrics, and whether the source was up."""
     page = mpmetrics.Page([UrlSource(url, LIMIT), lambda: "other 1\n"])
     families = {family.name: family for family in page.families()}
     assert "other" in families
@@ -47,19 +47,19 @@ FAILED = (b"", 0.0)
 
 
 def test_a_page_is_fetched() -> None:
-    """The families of the other page are on ours."""
+    """A page has the families of the page that its URL source fetches."""
     with answering_with(TEXT, Content_Type="text/plain; version=0.0.4") as url:
         assert page_with(url) == WORKING
 
 
 def test_a_url_is_a_source_by_itself() -> None:
-    """A string that begins with http:// stands for a URL."""
+    """A string that begins with http:// stands for a URL source."""
     with answering_with(TEXT) as url:
         assert [family.name for family in mpmetrics.Page(url, "a").families()] == ["a"]
 
 
 def test_openmetrics_is_understood() -> None:
-    """Both formats are accepted, and asked for."""
+    """A URL source accepts both formats, and asks for both."""
 
     def answer(handler: Handler) -> None:
         assert "application/openmetrics-text" in handler.headers["Accept"]
@@ -72,7 +72,7 @@ def test_openmetrics_is_understood() -> None:
 
 @pytest.mark.parametrize("coding", ["gzip", "GZIP", "x-gzip"])
 def test_a_compressed_page_is_unpacked(coding: str) -> None:
-    """Compression is asked for, and understood."""
+    """A URL source asks for compression, and unpacks a compressed page."""
 
     def answer(handler: Handler) -> None:
         assert handler.headers["Accept-Encoding"] == "gzip"
@@ -83,7 +83,7 @@ def test_a_compressed_page_is_unpacked(coding: str) -> None:
 
 
 def test_redirections_are_followed() -> None:
-    """A server that mounts its page at `/metrics/` sends `/metrics` there."""
+    """A URL source follows a redirection, as from `/metrics` to `/metrics/`."""
 
     def answer(handler: Handler) -> None:
         if handler.path.endswith("/"):
@@ -95,13 +95,13 @@ def test_redirections_are_followed() -> None:
         assert page_with(url) == WORKING
 
 
-def test_nobody_listens() -> None:
-    """A URL that is down costs its own families only."""
+def test_a_url_without_a_server_is_down() -> None:
+    """A URL on which no server listens costs its own families only."""
     assert page_with(f"http://{LOOPBACK}:{free_port()}/metrics") == FAILED
 
 
 def test_a_source_that_was_down_comes_back() -> None:
-    """A failure is not remembered."""
+    """A source that failed once is up again at the next scrape that succeeds."""
     healthy: list[bool] = []
 
     def answer(handler: Handler) -> None:
@@ -148,7 +148,7 @@ ZIPPED = gzip.compress(TEXT)
     ],
 )
 def test_an_answer_that_is_no_page(answer: Callable[[Handler], None]) -> None:
-    """Whatever comes that is not a whole page: the source is down, and the rest is served."""
+    """A source whose answer is not a whole page is down; the other sources are served."""
     with answering(answer) as url:
         assert page_with(url) == FAILED
 
@@ -181,7 +181,7 @@ def dripping_compressed(handler: Handler) -> None:
 
 @pytest.mark.parametrize("answer", [silent, dripping, dripping_compressed])
 def test_a_slow_source_has_its_time_and_no_more(answer: Callable[[Handler], None]) -> None:
-    """A source that takes too long has failed, in whatever way it takes its time."""
+    """A source that takes longer than its timeout has failed, whatever takes the time."""
     with answering(answer) as url:
         start = time.monotonic()
         assert page_with(url) == FAILED
@@ -191,7 +191,7 @@ def test_a_slow_source_has_its_time_and_no_more(answer: Callable[[Handler], None
 
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
 def test_a_page_that_is_too_large_is_refused(coding: str) -> None:
-    """There is a limit, which also holds for what only becomes large by being unpacked."""
+    """A page above the limit is refused, whether it is sent that large or unpacked to that."""
     page = TEXT + b"# filler\n" * 100
     body = gzip.compress(page) if coding == "gzip" else page
     with answering_with(body, Content_Encoding=coding) as url:

@@ -57,7 +57,7 @@ def at_once(count: int, work: Callable[[], Any]) -> list[Any]:
 
 
 def test_threads_that_scrape_one_collector_get_the_same_page(directory: Path) -> None:
-    """Two scrapes at once, the very first ones included, give the page that one alone gives."""
+    """Threads that scrape a collector at once, even for the first time, get the same page."""
     expected = mpmetrics.collect(directory).render()
     for _ in range(20):
         view = mpmetrics.MultiProcessCollector(None, directory)._view
@@ -66,7 +66,7 @@ def test_threads_that_scrape_one_collector_get_the_same_page(directory: Path) ->
 
 
 def test_threads_that_scrape_one_page_get_the_same_page(directory: Path) -> None:
-    """Two renderings of a `Page` at once, in whatever formats, do not disturb each other."""
+    """Threads that render a `Page` at once, in both formats, do not disturb each other."""
     page = mpmetrics.Page(directory, exclude="mpmetrics_", labels={"host": "a"})
     expected = (page.render(), page.render(openmetrics=True))
 
@@ -78,7 +78,7 @@ def test_threads_that_scrape_one_page_get_the_same_page(directory: Path) -> None
 
 
 def test_collections_do_not_change_afterwards(tmp_path: Path) -> None:
-    """What one scrape gave stays as it was when the next one is made."""
+    """A collection keeps its families and values when the next one is made."""
     view = mpmetrics.MultiProcessCollector(None, tmp_path)._view
     with Worker(tmp_path) as worker:
         worker.do("requests = Counter('requests', ''); requests.inc()")
@@ -152,12 +152,15 @@ sys.exit(status or not gc.isenabled() or page.render() != expected)
 
 @pytest.mark.parametrize("held", ["scraper", "page"])
 def test_a_child_forked_in_the_middle_of_a_scrape_can_scrape(directory: Path, held: str) -> None:
-    """What another thread held or changed at the time of the fork does not stop the child."""
+    """A forked child can scrape although a thread of its parent was in the middle of a scrape.
+
+    Neither a lock that the thread held nor what it had changed by half stops the child.
+    """
     run_python(FORK, str(directory), held, env=environment(None))
 
 
-def test_parent_and_child_go_on_by_themselves(tmp_path: Path) -> None:
-    """After a fork both sides see what is written later."""
+def test_parent_and_child_both_go_on_counting(tmp_path: Path) -> None:
+    """After a fork, parent and child both see the values that are written later."""
     program = """
 import os, sys
 import mpmetrics
@@ -180,7 +183,7 @@ assert total() == 111, total()
 
 
 def descriptors() -> set[str]:
-    """Return what the open descriptors of this process are."""
+    """Return a line for each open descriptor of this process."""
     found = set()
     for entry in Path("/proc/self/fd").iterdir():
         try:
@@ -192,7 +195,7 @@ def descriptors() -> set[str]:
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
 def test_no_descriptor_stays_open(directory: Path, tmp_path: Path) -> None:
-    """Between scrapes nothing is open, not even after all that can go wrong with a file."""
+    """No descriptor is open between scrapes, whatever was wrong with a file."""
     shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
     (tmp_path / "counter_damaged.db").write_bytes(b"\1\2\3")
     (tmp_path / "counter_cut.db").write_bytes(b"\xff\xff\0\0")
@@ -229,7 +232,7 @@ def test_memory_does_not_grow_while_values_change(tmp_path: Path) -> None:
 
 
 def test_memory_does_not_grow_while_workers_come_and_go(directory: Path, tmp_path: Path) -> None:
-    """What is remembered of files that are gone is let go."""
+    """A scraper forgets the layouts and keys of files that are gone."""
     templates = list_directory(str(directory)).files[:3]
     scraper = Scraper()
 

@@ -39,7 +39,7 @@ def reported(directory: Path) -> dict[str, str]:
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_named_pipe_does_not_block(directory: Path) -> None:
-    """A pipe with the name of a worker's file is a stranger, also when it is named outright."""
+    """A named pipe with the name of a worker's file is a stranger, even when a caller names it."""
     pipe = directory / "counter_1.db"
     os.mkfifo(pipe)
     assert reported(directory) == {"counter_1.db": "stranger"}
@@ -47,7 +47,7 @@ def test_a_named_pipe_does_not_block(directory: Path) -> None:
 
 
 def test_strangers_are_reported_and_passed_over(directory: Path) -> None:
-    """What lies in the directory and is nobody's file costs nothing, whatever it is."""
+    """Files of other programs, directories, loops and sockets are reported and cost nothing."""
     (directory / "backup.db").write_bytes(b"anything")
     (directory / "README").write_text("anything")
     (directory / "counter_1.db").mkdir()
@@ -73,7 +73,7 @@ def test_strangers_are_reported_and_passed_over(directory: Path) -> None:
 
 
 def test_damaged_files_are_reported_and_left_out(directory: Path) -> None:
-    """Files that do not follow the format are damaged; an SQLite file is, under any name."""
+    """A file that does not follow the format is damaged, an SQLite file under any name."""
     with closing(sqlite3.connect(directory / "counter_1.db")) as database:
         database.execute("CREATE TABLE t (x)")
     (directory / "gauge_all_1.db").write_bytes(os.urandom(3))
@@ -86,7 +86,7 @@ def test_damaged_files_are_reported_and_left_out(directory: Path) -> None:
 
 
 def test_a_file_that_has_just_been_created_is_no_problem(directory: Path) -> None:
-    """A worker opens its file before it writes anything: empty, then all zeros."""
+    """A file that is empty or all zeros, as a worker creates it, is no problem."""
     (directory / "counter_1.db").touch()
     (directory / "gauge_all_1.db").write_bytes(bytes(1 << 16))
     assert reported(directory) == {}
@@ -95,7 +95,7 @@ def test_a_file_that_has_just_been_created_is_no_problem(directory: Path) -> Non
 def test_symbolic_links_are_followed(
     directory: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """A link to the directory, or to a file in another one, is as good as what it leads to."""
+    """A symbolic link to the directory, or in it to a file, counts like its target."""
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (written,) = directory.iterdir()
     (elsewhere / "counter_1.db").symlink_to(written)
@@ -107,7 +107,7 @@ def test_symbolic_links_are_followed(
 
 @pytest.mark.parametrize("name", ["with blank", "ünï 日本", "[a-z]*", "new\nline", "%41", "-rf"])
 def test_any_name_of_a_directory_will_do(tmp_path: Path, name: str) -> None:
-    """Neither reading nor marking the dead takes the name of the directory for a pattern."""
+    """Neither a scrape nor `mark_process_dead` takes the name of the directory for a pattern."""
     directory = tmp_path / name
     directory.mkdir()
     with Worker(directory) as worker:
@@ -119,7 +119,7 @@ def test_any_name_of_a_directory_will_do(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names need not be UTF-8 on Linux only")
 def test_names_need_not_be_text(tmp_path: Path) -> None:
-    """A directory and a file whose names are not UTF-8 give a page that is."""
+    """The page of a directory and a file whose names are not UTF-8 is UTF-8."""
     directory = tmp_path / os.fsdecode(b"\xff")
     directory.mkdir()
     with Worker(directory) as worker:
@@ -156,7 +156,7 @@ path = sys.argv[1]
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """Return a directory that every user of the machine can get at."""
+    """Return a directory that every user of the machine can reach."""
     with tempfile.TemporaryDirectory() as path:
         Path(path).chmod(0o755)
         yield Path(path)
@@ -168,7 +168,7 @@ def public() -> Iterator[Path]:
     ids=["not to be listed", "not to be entered", "in one that is closed"],
 )
 def test_a_directory_that_may_not_be_read_is_refused(public: Path, name: str, rights: int) -> None:
-    """Without the right to list it, the directory is of no use, and every door says why."""
+    """Every entry point refuses a directory that this user may not list, and says why."""
     closed = public / name
     closed.mkdir(parents=True)
     (public / "closed").chmod(rights)
@@ -190,7 +190,7 @@ print(json.dumps([reasons, registration.mode, registration.reason]))
 
 
 def test_a_file_that_may_not_be_read_costs_itself_only(public: Path) -> None:
-    """Files of another user that are closed to us are reported; the others are merged."""
+    """A file that this user may not read is reported; the others are merged."""
     with Worker(public) as readable, Worker(public) as closed:
         for worker in (readable, closed):
             worker.do("Counter('requests', '').inc()")
@@ -208,7 +208,7 @@ print(json.dumps([collection.render().decode(), collection.problems]))
 
 
 def test_a_directory_that_is_closed_while_it_is_served(public: Path) -> None:
-    """A collector outlives the loss of its directory: nothing is raised, and it comes back."""
+    """A collector whose directory can no longer be listed raises nothing, and recovers."""
     with Worker(public) as worker:
         worker.do("Counter('requests', '').inc()")
     program = """

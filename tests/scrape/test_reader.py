@@ -1,4 +1,4 @@
-"""A long-lived scraper: it remembers what cannot change and notices what has."""
+"""A reader, and a view, that remember what cannot change and notice what has."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mpmetrics.directory import list_files
 from mpmetrics.format import keys
 from mpmetrics.format.layout import Layout
+from mpmetrics.scrape.reader import SegmentReader
 from mpmetrics.scrape.view import DirectoryView, collect
 from tests.database import Entry, counter, encode, gauge, histogram, write
 
@@ -43,7 +45,7 @@ def fill(path: Path) -> None:
 
 
 def test_a_second_collection_parses_no_key_twice(tmp_path: Path, parsed: list[bytes]) -> None:
-    """Nor does one after values have changed; a new key is parsed alone."""
+    """A view parses each key once: later values cost no parsing, a new key costs its own."""
     fill(tmp_path)
     view = DirectoryView(str(tmp_path))
     view.collect()
@@ -60,7 +62,7 @@ def test_a_second_collection_parses_no_key_twice(tmp_path: Path, parsed: list[by
 
 
 def test_workers_that_look_alike_share_a_layout(tmp_path: Path) -> None:
-    """Also when they have grown alike: memory and merging go by distinct layouts."""
+    """Files that look alike, or have grown alike, share one layout, which costs memory once."""
     view = DirectoryView(str(tmp_path))
     for size in (1, 5):
         for worker in range(4):
@@ -110,7 +112,7 @@ CHANGES: dict[str, Change] = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_view_with_a_memory_sees_what_a_fresh_one_sees(tmp_path: Path, name: str) -> None:
-    """After any change and after it was undone: the same bytes and the same problems."""
+    """A view returns what a new one returns, after any change and after its reversal."""
     fill(tmp_path)
     view = DirectoryView(str(tmp_path))
     view.collect().render()
@@ -125,7 +127,7 @@ def test_a_view_with_a_memory_sees_what_a_fresh_one_sees(tmp_path: Path, name: s
 
 
 def test_a_collection_does_not_change_when_the_directory_does(tmp_path: Path) -> None:
-    """It is one moment's view, also when it is written later."""
+    """A collection that is written later still has the values of its own moment."""
     fill(tmp_path)
     view = DirectoryView(str(tmp_path))
     first = view.collect()
@@ -137,7 +139,7 @@ def test_a_collection_does_not_change_when_the_directory_does(tmp_path: Path) ->
 
 
 def test_keys_that_are_gone_are_forgotten(tmp_path: Path) -> None:
-    """Memory follows what lives in the directory, not what ever did."""
+    """The memory of a view follows the keys in the directory, not all that it ever had."""
     view = DirectoryView(str(tmp_path))
     for generation in range(6):
         names = [f"c{generation}_{number}" for number in range(500)]
@@ -149,7 +151,7 @@ def test_keys_that_are_gone_are_forgotten(tmp_path: Path) -> None:
 
 
 def test_damaged_files_leave_nothing_behind(tmp_path: Path) -> None:
-    """Garbage that changes with every scrape does not pile up in memory."""
+    """Keys of damaged files, other ones at each scrape, do not pile up in memory."""
     view = DirectoryView(str(tmp_path))
     for number in range(5):
         junk = [Entry("", "", raw_key=b"%d" % (number * 1_000 + each)) for each in range(1_000)]
@@ -160,7 +162,7 @@ def test_damaged_files_leave_nothing_behind(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("enabled", [True, False])
 def test_the_garbage_collector_is_left_as_it_was(tmp_path: Path, *, enabled: bool) -> None:
-    """A first scrape pauses it, and does not start it for those who run without."""
+    """A first scrape leaves the garbage collector on if it was on, and off if it was off."""
     fill(tmp_path)
     was_enabled = gc.isenabled()
     try:
@@ -171,6 +173,22 @@ def test_the_garbage_collector_is_left_as_it_was(tmp_path: Path, *, enabled: boo
         (gc.enable if was_enabled else gc.disable)()
 
 
+def test_an_archive_gives_two_columns_if_its_sums_have_rests(tmp_path: Path) -> None:
+    """What the rounding of sums took away is a column of its own, behind that of the sums."""
+    rest = Entry("c", "c_total", {}, 1e16, 1.0)
+    # The second number of a worker's entry is no rest, whatever it is.
+    worker = write(tmp_path / "counter_1.db", [rest])
+    exact = write(tmp_path / "counter_mpmetrics-archive-1.db", [counter("c", 2), counter("d", 3)])
+    rounded = write(tmp_path / "counter_mpmetrics-archive-2.db", [rest, counter("d", 3)])
+    files = list_files([worker, exact, rounded]).files
+    reading = SegmentReader().read(files)
+    assert [(column.file, column.has_rests) for column in reading.columns] == [
+        *((file, False) for file in files),
+        (files[-1], True),
+    ]
+    assert reading.values == [1e16, 2.0, 3.0, 1e16, 3.0, 1.0, 0.0]
+
+
 def test_a_layout_without_keys_fits_every_file() -> None:
-    """Every file has grown from an empty one."""
+    """An empty layout matches every file, since every file has grown from an empty one."""
     assert Layout().matches(encode([counter("c", 1)]), 64)

@@ -146,7 +146,7 @@ PAGES: dict[str, tuple[Files, list[str], list[str]]] = {
         ],
         [],
     ),
-    "a gauge that nobody has set is not shown": (
+    "a gauge that was never set is not shown": (
         {
             "gauge_mostrecent_1.db": [gauge("g", 0), gauge("h", 0, {"a": "x"})],
             "gauge_mostrecent_2.db": [gauge("h", 7, {"a": "y"}, 5.0)],
@@ -217,13 +217,13 @@ PAGES: dict[str, tuple[Files, list[str], list[str]]] = {
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_directory_becomes_a_page(tmp_path: Path, name: str) -> None:
-    """The whole page, and all that was wrong."""
+    """The page of a directory, and its problems, are exactly those of the table."""
     files, lines, reasons = PAGES[name]
     assert page_of(tmp_path, files) == (lines, reasons)
 
 
 def test_an_undamaged_file_is_not_touched_by_a_damaged_one(tmp_path: Path) -> None:
-    """The damaged file is left out as a whole and reported with the offset of the damage."""
+    """A damaged file is left out as a whole, and reported with the offset of the damage."""
     write(tmp_path / "counter_1.db", [counter("c", 1)])
     bad = write(tmp_path / "counter_2.db", [counter("c", 2), Entry("", "", raw_key=b"junk")])
     collection = collect(tmp_path)
@@ -234,7 +234,7 @@ def test_an_undamaged_file_is_not_touched_by_a_damaged_one(tmp_path: Path) -> No
 
 
 def test_problems_name_the_file_and_what_contradicts(tmp_path: Path) -> None:
-    """An operator finds the process by the file."""
+    """A problem names the file, by which an operator finds the process, and the contradiction."""
     write(tmp_path / "histogram_1.db", histogram("h", {"1.0": 1, "2.0": 2, "+Inf": 4}))
     write(tmp_path / "histogram_2.db", histogram("h", {"1.0": 1, "3.0": 2, "+Inf": 4}))
     [problem] = collect(tmp_path).problems

@@ -1,0 +1,199 @@
+"""Families of several sources that become one list of families."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client import Metric
+from prometheus_client.samples import Sample
+
+from mpmetrics.errors import Problem
+from mpmetrics.merging import MergedFamily, PlainNaming, Template
+from mpmetrics.pages.union import Contribution, add_labels, join_families, with_samples
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+def family(name: str, kind: str, samples: Mapping[str, float], help_text: str = "") -> Metric:
+    """Return a family with *samples* by name, or by name and the value of a label `of`."""
+    made = with_samples(Metric("made", help_text, kind), [])
+    made.name = name
+    for key, value in samples.items():
+        sample, _, label = key.partition(" ")
+        made.samples.append(Sample(sample, {"of": label} if label else {}, value))
+    return made
+
+
+def merged(name: str, kind: str, samples: Mapping[str, float]) -> MergedFamily:
+    """Return a family of the merged view."""
+    return MergedFamily(
+        Template(name, kind, "", PlainNaming((sample, ()) for sample in samples)),
+        list(samples.values()),
+    )
+
+
+def gives(source: str, *families: Metric, in_process: bool = False) -> Contribution:
+    """Return the contribution of a *source*."""
+    return Contribution(source, in_process, families)
+
+
+Shown = dict[str, tuple[str, dict[str, float]]]
+
+
+def shown(families: list[Metric]) -> Shown:
+    """Return type and samples of each family, by name; the order is kept."""
+    return {
+        each.name: (
+            each.type,
+            {" ".join([one.name, *one.labels.values()]): one.value for one in each.samples},
+        )
+        for each in families
+    }
+
+
+JOINED: dict[str, tuple[list[Contribution], Shown, list[int]]] = {
+    "nothing": ([], {}, []),
+    "families are sorted by name": (
+        [gives("a", family("z", "gauge", {"z": 1})), gives("b", family("y", "gauge", {"y": 2}))],
+        {"y": ("gauge", {"y": 2}), "z": ("gauge", {"z": 1})},
+        [1, 0],
+    ),
+    "series of one family are joined": (
+        [
+            gives("a", family("g", "gauge", {"g x": 1})),
+            gives("b", family("g", "gauge", {"g y": 2, "g": 3})),
+        ],
+        {"g": ("gauge", {"g x": 1, "g y": 2, "g": 3})},
+        [0],
+    ),
+    "of equal series the first is kept": (
+        [
+            gives("a", family("g", "gauge", {"g x": 1})),
+            gives("b", family("g", "gauge", {"g x": 2, "g y": 3})),
+        ],
+        {"g": ("gauge", {"g x": 1, "g y": 3})},
+        [0],
+    ),
+    "the merged view comes before another source of the same family": (
+        [
+            gives("a", family("g", "gauge", {"g": 1, "g x": 2})),
+            gives("b", merged("g", "gauge", {"g": 10})),
+        ],
+        {"g": ("gauge", {"g": 10, "g x": 2})},
+        [1],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", JOINED)
+def test_families_are_joined(name: str) -> None:
+    """Each family and each series stands in the union once, with the value that came first."""
+    contributions, expected, owners = JOINED[name]
+    joined = join_families(contributions)
+    assert list(shown(joined.families).items()) == list(expected.items())
+    assert (joined.owners, joined.shadowed, joined.problems) == (owners, 0, [])
+
+
+@pytest.mark.parametrize("merged_first", [True, False])
+def test_the_merged_view_shadows_in_process_families(*, merged_first: bool) -> None:
+    """An in-process family is dropped as a whole, and counted, where the merged view has it."""
+    view = gives("directory", merged("c", "counter", {"c_total": 10}))
+    own = gives(
+        "registry",
+        family("c", "counter", {"c_total": 1, "c_total x": 2}),
+        family("g", "gauge", {"g": 3}),
+        in_process=True,
+    )
+    joined = join_families([view, own] if merged_first else [own, view])
+    assert shown(joined.families) == {
+        "c": ("counter", {"c_total": 10}),
+        "g": ("gauge", {"g": 3}),
+    }
+    assert (joined.shadowed, joined.problems) == (1, [])
+
+
+def test_a_merged_family_alone_is_not_copied() -> None:
+    """A merged family that no other source has stays the object that it was."""
+    view = merged("g", "gauge", {"g": 1})
+    assert join_families([gives("directory", view)]).families[0] is view
+
+
+def test_a_family_of_another_type_is_left_out() -> None:
+    """The first type of a name wins; the other source has a problem that names both types."""
+    joined = join_families(
+        [
+            gives("a", family("x", "gauge", {"x": 1})),
+            gives("b", family("x", "counter", {"x_total": 2})),
+        ]
+    )
+    assert shown(joined.families) == {"x": ("gauge", {"x": 1})}
+    detail = "family 'x' is 'counter' here but 'gauge' elsewhere; left out here"
+    assert joined.problems == [Problem("b", "type_conflict", detail)]
+
+
+CLASHES: dict[str, tuple[Metric, Metric, str]] = {
+    "a counter and a gauge": (
+        family("x", "counter", {"x_total": 1}),
+        family("x_total", "gauge", {"x_total": 2}),
+        "x_total",
+    ),
+    "a histogram and a counter": (
+        family("x", "histogram", {"x_sum": 1}),
+        family("x_bucket", "gauge", {"x_bucket": 2}),
+        "x_bucket",
+    ),
+    "a sample that its type does not have": (
+        family("x", "gauge", {"x": 1, "y": 1}),
+        family("y", "gauge", {"y": 2}),
+        "y",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CLASHES)
+def test_of_two_families_that_expose_one_name_the_first_source_has_it(name: str) -> None:
+    """The second family is left out, and reported; the order of the sources decides."""
+    one, other, taken = CLASHES[name]
+    for first, second in ((one, other), (other, one)):
+        joined = join_families([gives("a", first), gives("b", second)])
+        assert [each.name for each in joined.families] == [first.name]
+        detail = (
+            f"families {second.name!r} and {first.name!r} both expose {taken!r}; "
+            f"{second.name!r} is left out"
+        )
+        assert joined.problems == [Problem("b", "name_clash", detail)]
+
+
+def test_help_is_that_of_the_first_source() -> None:
+    """A family that two sources have carries the help text of the first."""
+    joined = join_families(
+        [
+            gives("a", family("g", "gauge", {"g x": 1}, "first")),
+            gives("b", family("g", "gauge", {"g y": 1}, "second")),
+        ]
+    )
+    assert [each.documentation for each in joined.families] == ["first"]
+
+
+def test_what_was_given_is_not_changed() -> None:
+    """Joining and labelling leave the families of the sources unchanged."""
+    given = [family("g", "gauge", {"g x": 1}), family("g", "gauge", {"g y": 2})]
+    before = shown(given[:1]), shown(given[1:])
+    joined = join_families([gives("a", given[0]), gives("b", given[1])])
+    add_labels(joined.families[0], (("zone", "z"),))
+    add_labels(given[0], (("zone", "z"),))
+    assert (shown(given[:1]), shown(given[1:])) == before
+
+
+@pytest.mark.parametrize("make", [family, merged])
+def test_a_label_of_the_series_beats_one_that_is_added(
+    make: Callable[[str, str, Mapping[str, float]], Metric],
+) -> None:
+    """`add_labels` adds a label to each sample that lacks it, and returns the rest as it was."""
+    labelled = add_labels(make("g", "gauge", {"g": 1.0}), (("zone", "z"),))
+    assert [sample.labels for sample in labelled.samples] == [{"zone": "z"}]
+    again = add_labels(labelled, (("host", "h"), ("zone", "other")))
+    assert [sample.labels for sample in again.samples] == [{"zone": "z", "host": "h"}]
+    assert add_labels(again, ()) is again

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mpmetrics import MultiProcessCollector
 from tests.servers import eventually, fetch, listening, running
-from tests.workers import environment, run_to_end
+from tests.workers import PATIENCE, environment, run_to_end
 
 if TYPE_CHECKING:
     import subprocess
@@ -69,9 +69,13 @@ def serving(*command: str, directory: Path | None, home: Path) -> Iterator[Serve
         server.log = log.read()
 
 
-def run(*command: str | Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: str | Path, env: Mapping[str, str], patience: float = PATIENCE
+) -> subprocess.CompletedProcess[str]:
     """Run a program until no process is left that could write to its pipes."""
-    return run_to_end(command, ending=signal.SIGTERM, capture_output=True, env=env, text=True)
+    return run_to_end(
+        command, ending=signal.SIGTERM, timeout=patience, capture_output=True, env=env, text=True
+    )
 
 
 def read_values(page: str, name: str) -> dict[Labels, float]:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 
-PATIENCE: Final = 40.0
-"""Seconds after which a process hangs for certain; less than a test has."""
+PATIENCE: Final = 240.0
+"""Seconds after which a process hangs for certain, on a slow machine too; less than a test has."""
 
 # prometheus_client leaves the closing of its files to the end of the process.
 _STRICTLY: Final = ("-W", "error", "-W", "ignore::ResourceWarning")

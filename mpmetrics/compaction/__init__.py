@@ -1,4 +1,8 @@
-"""The files of dead workers become one archive, each value counted exactly once."""
+"""Compaction: merge the files of dead workers into archives, and count each value exactly once.
+
+`compactor` is the whole and lists the steps of a compaction; `commit` and `recovery` do the steps
+that change the directory. `background` compacts in a thread, for a server.
+"""
 
 from __future__ import annotations
 

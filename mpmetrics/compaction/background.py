@@ -1,4 +1,4 @@
-"""Compaction in the background: now and then, and soon after somebody has died."""
+"""Compaction in the background: at an interval, and soon after a worker has ended."""
 
 from __future__ import annotations
 
@@ -20,48 +20,50 @@ if TYPE_CHECKING:
     from mpmetrics.compaction.compactor import Compactor
 
 DEFAULT_INTERVAL: Final = 15.0
-"""Seconds between two compactions when nobody dies."""
+"""Seconds between two compactions while no worker ends."""
 
 _JITTER: Final = 0.1
-_PAUSE: Final = 1.0
-"""Seconds that the deaths of several workers are waited for."""
+"""By which share an interval is longer or shorter, so that several compactors fall out of step."""
+
+_SETTLING: Final = 1.0
+"""Seconds from a request to its compaction, in which more workers may end."""
 
 _OUTCOMES: Final = ("folded", "nothing", "busy", "failed")
 
 
 class BackgroundCompactor:
-    """Has a *compactor* work in a thread of its own, every *interval* seconds, about."""
+    """Runs a *compactor* in a thread of its own, about every *interval* seconds."""
 
     def __init__(self, compactor: Compactor, interval: float = DEFAULT_INTERVAL) -> None:
-        """Do nothing yet."""
+        """Start no thread yet."""
         self._compactor = compactor
         self._interval = interval
         self._counts = Counter(dict.fromkeys(_OUTCOMES, 0))
         self._problem_log = ProblemLog()
-        self._wanted = threading.Event()
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="mpmetrics-compact", daemon=True)
+        self._requested = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="mpmetrics-compact", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
-    def want(self) -> None:
-        """Compact soon; blocks nobody."""
-        self._wanted.set()
+    def request(self) -> None:
+        """Have the thread compact soon; this does not block."""
+        self._requested.set()
 
     def stop(self) -> None:
-        """End; a compaction that is going on is finished first, which takes milliseconds."""
-        self._ended.set()
-        self._wanted.set()
+        """Stop the thread, after it has finished a compaction, which takes milliseconds."""
+        self._stopping.set()
+        self._requested.set()
         if self._thread.ident is not None:
             self._thread.join()
 
     def compact(self) -> None:
-        """Compact once; what goes wrong is logged once for as long as it lasts, and counted."""
+        """Compact once and count the outcome; a failure is logged once for as long as it lasts."""
         try:
             outcome = self._compactor.compact().outcome
-        except Exception as error:  # an engine must not suffer from its metrics
+        except Exception as error:  # a server does not suffer from its metrics
             self._counts["failed"] += 1
             why = str(error) if isinstance(error, MpmetricsError) else repr(error)
             self._problem_log.report([Problem(self._compactor.path, "uncompacted", why)])
@@ -78,11 +80,12 @@ class BackgroundCompactor:
             family.add_metric([outcome], count)
         yield family
 
-    def _work(self) -> None:
-        while not self._ended.is_set():
-            self._wanted.wait(self._interval * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311
-            if self._wanted.is_set():
-                self._ended.wait(_PAUSE)
-            self._wanted.clear()
-            if not self._ended.is_set():
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            jitter = random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - nothing secret
+            self._requested.wait(self._interval * jitter)
+            if self._requested.is_set():
+                self._stopping.wait(_SETTLING)
+            self._requested.clear()
+            if not self._stopping.is_set():
                 self.compact()

@@ -1,7 +1,8 @@
 """Folding: the files of one kind and the archive of that kind become the next archive.
 
-It is the merge of a scrape, over fewer files, written back as a file. What the page would leave
-out, a file may not lose: files with such series are named, so that they can be left alone.
+It is the merge of a scrape, over fewer files, and its result is written as a file. A page may leave
+out a series that cannot be merged; an archive may not, since the files go. `Folding.losses` names
+the files with such series, so that the compactor can leave them alone.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ if TYPE_CHECKING:
     from mpmetrics.errors import Problem
 
 _LOSSES: Final = frozenset({"odd_sample", "name_clash", "type_conflict", "mode_conflict"})
-"""Reasons of problems that leave something out which is in no other series."""
+"""Reasons of problems by which the merge leaves out a value that no other series has."""
 
 
 class Folding(NamedTuple):
     """The next archive: its bytes (*data*), and what each file held when it was read.
 
-    *digests* has an entry for every file that is in the archive, by path; *problems* is what was
-    wrong with the others, and what the merging had to say.
+    *digests* has a digest of every file that is in the archive, by path. *problems* are those of
+    the files that could not be read, and those of the merging.
     """
 
     data: bytes
@@ -36,27 +37,31 @@ class Folding(NamedTuple):
 
     @property
     def losses(self) -> Sequence[Problem]:
-        """The problems because of which this archive would lack something."""
+        """The problems by which this archive lacks a value."""
         return [problem for problem in self.problems if problem.reason in _LOSSES]
 
 
 class Folder:
-    """Folds again and again, and remembers the keys that it has met."""
+    """Folds repeatedly, and remembers the keys that it has read."""
 
     def __init__(self) -> None:
-        """Start with no memory."""
+        """Start without keys."""
         self._reader = SegmentReader()
 
     def fold(self, files: Sequence[WorkerFile], keeps: Callable[[str], bool]) -> Folding:
-        """Fold *files*, all of one kind; of families whose name *keeps* says no to, nothing stays.
+        """Merge *files*, all of one kind; drop the families for whose name *keeps* returns False.
 
-        The order matters for the order of the entries only: an archive comes first. Raises
-        `OverflowError` when all of them are too much for one file.
+        The archive comes first, so that its entries stay in front. Raises `OverflowError` if the
+        result is too large for one file.
         """
         reader = self._reader
         reader.forget_files()
         digests: dict[str, bytes] = {}
-        reading = reader.read(files, lambda file, data: _note(digests, file, data))
+
+        def add_digest(file: WorkerFile, data: memoryview) -> None:
+            digests[file.path] = digest(data)
+
+        reading = reader.read(files, add_digest)
         segments = [Segment(each.file, each.layout.keys) for each in reading.columns]
         plan = make_plan(segments, reader.meanings, accumulate=False)
         folded = [series for series in plan.fold(reading.values) if keeps(series.family)]
@@ -68,10 +73,6 @@ class Folder:
         return Folding(data, digests, [*reading.problems, *plan.problems])
 
 
-def _note(digests: dict[str, bytes], file: WorkerFile, data: memoryview) -> None:
-    digests[file.path] = digest(data)
-
-
 def digest(data: bytes | memoryview) -> bytes:
-    """Return what tells whether a file holds the same bytes as before."""
+    """Return a digest of *data*, by which a change of a file is noticed."""
     return hashlib.blake2b(data).digest()

@@ -1,4 +1,4 @@
-"""What becomes of the values of dead workers."""
+"""The policy of a compaction: which values outlive their worker."""
 
 from __future__ import annotations
 
@@ -11,24 +11,28 @@ if TYPE_CHECKING:
 
     from mpmetrics.directory import FileName
 
-
 Fate = Literal["kept", "gone"]
+"""What becomes of a gauge when its worker is dead."""
 
 DEAD_GAUGES: Final[Mapping[str, Fate]] = {
-    # Declared as sums, and so a dead worker's share of the cache would be in use for ever.
+    # Their mode is `sum`, by which a dead worker's share of the cache would be in use for ever.
     "lmcache:": "gone",
 }
-"""What becomes of dead workers' gauges, by the prefix of the family, where the mode is wrong."""
+"""The fate of gauges whose mode is wrong for dead workers, by the prefix of their family."""
 
 
 class Policy(NamedTuple):
-    """What becomes of the values of the dead."""
+    """Decides which values outlive their worker.
+
+    Files of gauges of mode `all` stay if *keep_dead_gauges*. *dead_gauges* decides over other
+    gauges, by the prefix of their family.
+    """
 
     keep_dead_gauges: bool
     dead_gauges: Mapping[str, Fate]
 
     def fate(self, name: FileName) -> str:
-        """Return what becomes of a file called *name*: "gone", "kept" as it is, or "folded"."""
+        """Return what becomes of a file called *name*: "gone", "kept" unchanged, or "folded"."""
         rule = RULES[name.type, name.mode]
         if rule.dead == GONE:
             return GONE
@@ -37,6 +41,9 @@ class Policy(NamedTuple):
         return "folded"
 
     def keeps(self, family: str) -> bool:
-        """Tell whether the gauges of *family* outlive their worker, where the mode says so."""
+        """Return whether the gauges of *family* outlive their worker, if their mode lets them.
+
+        The longest prefix that fits decides.
+        """
         fitting = [prefix for prefix in self.dead_gauges if family.startswith(prefix)]
         return not fitting or self.dead_gauges[max(fitting, key=len)] == KEPT

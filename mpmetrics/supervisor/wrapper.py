@@ -83,7 +83,7 @@ def run_command(command: Sequence[str], make_page: MakePage, wrap: RunOptions, t
         stack.callback(serving.stop)
         environment = _environment(place.path)
         supervision = Runner(
-            command, environment, mask=mask, compact=housekeeper.want, grace=wrap.grace
+            command, environment, mask=mask, compact=housekeeper.request, grace=wrap.grace
         )
         own.collectors.append(supervision)
         tell(f"listening on {serving.address}")

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 import mpmetrics
 from mpmetrics import CompactionError, compact
-from mpmetrics.compaction import compactor, policy
-from mpmetrics.compaction.compactor import Compactor
+from mpmetrics.compaction import Compactor, policy
+from mpmetrics.compaction.batch import BatchLimits
 from mpmetrics.directory import liveness
 from mpmetrics.directory.files import MANIFEST
 from mpmetrics.directory.locks import make_compaction_lock
@@ -195,13 +195,12 @@ def test_histograms_that_disagree_stay_as_the_page_had_them(directory: Path) -> 
     assert mpmetrics.collect(directory).render() == before
 
 
-def test_many_files_are_many_batches(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_files_are_many_batches(directory: Path) -> None:
     """Each with a generation of its own; descriptors are few, and none is left open."""
-    monkeypatch.setattr(compactor, "_BATCH_FILES", 10)
     for number in range(95):
         write(directory / f"counter_{number}.db", [counter("c", number)], size=256)
     before = len(list(Path("/proc/self/fd").iterdir()))
-    result = compact(directory)
+    result = Compactor(directory, limits=BatchLimits(files=10)).compact()
     assert (len(result.folded), result.generation) == (95, 10)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
     assert names(directory) == {MANIFEST, "counter_mpmetrics-archive-10.db"}

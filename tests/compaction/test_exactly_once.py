@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mpmetrics import compact
-from mpmetrics.compaction import compactor
+from mpmetrics.compaction import Compactor
+from mpmetrics.compaction.batch import DEFAULT_LIMITS, BatchLimits
 from mpmetrics.directory import liveness
 from tests.generations import (
     by_process,
@@ -46,15 +47,22 @@ def directory(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Seq
     return path, workers
 
 
-def check(path: Path, workers: Sequence[int], *, keep: bool, where: object) -> None:
-    """See that *path* reads right in the middle of it, and after one more compactor."""
+def check(
+    path: Path,
+    workers: Sequence[int],
+    *,
+    keep: bool,
+    where: object,
+    limits: BatchLimits = DEFAULT_LIMITS,
+) -> None:
+    """Check that *path* reads right in the middle of it, and after one more compactor."""
     before = ours(path)
     expected = kept(workers)
     there = {key: value for key, value in before.items() if not is_gone_with_its_worker(key)}
     assert there == expected, where
     if keep:
         assert by_process(workers).items() <= before.items(), where
-    assert compact(path, keep).outcome in ("folded", "nothing"), where
+    assert Compactor(path, keep, limits=limits).compact().outcome in ("folded", "nothing"), where
     final = {**expected, **(by_process(workers) if keep else {})}
     assert ours(path) == final, where
     names = {each.name for each in path.iterdir()}
@@ -95,7 +103,7 @@ def test_killed_again_and_again(directory: tuple[Path, Sequence[int]], tmp_path:
 
 
 def test_what_one_was_killed_over_is_no_part_of_another_batch(
-    directory: tuple[Path, Sequence[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    directory: tuple[Path, Sequence[int]], tmp_path: Path
 ) -> None:
     """Files that were put aside still count, although others are folded before them."""
     before, workers = directory
@@ -105,8 +113,6 @@ def test_what_one_was_killed_over_is_no_part_of_another_batch(
         shutil.copytree(before, path)
         killed_at(point, lambda: compact(path))
         aside.add(sum(".folding-" in each.name for each in path.iterdir()))
-        with monkeypatch.context() as patch:
-            patch.setattr(compactor, "_BATCH_FILES", 3)
-            check(path, workers, keep=False, where=point)
+        check(path, workers, keep=False, where=point, limits=BatchLimits(files=3))
         shutil.rmtree(path)
     assert max(aside) > 3, "no compactor was killed with files put aside"

@@ -36,11 +36,13 @@ pytestmark = [
     pytest.mark.skipif(
         not liveness.HAS_LEASES, reason="this system has no file leases (Linux has them)"
     ),
-    pytest.mark.timeout(0 if "MPMETRICS_SOAK" in os.environ else 60),
+    pytest.mark.timeout(0 if "MPMETRICS_SOAK" in os.environ else 600),
 ]
 
 SECONDS: Final = float(os.environ.get("MPMETRICS_SOAK", "4"))
 WORKERS: Final = 8
+ENOUGH: Final = 20
+"""Kills, and scrapes of each reader, that there are at least."""
 
 
 class Counts:
@@ -197,7 +199,12 @@ def test_nothing_is_lost_and_nothing_falls(tmp_path: Path, *, stop_first: bool) 
         ]
         compactor = start(compact_on(tmp_path, counts))
         end = time.monotonic() + SECONDS
-        while time.monotonic() < end:
+        # On a slow machine it goes on until there was something to see.
+        while (
+            time.monotonic() < end
+            or kills < ENOUGH
+            or min(counts.at(SCRAPES), counts.at(SCRAPES + 1)) < ENOUGH
+        ):
             for slot in chance.sample(range(WORKERS), WORKERS):
                 if stop_first:
                     workers[slot].burst()
@@ -224,5 +231,3 @@ def test_nothing_is_lost_and_nothing_falls(tmp_path: Path, *, stop_first: bool) 
     assert lowest <= final["c_total", ()] <= highest, f"seed {seed}"
     assert lowest <= final["h_bucket", (("le", "+Inf"),)] <= highest, f"seed {seed}"
     assert lowest == highest or not stop_first
-    assert kills > 5 * SECONDS, f"only {kills} kills"
-    assert min(counts.at(SCRAPES), counts.at(SCRAPES + 1)) > 5 * SECONDS

@@ -14,7 +14,7 @@ import pytest
 
 from mpmetrics.supervisor import launch
 from mpmetrics.supervisor.process_metrics import ProcessMetrics
-from tests.workers import environment, run_python
+from tests.workers import environment, run_python, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +54,7 @@ print(flush=True)
 input()
 """
     command = [sys.executable, "-c", program]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with spawn(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"\n"
         yield process

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import re
 import select
-import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
-from mpmetrics.system.processes import list_descendants, read_process
+from mpmetrics.system.processes import list_descendants
 from tests.cli.processes import command
 from tests.servers import fetch
 from tests.workers import PATIENCE, environment, spawn
@@ -58,9 +59,8 @@ class Wrapped:
         self._note_processes()
         self.process.kill()
         for process in self._seen.values():
-            now = read_process(process.pid)
-            if now is not None and now.handle == process.handle:
-                os.kill(process.pid, signal.SIGKILL)
+            with suppress(psutil.NoSuchProcess):  # which is also raised if the pid is used again
+                process.handle.kill()
         with self.process:
             pass
 

@@ -1,4 +1,4 @@
-"""The multiprocess directory: which files there are, which count, and whose process is alive."""
+"""The multiprocess directory: its files, which of them count, and whether a worker is alive."""
 
 from __future__ import annotations
 

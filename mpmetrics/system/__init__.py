@@ -20,7 +20,6 @@ if TYPE_CHECKING:
         list_descendants,
         read_age,
         read_exit_status,
-        read_process,
         select_workers,
     )
 
@@ -34,7 +33,6 @@ _MODULES = {
         "list_descendants",
         "read_age",
         "read_exit_status",
-        "read_process",
         "select_workers",
     ],
 }
@@ -51,7 +49,6 @@ __all__ = [
     "measure_space",
     "read_age",
     "read_exit_status",
-    "read_process",
     "select_workers",
 ]
 

@@ -63,16 +63,6 @@ class Process(NamedTuple):
         return self.handle.create_time()
 
 
-def read_process(pid: int) -> Process | None:
-    """Return the process *pid* as it is now, None if there is none."""
-    try:
-        handle = psutil.Process(pid)
-        with handle.oneshot():
-            return Process(handle, handle.ppid(), handle.status() not in _ENDED)
-    except UNREADABLE:
-        return None
-
-
 def read_exit_status(process: Process) -> int | None:
     """Return the status that `os.waitpid` would return for the *process*.
 

@@ -9,15 +9,16 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from mpmetrics.system.processes import (
+    Process,
     list_children,
     list_descendants,
     read_age,
     read_children,
     read_exit_status,
-    read_process,
     search_children,
     select_workers,
 )
@@ -26,15 +27,13 @@ from tests.workers import PATIENCE, environment, fork, run_python, spawn
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from mpmetrics.system.processes import Process
-
 IS_ROOT = hasattr(os, "getuid") and os.getuid() == 0  # Windows has no such function
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
 
 ANOTHER_USERS = """
 import ctypes, os, subprocess
-from mpmetrics.system.processes import read_exit_status, read_process
+from mpmetrics.system.processes import list_children, read_exit_status
 
 class Header(ctypes.Structure):
     _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
@@ -42,7 +41,7 @@ class Header(ctypes.Structure):
 PTRACE = 19
 ended = subprocess.Popen(["false"], user=65534)
 os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
-process = read_process(ended.pid)
+(process,) = list_children(os.getpid())
 told = read_exit_status(process)
 libc = ctypes.CDLL(None)
 header, sets = Header(0x20080522, 0), (ctypes.c_uint32 * 6)()
@@ -63,6 +62,12 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
+def find_child(pid: int) -> Process:
+    """Return the child *pid* of this process as it is now."""
+    (child,) = [each for each in list_children(os.getpid()) if each.pid == pid]
+    return child
+
+
 def test_the_exit_status_of_a_zombie_is_known() -> None:
     """The kernel has the status of a process until its parent waits for it; not before its end."""
     pid = fork()
@@ -70,19 +75,22 @@ def test_the_exit_status_of_a_zombie_is_known() -> None:
         os._exit(7)
     try:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        ended = read_process(pid)
-        assert ended is not None
+        ended = find_child(pid)
         status = read_exit_status(ended)
     finally:
         os.waitpid(pid, 0)
     assert not ended.is_running
     assert status is not None
     assert os.waitstatus_to_exitcode(status) == 7
-    itself = read_process(os.getpid())
-    assert itself is not None
-    assert (itself.is_running, itself.parent) == (True, os.getppid())
-    assert read_exit_status(itself) is None
-    assert (read_process(pid), read_exit_status(ended)) == (None, None)
+    assert read_exit_status(ended) is None
+    assert pid not in {each.pid for each in list_children(os.getpid())}
+
+
+def test_a_process_that_runs_has_no_exit_status(child: subprocess.Popen[bytes]) -> None:
+    """The exit status of a process that runs is unknown, not success."""
+    process = find_child(child.pid)
+    assert (process.parent, process.is_running) == (os.getpid(), True)
+    assert read_exit_status(process) is None
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="needs root to start a process of another user")
@@ -114,20 +122,16 @@ def test_a_process_that_has_ended_has_no_children(
 
 def test_a_worker_runs_the_program_of_its_parent(child: subprocess.Popen[bytes]) -> None:
     """A child with its parent's program is a worker; one with another program is not."""
-    itself, worker = read_process(os.getpid()), read_process(child.pid)
+    itself, worker = Process(psutil.Process(), 0, is_running=True), find_child(child.pid)
     with spawn(["/bin/cat"], stdin=subprocess.PIPE) as program:
-        other = read_process(program.pid)
-        assert itself is not None
-        assert worker is not None
-        assert other is not None
+        other = find_child(program.pid)
         assert list(select_workers([itself, worker, other])) == [worker]
         program.communicate()
 
 
 def test_the_age_of_a_process_goes_on_after_its_end(child: subprocess.Popen[bytes]) -> None:
     """The age counts from the start of a process, and is known when the process is gone."""
-    process = read_process(child.pid)
-    assert process is not None
+    process = find_child(child.pid)
     assert time.time() - PATIENCE < process.started < time.time() + 1
     alive = read_age(process)
     child.kill()
@@ -137,13 +141,9 @@ def test_the_age_of_a_process_goes_on_after_its_end(child: subprocess.Popen[byte
 
 def test_handles_tell_processes_apart(child: subprocess.Popen[bytes]) -> None:
     """Two looks at one process have equal handles; looks at two processes do not."""
-    first, second = read_process(child.pid), read_process(child.pid)
-    itself = read_process(os.getpid())
-    assert first is not None
-    assert second is not None
-    assert itself is not None
-    assert first.handle == second.handle
-    assert first.handle != itself.handle
+    handle = find_child(child.pid).handle
+    assert handle == find_child(child.pid).handle
+    assert handle != psutil.Process()
 
 
 def test_readers_need_no_psutil(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A worker of `vllm_simulation.py`: the families `lmcache:`, counted as LMCache counts them."""
+"""A worker of `vllm_simulation.py`, which counts the families `lmcache:` as LMCache does."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from examples.simulated_scheduler import Step
 
 TOKEN_BYTES = 131_072
-"""Size of the KV cache of one token, all ranks together."""
+"""The bytes of KV cache of one token, in all ranks together."""
 
 SLOW_SECONDS = 0.1
 SLOW_SPEED = 20_000.0
-"""A retrieval that takes longer, or gets fewer tokens in a second, is counted as slow."""
+"""A retrieval that takes longer, or loads fewer tokens a second, counts as slow."""
 
 
 def load_speed(request: Request) -> float:
-    """Return how many tokens LMCache has brought in a second."""
+    """Return the number of tokens that LMCache has loaded in a second."""
     return request.cached.loaded / request.cached.load_seconds
 
 
@@ -47,13 +47,13 @@ COUNTED: Mapping[str, Callable[[Request], float]] = {
     ),
     "num_slow_retrieval_by_speed": lambda it: 0 < load_speed(it) < SLOW_SPEED,
 }
-"""What every rank counts of a request. Each counter of LMCache is there, most of them with 0."""
+"""What every rank counts of a request; the other counters of LMCache stay at 0."""
 
 SHARED: Mapping[str, Callable[[Request], int]] = {
     "num_remote_read_bytes": lambda it: it.cached.loaded,
     "num_remote_write_bytes": lambda it: it.cached.stored,
 }
-"""The tokens of which each rank counts the bytes that are its own."""
+"""The tokens of which each rank counts its own share of the bytes."""
 
 LOOKED_UP: Mapping[str, Callable[[Request], float]] = {
     "time_to_lookup": lambda it: it.cached.lookup_seconds,
@@ -80,14 +80,14 @@ STORED: Mapping[str, Callable[[Request], float]] = {
     "store_speed": lambda it: it.cached.stored / it.cached.store_seconds,
     "remote_time_to_put": lambda it: it.cached.store_seconds * 1000 / 4,
 }
-"""What histograms observe of a request that was looked up, found, loaded, or stored."""
+"""What histograms observe of a request that was looked up, found, loaded or stored."""
 
 
 class Lmcache:
-    """LMCache's metrics in one process, of which its *owned* callbacks never get into files."""
+    """The metrics of LMCache in one process, whose *owned* callbacks never get into files."""
 
     def __init__(self, role: str, rank: int, owned: Callable[[str], bool]) -> None:
-        """Make all families; there is no series before it is needed, but for callbacks."""
+        """Make all families; only callbacks have series from the start."""
         self._labels = (MODEL, str(rank), role, SERVED_AS)
         self._metrics = register_families(LMCACHE_FAMILIES)
         for family in LMCACHE_FAMILIES:
@@ -95,30 +95,30 @@ class Lmcache:
                 self.of(family.name).set_function(float)
 
     def of(self, name: str) -> Any:
-        """Return the series of this process."""
+        """Return the series of the family *name* in this process."""
         return self._metrics[name].labels(*self._labels)
 
 
 def is_of_scheduler(name: str) -> bool:
-    """Tell whether the scheduler asks for the gauge of this name, and no worker."""
+    """Return whether the gauge *name* belongs to the scheduler's process, and to no worker."""
     return name.startswith(("lmcache:scheduler_", "lmcache:connector_"))
 
 
 class Worker:
-    """Records what LMCache does in a worker, after each step as its thread does from time to time.
+    """The recording of LMCache's thread in a worker, which here runs after each step.
 
-    Every rank looks up, loads and stores the same tokens, but only its own part of their bytes.
+    Every rank looks up, loads and stores the same tokens, but only its own share of their bytes.
     """
 
     def __init__(self, trace: Trace, rank: int, ranks: int) -> None:
-        """Begin with nothing stored."""
+        """Start with an empty store."""
         self._trace = trace
         self._lmcache = Lmcache("worker", rank, lambda name: not is_of_scheduler(name))
         self._token_bytes = TOKEN_BYTES // ranks
         self._held = 0
 
     def __call__(self, step: Step) -> None:
-        """Record the requests that were admitted in a step; without any, that it is idle."""
+        """Record the requests that were admitted in a step; without requests, record idleness."""
         requests = [self._trace.requests[number] for number in step.requests]
         for family in LMCACHE_FAMILIES:
             if family.type == "counter":

@@ -1,7 +1,7 @@
-"""The requests of `vllm_simulation.py`: a trace that is the same for the same seed.
+"""The requests of `vllm_simulation.py`: a trace that a seed determines.
 
-What happens to a request is given in steps of the engine, and how long each of them takes is given,
-too: nothing here looks at a clock.
+The events of a request are given as steps of the engine, and the trace has the duration of each
+step: nothing here reads a clock.
 """
 
 from __future__ import annotations
@@ -14,96 +14,96 @@ if TYPE_CHECKING:
 
 MODEL = "example/simulated-8b"
 SERVED_AS = "simulated"
-"""The model, and the name by which clients ask for it."""
+"""The model, and the name under which it is served."""
 
 BLOCK = 16
-"""Tokens in a block of vLLM's cache."""
+"""The tokens in a block of vLLM's cache."""
 
 CHUNK = 256
-"""Tokens in a chunk of LMCache."""
+"""The tokens in a chunk of LMCache."""
 
 ROOM = 64
-"""Chunks that LMCache keeps in the CPU's memory."""
+"""The chunks that LMCache keeps in the CPU's memory."""
 
 
 class Prompt(NamedTuple):
-    """What a client asks: one answer, or several (`n`), each of which is a `Request`."""
+    """The prompt of a client, with one answer or several (`n`), each of which is a `Request`."""
 
     number: int
     api_server: int
     arrived: int
-    """The step of the engine at whose end it is queued."""
+    """The step of the engine at whose end the prompt is queued."""
     delay: float
-    """Seconds that the API server had it before."""
+    """The seconds that the prompt spent in the API server before."""
     tokens: int
     max_tokens: int
-    """The tokens that an answer may have; 0 for no limit."""
+    """The limit of tokens of an answer; 0 for no limit."""
 
 
 class Cached(NamedTuple):
-    """How many tokens of a prompt need not be computed, and what LMCache does with the others."""
+    """The tokens of a prompt that need not be computed, and LMCache's work on the others."""
 
     local: int
-    """Found by vLLM, in whole blocks."""
+    """The tokens that vLLM finds, in whole blocks."""
     found: int
-    """Found by LMCache, in whole chunks from the beginning on."""
+    """The tokens that LMCache finds, in whole chunks from the start."""
     stored: int
     evicted: int
-    """Chunks that LMCache has dropped to make room."""
+    """The chunks that LMCache drops to make room."""
     lookup_seconds: float
     load_seconds: float
     store_seconds: float
 
     @property
     def external(self) -> int:
-        """What comes from elsewhere: what LMCache has beyond what is here."""
+        """The tokens that LMCache has and vLLM does not."""
         return max(0, self.found - self.local)
 
     @property
     def loaded(self) -> int:
-        """What LMCache has to bring for that, in whole chunks."""
+        """The tokens that LMCache loads for those, in whole chunks."""
         return self.found - self.local // CHUNK * CHUNK if self.external else 0
 
 
 class Request(NamedTuple):
-    """One answer, from the steps of the engine in which something happened to it."""
+    """One answer, as the steps of the engine in which something happens to it."""
 
     prompt: Prompt
     cached: Cached
     fetching: int
-    """The step from which on it is waited for tokens from elsewhere."""
+    """The first step in which the request waits for tokens from elsewhere."""
     admitted: int
     steps: tuple[int, ...]
-    """Those that gave a token each. Between two of them it was preempted if others are between."""
+    """The steps that give a token each; a gap between two of them is a preemption."""
     finish_reason: str
 
     def is_resumed(self, step: int) -> bool:
-        """Tell whether it was preempted before the token of this *step*."""
+        """Return whether the request was preempted before the token of this *step*."""
         return step != self.steps[0] and step - 1 not in self.steps
 
     @property
     def preemptions(self) -> int:
-        """How often it was preempted."""
+        """How often the request was preempted."""
         return sum(map(self.is_resumed, self.steps))
 
 
 class Trace(NamedTuple):
-    """All requests, and when each step of the engine was over; step 0 is the beginning."""
+    """All requests, and the end time of each step of the engine; step 0 is the start."""
 
     requests: Sequence[Request]
     clock: Sequence[float]
 
     def siblings(self, request: Request) -> list[Request]:
-        """Return all answers to the prompt of one, the last to be finished last."""
+        """Return all answers to the prompt of a request, in the order of their ends."""
         answers = [each for each in self.requests if each.prompt == request.prompt]
         return sorted(answers, key=lambda each: each.steps[-1])
 
 
 def make_trace(seed: int, count: int, api_servers: int = 2) -> Trace:
-    """Return *count* requests, the same for the same arguments.
+    """Return a trace of *count* requests, always the same for the same arguments.
 
-    All times are whole multiples of a power of two, and so is what they are divided by: sums of
-    them are exact, whichever process has which of them.
+    All times are multiples of a power of two, and so are their divisors. So sums of them are exact
+    in any order, and do not depend on which process counts which request.
     """
     chance = Random(seed)
     requests: list[Request] = []
@@ -133,7 +133,7 @@ def _make_prompt(chance: Random, number: int, since: int, api_servers: int) -> P
 
 
 def _make_cached(chance: Random, prompt: Prompt, held: int) -> Cached:
-    """Return what is cached of a prompt; at least one of its tokens has to be computed."""
+    """Return the caching of a prompt, of which at least one token has to be computed."""
     most = prompt.tokens - 1
     local = chance.choice([0, chance.randint(0, most // BLOCK) * BLOCK])
     found = chance.choice([0, chance.randint(0, most // CHUNK) * CHUNK])

@@ -1,4 +1,4 @@
-"""The scheduler of `vllm_simulation.py`: what the engine core tells the other processes."""
+"""The scheduler of `vllm_simulation.py`: the messages of the engine core to the other processes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from examples.simulated_requests import Trace
 
 NUM_BLOCKS = 32_768
-"""Blocks in the cache of the engine."""
+"""The blocks in the cache of the engine."""
 
 
 class Snapshot(NamedTuple):
-    """What the scheduler tells after a step: who is where, and what those admitted have found."""
+    """The scheduler's statistics of a step: requests by state, and cache hits of those admitted."""
 
     running: int
     capacity: int
@@ -29,7 +29,7 @@ class Snapshot(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What the engine core sends: a step, the numbers of requests, and maybe the scheduler's."""
+    """A message of the engine core: a step, the numbers of its requests, and maybe a snapshot."""
 
     number: int
     requests: Sequence[int]
@@ -37,15 +37,15 @@ class Step(NamedTuple):
 
 
 def loading(trace: Trace, number: int) -> Step:
-    """Return what a step is for workers: the requests that are admitted."""
+    """Return the message of a step for workers: the requests that are admitted."""
     admitted = [at for at, each in enumerate(trace.requests) if each.admitted == number]
     return Step(number, admitted)
 
 
 def outputs(trace: Trace, number: int) -> Mapping[int, Step]:
-    """Return what a step is for each API server: the requests that have got a token.
+    """Return the messages of a step for API servers: the requests that have got a token.
 
-    What the scheduler tells goes to one server only, the first if none has a request.
+    Only one server gets the snapshot: the first of them, or server 0 if there is no request.
     """
     shares: dict[int, list[int]] = {}
     for at, request in enumerate(trace.requests):
@@ -58,7 +58,7 @@ def outputs(trace: Trace, number: int) -> Mapping[int, Step]:
 
 
 def take_snapshot(trace: Trace, number: int) -> Snapshot:
-    """Return what the scheduler tells after a step."""
+    """Return the scheduler's statistics after a step."""
     requests = trace.requests
     running = [each for each in requests if each.admitted <= number < each.steps[-1]]
     admitted = [each for each in requests if each.admitted == number]

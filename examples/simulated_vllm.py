@@ -1,4 +1,4 @@
-"""An API server of `vllm_simulation.py`: the families `vllm:`, counted as vLLM counts them."""
+"""An API server of `vllm_simulation.py`, which counts the families `vllm:` as vLLM does."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ VALUES: Mapping[str, Sequence[str]] = {
     "vllm:request_success": ("stop", "length", "abort", "error", "repetition"),
     "vllm:admission_rejections": ("max_num_queued_reqs", "max_num_queued_tokens"),
 }
-"""The values of the label that a family has beside those that are always the same."""
+"""The values of the one label that varies, by family."""
 
 
 class Times(NamedTuple):
-    """When what happened to a request, in seconds."""
+    """The times of the events of a request, in seconds."""
 
     arrived: float
     queued: float
@@ -53,13 +53,13 @@ class Times(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """A request that is over."""
+    """A finished request."""
 
     request: Request
     times: Times
 
     def per_token(self) -> float:
-        """Return the mean time from token to token; 0 if there is but one."""
+        """Return the mean time from token to token, or 0 if there is one token."""
         gaps = len(self.request.steps) - 1
         return (self.times.last - self.times.first) / gaps if gaps else 0.0
 
@@ -78,23 +78,23 @@ OF_FINISHED: Mapping[str, Callable[[Finished], float]] = {
     "request_prompt_tokens": lambda it: it.request.prompt.tokens,
     "request_generation_tokens": lambda it: len(it.request.steps),
 }
-"""What histograms observe of a request when it is over."""
+"""What histograms observe of a finished request."""
 
 
 class ApiServer:
-    """Records what vLLM's API server does, in the same places, for one engine."""
+    """The recording of vLLM's API server for one engine, at the same events."""
 
     def __init__(self, trace: Trace) -> None:
-        """Make all series, so that they are there before anything happens."""
+        """Make all series, so that they exist before the first request."""
         self._trace = trace
-        self._children = _make_children()
+        self._series = _make_series()
         self._tokens = TokenMetrics(model_name=SERVED_AS)
         for state in VALUES["vllm:engine_sleep_state"]:
             self._of("engine_sleep_state", state).set(state == "awake")
         self._of("cache_config_info").set(1)
 
     def __call__(self, step: Step) -> None:
-        """Record what a step of the engine has brought for this server."""
+        """Record the part of an engine's step that is for this server."""
         if step.snapshot is not None:
             self._record_scheduler(step.snapshot)
         if step.requests:
@@ -106,7 +106,7 @@ class ApiServer:
                     self._record_finished(request)
 
     def _of(self, name: str, value: str = "") -> Any:
-        return self._children[f"vllm:{name}", value]
+        return self._series[f"vllm:{name}", value]
 
     def _record_scheduler(self, snapshot: Snapshot) -> None:
         self._of("num_requests_running").set(snapshot.running)
@@ -128,13 +128,13 @@ class ApiServer:
     def _record_tokens(self, step: int, requests: Iterable[Request]) -> None:
         tokens = IterationTokens()
         for request in requests:
-            prefill = prefill_of(request) if step == request.steps[0] else None
+            prefill = make_prefill(request) if step == request.steps[0] else None
             tokens.update_from_output(1, prefill)
         self._of("num_preemptions").inc(sum(request.is_resumed(step) for request in requests))
         self._tokens.record(tokens)
 
     def _record_latency(self, step: int, request: Request) -> None:
-        """Record how long was waited for the token of this *step*, which may be the first."""
+        """Record the latency of the token of this *step*, which may be the first token."""
         now = self._trace.clock[step]
         if step == request.steps[0]:
             waited = now - self._times(request).arrived
@@ -169,7 +169,7 @@ class ApiServer:
 
 
 def simulated_vllm_families() -> Iterator[Family]:
-    """Yield the families of a server that has LMCache, and no other option that adds metrics."""
+    """Yield the families of a server with LMCache and without any other option that adds some."""
     for family in VLLM_FAMILIES:
         if family.name == "vllm:cache_config_info":
             yield family._replace(labels=(*CACHE_CONFIG, *family.labels))
@@ -177,8 +177,8 @@ def simulated_vllm_families() -> Iterator[Family]:
             yield family
 
 
-def _make_children() -> dict[tuple[str, str], Any]:
-    """Make all series that there will be; return them by name, and what tells them apart."""
+def _make_series() -> dict[tuple[str, str], Any]:
+    """Make all series; return them by name and the value of the label that varies."""
     families = {family.name: family for family in simulated_vllm_families()}
     return {
         (name, value): metric.labels(*(KNOWN.get(label, value) for label in families[name].labels))
@@ -187,8 +187,8 @@ def _make_children() -> dict[tuple[str, str], Any]:
     }
 
 
-def prefill_of(request: Request) -> PrefillStats:
-    """Return where the tokens of a request's prompt come from."""
+def make_prefill(request: Request) -> PrefillStats:
+    """Return the sources of the tokens of a request's prompt."""
     stats = PrefillStats()
     stats.set(request.prompt.tokens, request.cached.local, request.cached.external)
     return stats

@@ -1,13 +1,13 @@
-"""A vLLM server with LMCache, as far as its metrics go: no GPU, no model, and no vLLM.
+"""A simulation of the metrics of a vLLM server with LMCache, without GPU, model and vLLM.
 
     mpmetrics run -- python examples/vllm_simulation.py
 
 As in vLLM, several API servers, an engine core and a worker for each rank of tensor parallelism are
-processes of their own, and write to the directory that PROMETHEUS_MULTIPROC_DIR names. They replay
-a trace of requests that is the same for the same seed, so that the right value of each metric is
-known. Times are those of the trace; the clock is not looked at.
+separate processes, which write to the directory that PROMETHEUS_MULTIPROC_DIR names. They replay a
+trace of requests that the seed determines, so that the right value of each metric is known. All
+times are those of the trace; no process reads a clock.
 
-When all is replayed it says so and stays until it is told to end; with --once it ends by itself.
+After the replay the program prints a line, and runs until a signal ends it, or with --once ends.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if not __package__:
-    # A program is given the folder that it is in, but not the one above.
+    # Python puts the folder of a program on the path, but not the one above.
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from examples.simulated_lmcache import Lmcache, Worker, is_of_scheduler
@@ -50,11 +50,11 @@ ENDING = {signal.SIGINT, signal.SIGTERM}
 def run_engine_core(
     trace: Trace, control: Pipe, api_servers: Sequence[Pipe], workers: Sequence[Pipe]
 ) -> None:
-    """Replay the trace step by step; then say so, and stay until another process is gone."""
+    """Replay the trace step by step; then report the end, and wait until a process ends."""
     Lmcache("scheduler", 0, is_of_scheduler)
     with suppress(EOFError, ConnectionError):
-        # One more than there are: in the last nothing is left to do, and gauges go to zero. Who
-        # sets them sees to it last, since no step begins before all have recorded the one before.
+        # The clock has one step more than the requests: in the last one the gauges become 0. No
+        # step begins before all processes have recorded the one before, so the 0 is written last.
         for number in range(1, len(trace.clock)):
             messages = dict(zip(workers, [loading(trace, number)] * len(workers), strict=True))
             for server, step in outputs(trace, number).items():
@@ -68,7 +68,7 @@ def run_engine_core(
 
 
 def serve(make: Callable[[], Callable[[Step], None]], pipe: Pipe) -> None:
-    """Record what the engine core sends, and say so each time, until the core is gone."""
+    """Record and acknowledge each message of the engine core, until the core has ended."""
     record = make()
     with suppress(EOFError, ConnectionError):
         while True:
@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Return what is asked for on the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description="Simulate the metrics of a vLLM server.")
     parser.add_argument("--once", action="store_true", help="end when all is replayed")
     parser.add_argument("--seed", type=int, default=0)
@@ -119,10 +119,10 @@ def positive(text: str) -> int:
 
 @contextmanager
 def simulation(options: argparse.Namespace) -> Iterator[Pipe]:
-    """Run all processes until the end of the block; give the pipe to the engine core.
+    """Run all processes until the end of the block; yield the pipe to the engine core.
 
-    Pipes are the only hold on them: when this process ends, however it does, the engine core sees
-    the end of its pipe, and the others the end of theirs.
+    The processes are held by nothing but pipes: when this process ends for any reason, the engine
+    core sees the end of its pipe, and then the others see the end of theirs.
     """
     spawn = multiprocessing.get_context("spawn")
     trace = make_trace(options.seed, options.requests, options.api_servers)
@@ -135,7 +135,7 @@ def simulation(options: argparse.Namespace) -> Iterator[Pipe]:
         with ExitStack() as stack, held_signals():
             pipes = [spawn.Pipe() for _ in (*servers, *workers)]
             for end in (controlled, *chain.from_iterable(pipes)):
-                stack.enter_context(end)  # once started, only the other processes have them
+                stack.enter_context(end)  # after the start, only the other processes need them
             near = [pipe for pipe, _ in pipes]
             core = (trace, controlled, near[: len(servers)], near[len(servers) :])
             processes = [spawn.Process(target=run_engine_core, args=core)]
@@ -153,11 +153,11 @@ def simulation(options: argparse.Namespace) -> Iterator[Pipe]:
 
 @contextmanager
 def held_signals() -> Iterator[None]:
-    """Keep signals until the end of the block; processes that are started in it get none at all.
+    """Hold signals until the end of the block; processes that start in it keep them blocked.
 
-    Ctrl-C reaches all of them, but it is the first that ends the others.
+    Ctrl-C reaches all of them, but this process alone ends the others.
     """
-    resource_tracker.ensure_running()  # it lets signals through when it is started
+    resource_tracker.ensure_running()  # its start would unblock the signals
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         yield

@@ -1,4 +1,4 @@
-"""The simulated vLLM: each value on the page is the one that follows from the trace."""
+"""The simulated vLLM: each value on the page follows from the trace of requests."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ needs_linux = pytest.mark.skipif(not launch.IS_SUPPORTED, reason="looks at proce
 
 
 class Size(NamedTuple):
-    """What is simulated."""
+    """The parameters of a simulation."""
 
     seed: int
     requests: int
@@ -56,12 +56,12 @@ class Size(NamedTuple):
 
     @property
     def options(self) -> list[str]:
-        """Return what asks for it."""
+        """Return the options of the command line."""
         names = ("--seed", "--requests", "--api-servers", "--tensor-parallel")
         return [word for pair in zip(names, map(str, self), strict=True) for word in pair]
 
     def right_answers(self) -> Samples:
-        """Return every sample that the page has to have of both engines."""
+        """Return every sample of both engines that the page must have."""
         trace = make_trace(self.seed, self.requests, self.api_servers)
         return vllm_samples(trace) | lmcache_samples(trace, self.ranks)
 
@@ -79,20 +79,20 @@ every_size = pytest.mark.parametrize(
 )
 
 
-def replayed(size: Size, directory: Path) -> Path:
-    """Have a simulation write to the directory; return that when all processes have ended."""
+def replay(size: Size, directory: Path) -> Path:
+    """Run a simulation that writes to the directory; return the directory after its end."""
     done = run([*SIMULATION, "--once", *size.options], env={VARIABLE: os.fspath(directory)})
-    said = f"vllm_simulation: {size.requests} requests are replayed, ready\n"
-    assert done == Ending(0, said)
+    message = f"vllm_simulation: {size.requests} requests are replayed, ready\n"
+    assert done == Ending(0, message)
     return directory
 
 
 def read(families: Iterable[Metric]) -> Samples:
-    """Return all samples of both engines, each of which is there once."""
+    """Return all samples of both engines, each of which must be there once."""
     samples: Samples = {}
     for family in families:
         for name, labels, value, *_ in family.samples if family.name.startswith(PREFIXES) else ():
-            # The same bound can be spelt in several ways.
+            # The bound 1 may be written as "1" or "1.0".
             bound = {"le": str(float(labels["le"]))} if "le" in labels else {}
             key = sample(name, **{**labels, **bound})
             assert key not in samples
@@ -101,14 +101,14 @@ def read(families: Iterable[Metric]) -> Samples:
 
 
 def read_page(page: str) -> Samples:
-    """Return all samples of a page, each family of which is there once."""
+    """Return all samples of a page, each family of which must be there once."""
     names = re.findall(r"^# TYPE (\S+)", page, re.MULTILINE)
     assert sorted(set(names)) == sorted(names)
     return read(text_string_to_metric_families(page))
 
 
 def dump(directory: Path) -> str:
-    """Return what the command says of the directory."""
+    """Return the output of `mpmetrics dump` for the directory."""
     options = [word for prefix in PREFIXES for word in ("--include", prefix)]
     done = invoke("dump", *options, directory)
     assert (done.status, done.stderr) == (0, "")
@@ -117,14 +117,14 @@ def dump(directory: Path) -> str:
 
 @every_size
 def test_every_value_of_a_dump_is_right(size: Size, directory: Path) -> None:
-    """Afterwards a dump has every sample that follows from the trace, and no other."""
-    assert read_page(dump(replayed(size, directory))) == size.right_answers()
+    """A dump of the finished simulation has exactly the samples that follow from the trace."""
+    assert read_page(dump(replay(size, directory))) == size.right_answers()
 
 
 @needs_linux
 @every_size
 def test_every_value_of_the_page_is_right(size: Size) -> None:
-    """The page of the wrapped server has the same, while all of its processes live."""
+    """The page of the wrapped server has the same samples while all processes live."""
     line = [*SIMULATION, *size.options]
     with Wrapped(*line, stdout=subprocess.PIPE) as wrapped:
         assert wrapped.process.stdout is not None
@@ -138,16 +138,16 @@ def test_every_value_of_the_page_is_right(size: Size) -> None:
     assert writers < living
 
 
-def test_the_client_itself_says_the_same(directory: Path) -> None:
+def test_the_clients_collector_agrees(directory: Path) -> None:
     """prometheus_client's own collector finds the same samples in the files."""
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, os.fspath(replayed(USUAL, directory)))
+    MultiProcessCollector(registry, os.fspath(replay(USUAL, directory)))
     assert read(registry.collect()) == USUAL.right_answers()
 
 
 def test_several_processes_have_written(directory: Path) -> None:
-    """Each API server and each worker has counters of its own; the engine core has none."""
-    replayed(USUAL, directory)
+    """Each API server and each worker writes its own counters, and the engine core writes none."""
+    replay(USUAL, directory)
     assert len(pids(directory, "counter_*.db")) == USUAL.api_servers + USUAL.ranks
     assert len(pids(directory, "gauge_mostrecent_*.db")) == USUAL.api_servers
     assert len(pids(directory, "gauge_sum_*.db")) == USUAL.ranks
@@ -155,15 +155,15 @@ def test_several_processes_have_written(directory: Path) -> None:
 
 
 def pids(directory: Path, pattern: str = "*.db") -> set[str]:
-    """Return who has written the files in a directory."""
+    """Return the ids of the processes that have written the files in a directory."""
     return {file.stem.rpartition("_")[2] for file in directory.glob(pattern)}
 
 
-def test_families_are_those_of_the_catalogue(directory: Path) -> None:
-    """Each has its type, its help, its labels and its buckets, and no family is missing."""
+def test_families_are_those_of_the_tables(directory: Path) -> None:
+    """Every simulated family has the type, help, labels and buckets of the tables."""
     found = {
         family.name: family
-        for family in text_string_to_metric_families(dump(replayed(USUAL, directory)))
+        for family in text_string_to_metric_families(dump(replay(USUAL, directory)))
     }
     expected = {
         family.name.removesuffix("_total") if family.type == "counter" else family.name: family
@@ -181,9 +181,9 @@ def test_families_are_those_of_the_catalogue(directory: Path) -> None:
 
 
 def is_simulated(family: Family) -> bool:
-    """Tell whether a family gets onto the page.
+    """Return whether a family gets onto the page.
 
-    A callback does not, but for those that are added up: each process starts with a 0.
+    A family of callbacks does so only if its mode is `sum`: prometheus_client writes a 0 for it.
     """
     has_samples = family.in_files or family.mode == "sum"
     return (
@@ -192,13 +192,13 @@ def is_simulated(family: Family) -> bool:
 
 
 def more_labels(name: str) -> set[str]:
-    """Return the labels that a family has beside those of the catalogue."""
+    """Return the labels that a family has beside those of the tables."""
     return {"block_size", "num_gpu_blocks"} if name == "vllm:cache_config_info" else set()
 
 
 def test_there_is_something_to_count(directory: Path) -> None:
-    """In the usual trace no counter stays at 0 that a request can move."""
-    samples = read_page(dump(replayed(USUAL, directory)))
+    """In the usual trace, only the counters that no request can change stay at 0."""
+    samples = read_page(dump(replay(USUAL, directory)))
     unmoved = {name for (name, _), value in samples.items() if not value and "_bucket" not in name}
     assert {name for name in unmoved if name.endswith("_total")} == {
         "lmcache:forced_unpin_count_total",
@@ -221,8 +221,8 @@ def test_there_is_something_to_count(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_trace_is_one_that_can_be(seed: int) -> None:
-    """What is cached is whole blocks and chunks, and one thing comes after the other."""
+def test_a_trace_is_possible(seed: int) -> None:
+    """A trace has whole blocks and chunks in caches, and events in a possible order."""
     trace = make_trace(seed, 50, 3)
     held = 0
     for prompt, cached, fetching, admitted, steps, reason in trace.requests:
@@ -240,22 +240,22 @@ def test_a_trace_is_one_that_can_be(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_scheduler_knows_where_everybody_is(seed: int) -> None:
-    """After each step a request that has arrived and is not over is told of once."""
+def test_the_scheduler_counts_every_request(seed: int) -> None:
+    """After each step the scheduler counts every arrived and unfinished request once."""
     trace = make_trace(seed, 50)
     for number in range(1, len(trace.clock)):
-        told = take_snapshot(trace, number)
+        snapshot = take_snapshot(trace, number)
         there = [each for each in trace.requests if each.prompt.arrived <= number < each.steps[-1]]
         working = sum(each.admitted <= number for each in there)
         loading = sum(each.fetching <= number < each.admitted for each in there)
-        assert (told.running, told.deferred) == (working, loading)
-        assert told.capacity == len(there) - working - loading
-        assert (told.kv_cache_usage > 0) == (working > 0)
+        assert (snapshot.running, snapshot.deferred) == (working, loading)
+        assert snapshot.capacity == len(there) - working - loading
+        assert (snapshot.kv_cache_usage > 0) == (working > 0)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_each_step_is_told_to_those_whom_it_concerns(seed: int) -> None:
-    """Each token goes to the server that waits for it, the scheduler's word to one of these."""
+def test_each_step_reaches_its_api_servers(seed: int) -> None:
+    """Each token goes to the API server of its request, and the snapshot to one of those."""
     trace = make_trace(seed, 50, 3)
     tokens: list[list[int]] = [[] for _ in trace.requests]
     for number in range(1, len(trace.clock)):
@@ -269,8 +269,8 @@ def test_each_step_is_told_to_those_whom_it_concerns(seed: int) -> None:
     assert tokens == [list(each.steps) for each in trace.requests]
 
 
-def test_a_seed_stands_for_one_trace() -> None:
-    """The same arguments give the same trace, others give another."""
+def test_a_seed_gives_one_trace() -> None:
+    """The same arguments give the same trace, and other arguments give another."""
     assert make_trace(5, 20) == make_trace(5, 20, 2)
     assert len({str(make_trace(seed, 20)) for seed in range(10)}) == 10
     assert make_trace(5, 20).requests != make_trace(5, 20, 3).requests
@@ -278,23 +278,23 @@ def test_a_seed_stands_for_one_trace() -> None:
 
 @pytest.mark.parametrize("env", [{}, {VARIABLE: ""}], ids=["unset", "empty"])
 def test_it_needs_a_directory(env: dict[str, str]) -> None:
-    """Without the variable there is one line that says so, and status 2."""
+    """Without the variable the simulation prints one line and ends with status 2."""
     message = f"vllm_simulation: {VARIABLE} is not set\n"
     assert run(SIMULATION, env=env) == Ending(2, "", message)
 
 
 def test_it_needs_a_request(directory: Path) -> None:
-    """Nothing can be simulated with none of something."""
+    """A number of 0 on the command line is a usage error."""
     done = run([*SIMULATION, "--requests", "0"], env={VARIABLE: os.fspath(directory)})
     assert done.status == 2
     assert "argument --requests: invalid positive value: '0'" in done.stderr
 
 
 class Simulation:
-    """A simulation that has replayed its trace, and stays; it ends with the `with` block."""
+    """A simulation that has replayed its trace, and runs until the end of the `with` block."""
 
     def __init__(self, directory: Path) -> None:
-        """Start it in a group of its own."""
+        """Start it in its own process group."""
         self.process = spawn(
             [*SIMULATION, "--requests", "4"],
             env=environment(directory),
@@ -304,34 +304,34 @@ class Simulation:
             text=True,
         )
 
-    def __enter__(self) -> Simulation:  # noqa: PYI034 - nobody derives from it
-        """Wait until it is ready."""
+    def __enter__(self) -> Simulation:  # noqa: PYI034 - no class derives from it
+        """Wait until the trace is replayed."""
         assert self.process.stdout is not None
         assert self.process.stdout.readline().endswith(", ready\n")
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Kill what is left."""
+        """Kill the first process, if it is still running."""
         with self.process:
             self.process.kill()
 
     def ending(self) -> Ending:
-        """Wait until no process is left that could write to the pipes; return how it ended."""
+        """Wait until no process has the pipes open; return status and output."""
         stdout, stderr = self.process.communicate(timeout=PATIENCE)
         return Ending(self.process.returncode, stdout, stderr)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["to-one", "to-all"])
-def test_told_to_end_it_ends(number: signal.Signals, send: Any, directory: Path) -> None:
-    """A signal ends all processes, and that is no failure, whoever gets it beside the first."""
+@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["first", "group"])
+def test_a_signal_ends_it(number: signal.Signals, send: Any, directory: Path) -> None:
+    """A signal to the first process, or to all, ends all processes with status 0."""
     with Simulation(directory) as simulation:
         send(simulation.process.pid, number)
         assert simulation.ending() == Ending(0)
 
 
-def test_killed_it_leaves_nobody(directory: Path) -> None:
-    """The others see that the first process is gone, and end without a word."""
+def test_killing_it_leaves_no_process(directory: Path) -> None:
+    """If the first process is killed, the others end without output."""
     with Simulation(directory) as simulation:
         simulation.process.kill()
         assert simulation.ending() == Ending(-signal.SIGKILL)
@@ -339,7 +339,7 @@ def test_killed_it_leaves_nobody(directory: Path) -> None:
 
 @needs_linux
 def test_it_ends_with_any_of_its_processes(directory: Path) -> None:
-    """As with vLLM, a dead process ends the server, which says so."""
+    """As in vLLM, the death of one process ends the server, which reports it."""
     with Simulation(directory) as simulation:
         writers = pids(directory)
         victim, *_ = [

@@ -1,6 +1,7 @@
-"""What the page of the simulated vLLM has to say, summed up from the trace alone.
+"""The samples that the page of the simulated vLLM must have, computed from the trace alone.
 
-None of this looks at how the simulation counts: it knows the requests, and what each metric means.
+Nothing here uses the code that counts in the simulation: the inputs are the requests, and the
+meaning of each metric.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ NEVER_OBSERVED = {
     "lmcache:p2p_transfer_speed",
     "lmcache:request_cache_lifespan",
 }
-"""Histograms of LMCache for which nothing happens: they have no series."""
+"""The histograms of LMCache that observe nothing, and so have no series."""
 
 
 def sample(name: str, **labels: str) -> Sample:
-    """Return what tells a sample from others."""
+    """Return the key of a sample."""
     return name, frozenset(labels.items())
 
 
@@ -73,7 +74,7 @@ def vllm_samples(trace: Trace) -> Samples:
 
 
 def vllm_numbers(requests: Sequence[Request]) -> By:
-    """Return counters and gauges that have no label of their own."""
+    """Return the counters and gauges that have no labels but the engine's."""
     prompts = sum(each.prompt.tokens for each in requests)
     local = sum(each.cached.local for each in requests)
     external = sum(max(each.cached.found - each.cached.local, 0) for each in requests)
@@ -96,7 +97,7 @@ def vllm_numbers(requests: Sequence[Request]) -> By:
 
 
 def vllm_numbers_by(requests: Sequence[Request]) -> Mapping[tuple[str, str], By]:
-    """Return counters and gauges that have one, by its value."""
+    """Return the counters and gauges that have one more label, by the value of that label."""
     local = sum(each.cached.local for each in requests)
     external = sum(max(each.cached.found - each.cached.local, 0) for each in requests)
     ended = Counter(each.finish_reason for each in requests)
@@ -130,7 +131,7 @@ def vllm_numbers_by(requests: Sequence[Request]) -> Mapping[tuple[str, str], By]
 
 
 def vllm_observed(trace: Trace) -> Mapping[str, Iterable[float]]:
-    """Return what each histogram has observed."""
+    """Return the observations of each histogram."""
     requests, clock = trace.requests, trace.clock
     first = [clock[each.steps[0]] for each in requests]
     last = [clock[each.steps[-1]] for each in requests]
@@ -171,7 +172,7 @@ def vllm_observed(trace: Trace) -> Mapping[str, Iterable[float]]:
 
 
 def iterations(requests: Sequence[Request]) -> Iterable[float]:
-    """Return the tokens that each step has worked on for each API server it had something for."""
+    """Return the tokens that each step worked on, for each API server with a request in it."""
     tokens: Counter[tuple[int, int]] = Counter()
     for each in requests:
         for step in each.steps:
@@ -181,17 +182,17 @@ def iterations(requests: Sequence[Request]) -> Iterable[float]:
 
 
 def preemptions(request: Request) -> int:
-    """Return how often other steps came between two of a request."""
+    """Return how often a request was preempted: how many gaps its steps have."""
     return sum(after - before > 1 for before, after in pairwise(request.steps))
 
 
 def computed(request: Request) -> int:
-    """Return the tokens of a prompt that neither vLLM nor LMCache had."""
+    """Return the number of a prompt's tokens that neither vLLM nor LMCache had."""
     return request.prompt.tokens - max(request.cached.local, request.cached.found)
 
 
 def differences(since: Sequence[float], until: Sequence[float]) -> list[float]:
-    """Return the time between each two."""
+    """Return the difference of each pair."""
     return [late - early for early, late in zip(since, until, strict=True)]
 
 
@@ -210,7 +211,7 @@ def lmcache_samples(trace: Trace, ranks: int) -> Samples:
         for name, observed in lmcache_observed(trace.requests).items():
             if observed:
                 samples |= histogram(f"lmcache:{name}", observed, **labels)
-        # Of those alone the last digits depend on the order in which they came.
+        # Hit rates are not exact: the last digits of their sum depend on the order.
         hit_rate = sample("lmcache:request_cache_hit_rate_sum", **labels)
         if hit_rate in samples:
             samples[hit_rate] = pytest.approx(samples[hit_rate], rel=1e-12)
@@ -218,7 +219,7 @@ def lmcache_samples(trace: Trace, ranks: int) -> Samples:
 
 
 def lmcache_numbers(trace: Trace, ranks: int) -> By:
-    """Return counters and gauges of one worker."""
+    """Return the counters and gauges of one worker."""
     requests = trace.requests
     prompts = sum(each.prompt.tokens for each in requests)
     chunks = sum(map(loaded_chunks, requests))
@@ -272,13 +273,13 @@ def lmcache_numbers(trace: Trace, ranks: int) -> By:
 
 
 def loaded_chunks(request: Request) -> int:
-    """Return the chunks that LMCache has brought: those with tokens that vLLM did not have."""
+    """Return the number of chunks that LMCache has loaded: those with tokens that vLLM lacked."""
     local, found = request.cached.local, request.cached.found
     return found // 256 - local // 256 if found > local else 0
 
 
 def lmcache_observed(requests: Sequence[Request]) -> Mapping[str, list[float]]:
-    """Return what each histogram has observed, in the order of requests."""
+    """Return the observations of each histogram, in the order of the requests."""
     retrieved = [(each, each.cached.load_seconds) for each in requests if loaded_chunks(each)]
     stored = [(each, each.cached.store_seconds) for each in requests if each.cached.stored]
     retrieval = [time for _, time in retrieved]

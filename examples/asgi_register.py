@@ -17,7 +17,7 @@ from prometheus_client import Counter
 import mpmetrics
 
 if TYPE_CHECKING:
-    from mpmetrics.web.apps import Receive, Send
+    from collections.abc import Callable
 
 GREETINGS = Counter("greetings", "Greetings sent")
 
@@ -27,7 +27,9 @@ if registration.mode == "in_process":
 metrics = mpmetrics.make_asgi_app(registration.page())
 
 
-async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+async def application(
+    scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]
+) -> None:
     """Greet, or serve the metrics."""
     # `metrics` also acknowledges the start and stop of the server (lifespan protocol).
     if scope["type"] == "lifespan" or scope["path"] == "/metrics":

@@ -50,6 +50,14 @@ def test_results_are_in_the_order_of_slots() -> None:
     assert list(grouping.fold(flat)) == [(7.0, 0.0), (3.0, 0.0), (5.0, 0.0)]
 
 
+def test_slots_in_any_order_are_gathered_in_file_order() -> None:
+    """A group takes its columns in the order of the file, as slices, and puts results back."""
+    grouping = group_slots([(2, 5), (0, 3), (1, 4)], [SlotRange(COUNTER, 0, 3)])
+    ((_, columns),) = grouping.groups
+    assert [column(range(6)) for column in columns] == [range(3), range(3, 6)]
+    assert list(grouping.merge([1.0, 2.0, 3.0, 10.0, 20.0, 30.0])) == [33.0, 11.0, 22.0]
+
+
 def test_ranges_of_one_kind_share_groups() -> None:
     """Families of one kind are merged by one call of its rule."""
     ranges = [SlotRange(COUNTER, 0, 1), SlotRange(NEWEST, 1, 2), SlotRange(COUNTER, 2, 3)]

@@ -71,7 +71,7 @@ CASES: Final = {
         {"gauge_all_a_1.db": [gauge("g", 1)], "gauge_all_2.db": [gauge("g", 2, {"x": "y"})]},
         ["gauge g {'pid': '2', 'x': 'y'} 2.0", "gauge g {'pid': 'a_1'} 1.0"],
     ),
-    "an unset gauge has no sample, and its family is left out": Case(
+    "an unset gauge has no sample": Case(
         {
             "gauge_mostrecent_1.db": [gauge("g", 1), gauge("h", 2, timestamp=9)],
             "gauge_mostrecent_2.db": [gauge("h", 3, timestamp=8), gauge("h", 4, {"a": "b"})],
@@ -178,15 +178,24 @@ def test_a_plan_serves_for_other_values() -> None:
     assert made.families[0].template.names() == [("c_total", ())]
 
 
-def test_the_first_help_in_file_order_is_kept() -> None:
+@pytest.mark.parametrize("prefix", ["gauge_sum", "gauge_all"])
+def test_the_first_help_in_file_order_is_kept(prefix: str) -> None:
     """Of several HELP texts, a family has that of the first segment."""
     files = {
-        f"counter_{number}.db": [counter("c", 1)._replace(help=f"help {number}")]
+        f"{prefix}_{number}.db": [gauge("g", 1)._replace(help=f"help {number}")]
         for number in (1, 2)
     }
     segments, keys, flat = make_segments(files)
     (family,) = make_plan(segments, keys).merge(flat)
-    assert (family.documentation, family.samples[0].value) == ("help 1", 2.0)
+    assert family.documentation == "help 1"
+
+
+def test_a_family_without_values_is_left_out() -> None:
+    """A merge returns no family whose gauges are all unset."""
+    segments, keys, flat = make_segments(
+        {"gauge_mostrecent_1.db": [gauge("g", 1), gauge("h", 2, timestamp=9)]}
+    )
+    assert [family.name for family in make_plan(segments, keys).merge(flat)] == ["h"]
 
 
 def test_segments_that_share_their_keys_merge_like_others() -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def make_plan(
     segments: Sequence[Segment], keys: Mapping[bytes, Key], *, accumulate: bool = True
 ) -> Plan:
-    """Plan the merging of *segments*, whose raw keys mean what *keys* says.
+    """Plan the merging of *segments*, whose raw keys have the meanings in *keys*.
 
     Without *accumulate*, histograms keep the count of each bucket, as files have it.
     """

@@ -74,7 +74,7 @@ class SeriesIndex(NamedTuple):
 
 
 def index_series(segments: Sequence[Segment], keys: Mapping[bytes, Key]) -> SeriesIndex:
-    """Index the series of *segments*, whose raw keys mean what *keys* says."""
+    """Index the series of *segments*, whose raw keys have the meanings in *keys*."""
     families: dict[str, dict[Kind, Series]] = defaultdict(lambda: defaultdict(dict))
     helps: dict[tuple[str, Kind], str] = {}
     variants: dict[int, str] = {}

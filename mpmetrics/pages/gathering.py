@@ -8,10 +8,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from prometheus_client.metrics_core import METRIC_TYPES
-
 from mpmetrics.errors import Problem
-from mpmetrics.exposition import Format, render_family
+from mpmetrics.exposition import METRIC_TYPES, TOTAL, Format, render_family
 from mpmetrics.merging import MergedFamily
 from mpmetrics.pages.sources import Gathered
 from mpmetrics.pages.timed_source import Answer, TimedSource
@@ -105,7 +103,7 @@ def _normalise(family: Metric) -> list[Metric]:
     samples = [_with_text_labels(sample) for sample in family.samples]
     if family.type == "counter":
         # The formats write the suffix in any case. Without it the same series could be there twice.
-        total = f"{family.name}_total"
+        total = family.name + TOTAL
         samples = [
             sample._replace(name=total) if sample.name == family.name else sample
             for sample in samples

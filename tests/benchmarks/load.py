@@ -114,15 +114,15 @@ def main() -> int:
         watcher.start()
         began = time.monotonic()
         line = [wrk, "-t2", f"-c{given.connections}", f"-d{given.seconds}s", "--timeout", "10s"]
-        said = run_to_end(
+        done = run_to_end(
             [*line, "--latency", url], check=True, timeout=None, capture_output=True, text=True
         )
         took = time.monotonic() - began
         ended.set()
         watcher.join()
         (result,) = watched
-    wrong = result.wrong + re.findall(r"Socket errors.*|Non-2xx.*", said.stdout)
-    print(said.stdout)
+    wrong = result.wrong + re.findall(r"Socket errors.*|Non-2xx.*", done.stdout)
+    print(done.stdout)
     print(f"{took:.0f} s; {result.pages} pages of {result.samples:,} samples checked")
     quarter = max(1, len(result.memory) // 4)
     first, last = (max(part) for part in (result.memory[:quarter], result.memory[-quarter:]))

@@ -116,9 +116,9 @@ def test_the_families_of_dynamo(tmp_path: Path) -> None:
 
 def test_an_unknown_engine(tmp_path: Path) -> None:
     """An unknown engine fails the build with the names of all engines."""
-    status, said = build(tmp_path, "# Page\n\n```{engine-families} vlm\n```\n")
+    status, errors = build(tmp_path, "# Page\n\n```{engine-families} vlm\n```\n")
     assert status != 0
-    assert "no engine 'vlm': it is one of vllm, lmcache, dynamo" in said
+    assert "no engine 'vlm': it is one of vllm, lmcache, dynamo" in errors
 
 
 def test_the_families_of_connectors(tmp_path: Path) -> None:
@@ -147,9 +147,9 @@ def test_the_families_of_connectors(tmp_path: Path) -> None:
 
 def test_an_unknown_connector(tmp_path: Path) -> None:
     """An unknown connector fails the build with the names of all connectors."""
-    status, said = build(tmp_path, "# Page\n\n```{connector-families} Nixl\n```\n")
+    status, errors = build(tmp_path, "# Page\n\n```{connector-families} Nixl\n```\n")
     assert status != 0
-    assert "no connector 'Nixl': it is one of NixlPullConnector, " in said
+    assert "no connector 'Nixl': it is one of NixlPullConnector, " in errors
 
 
 def test_the_families_of_events(tmp_path: Path) -> None:

@@ -73,5 +73,5 @@ def test_merging_in_two_steps_equals_merging_at_once(kind: str, data: st.DataObj
     cut = data.draw(st.integers(1, len(files)))
     at_once = page({f"{kind}_{number}.db": each for number, each in enumerate(files)})
     archive = {f"{kind}_archive.db": fold(kind, files[:cut])}
-    living = {f"{kind}_{number}.db": each for number, each in enumerate(files[cut:])}
-    assert page(archive | living) == at_once
+    live = {f"{kind}_{number}.db": each for number, each in enumerate(files[cut:])}
+    assert page(archive | live) == at_once

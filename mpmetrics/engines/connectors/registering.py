@@ -18,7 +18,7 @@ from mpmetrics._client import (
 )
 from mpmetrics._forks import ForkSafeLock
 from mpmetrics.engines.connectors.errors import ConnectorConflictError, ConnectorDeclarationError
-from mpmetrics.exposition import registered_names
+from mpmetrics.exposition import TOTAL, registered_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -151,7 +151,7 @@ def register_connector_families(
 def _define(family: ConnectorFamily, labels: tuple[str, ...]) -> MetricDefinition:
     """Return the definition of a *family* as prometheus_client keeps it."""
     # prometheus_client removes the suffix of a counter.
-    name = family.name.removesuffix("_total") if family.type == "counter" else family.name
+    name = family.name.removesuffix(TOTAL) if family.type == "counter" else family.name
     all_labels = (*labels, *family.labels)
     return MetricDefinition(name, family.type, all_labels, family.buckets, family.mode)
 

@@ -200,8 +200,8 @@ class UrlSource:
         """Fetch and parse. Raises `OSError`, `SourceError`, or what the parser raises."""
         deadline = time.monotonic() + self._timeout
         headers = {"Accept": _ACCEPT, "Accept-Encoding": "gzip", "User-Agent": "mpmetrics"}
-        request = Request(self.name, headers=headers)  # noqa: S310 - checked in __init__
-        with urlopen(request, timeout=self._timeout) as response:  # noqa: S310
+        request = Request(self.name, headers=headers)
+        with urlopen(request, timeout=self._timeout) as response:
             body = self._read(response, deadline)
             length = response.headers.get("Content-Length", "")
             coding = response.headers.get("Content-Encoding", "")

@@ -124,7 +124,7 @@ def sweep_run_directories() -> list[str]:
 def sweep_below(base: str, prefix: str) -> Iterator[str]:
     """Remove unused directories below *base* whose names begin with *prefix*; yield their paths.
 
-    Only private directories of this user are removed. Unless *prefix* is that of `mpmetrics run`,
+    Only directories of this user are removed. Unless *prefix* is that of `mpmetrics run`,
     a directory must also have a lock file, the sign that it was made here.
     """
     try:
@@ -133,7 +133,7 @@ def sweep_below(base: str, prefix: str) -> Iterator[str]:
         return
     for path in sorted(os.path.join(base, name) for name in names):
         with suppress(OSError, RunDirectoryError):
-            if not _is_private(path) or os.path.lexists(os.path.join(path, _KEPT)):
+            if not _is_own_directory(path) or os.path.lexists(os.path.join(path, _KEPT)):
                 continue
             if prefix != PREFIX and not os.path.lexists(os.path.join(path, _LOCK)):
                 continue  # made by another program that uses the same prefix
@@ -142,7 +142,7 @@ def sweep_below(base: str, prefix: str) -> Iterator[str]:
                 yield path
 
 
-def _is_private(path: str) -> bool:
+def _is_own_directory(path: str) -> bool:
     """Return whether *path* is a directory of this user, not a symbolic link to one."""
     status = os.lstat(path)
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()

@@ -46,6 +46,38 @@ def modules() -> Iterator[tuple[Path, ast.Module]]:
             yield path, ast.parse(path.read_text("utf-8"))
 
 
+def constants_called_reason(module: ast.Module) -> Iterator[object]:
+    """Yield the constants that a module passes as the reason of a problem, or assigns to one."""
+    positions = {"Problem": 1}
+    for node in ast.walk(module):
+        if isinstance(node, ast.FunctionDef):
+            names = [each.arg for each in node.args.args if each.arg != "self"]
+            if "reason" in names:
+                positions[node.name] = names.index("reason")
+    found: list[ast.expr] = []
+    for node in ast.walk(module):
+        if isinstance(node, ast.Call):
+            called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            position = positions.get(called)
+            if position is not None:
+                found.append(node.args[position])
+        elif isinstance(node, ast.Assign) and isinstance(target := node.targets[0], ast.Tuple):
+            values = node.value.elts if isinstance(node.value, ast.Tuple) else []
+            found += [
+                value
+                for name, value in zip(target.elts, values, strict=False)
+                if isinstance(name, ast.Name) and name.id == "reason"
+            ]
+    yield from (each.value for each in found if isinstance(each, ast.Constant))
+
+
+def problem_modules() -> Iterator[tuple[str, ast.Module]]:
+    """Yield the modules that make problems, with their names."""
+    for path, module in modules():
+        if any(isinstance(node, ast.Name) and node.id == "Problem" for node in ast.walk(module)):
+            yield path.name, module
+
+
 @pytest.mark.parametrize(("error", "message"), EXAMPLES, ids=[message for _, message in EXAMPLES])
 def test_an_error_survives_pickling(error: MpmetricsError, message: str) -> None:
     """An unpickled error has the type, the message, the arguments and the attributes it had."""
@@ -72,27 +104,16 @@ def test_an_error_about_a_file_keeps_its_number() -> None:
 
 
 def test_every_reason_of_a_problem_is_documented() -> None:
-    """Every reason that stands in a call of `Problem` is a key of `REASONS`."""
+    """Every reason that a module gives a problem is a key of `REASONS`."""
     used = {
-        (path.name, node.args[1].value)
-        for path, module in modules()
-        for node in ast.walk(module)
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id == "Problem"
-        and isinstance(node.args[1], ast.Constant)
+        (name, each)
+        for name, module in problem_modules()
+        for each in constants_called_reason(module)
     }
-    assert used
     assert sorted(each for each in used if each[1] not in REASONS) == []
 
 
 def test_every_documented_reason_is_used() -> None:
-    """Every key of `REASONS` stands in a module that makes problems."""
-    used = {
-        node.value
-        for _, module in modules()
-        if any(isinstance(node, ast.Name) and node.id == "Problem" for node in ast.walk(module))
-        for node in ast.walk(module)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
+    """Every key of `REASONS` is one that a module gives a problem."""
+    used = {each for _, module in problem_modules() for each in constants_called_reason(module)}
     assert sorted(REASONS.keys() - used) == []

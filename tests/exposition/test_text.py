@@ -23,6 +23,8 @@ def family(name: str, kind: str, samples: Sequence[Sample], unit: str = "") -> M
     return metric
 
 
+NUMBERED: Any = {"of": 1}  # prometheus_client does not check that values are text
+
 PAGES = {
     "counter": (
         family("c", "counter", [Sample("c_total", {"b": "2", "a": "1"}, 1), Sample("c", {}, 2)]),
@@ -30,7 +32,7 @@ PAGES = {
         '# HELP c Help.\n# TYPE c counter\nc_total{a="1",b="2"} 1.0\nc_total 2.0\n',
     ),
     "gauge": (
-        family("g", "gauge", [Sample("g", {"of": 1}, 2_000_000)]),  # type: ignore[dict-item]  # labels may be of any type
+        family("g", "gauge", [Sample("g", NUMBERED, 2_000_000)]),
         '# HELP g Help.\n# TYPE g gauge\ng{of="1"} 2e+06\n',
         '# HELP g Help.\n# TYPE g gauge\ng{of="1"} 2e+06\n',
     ),

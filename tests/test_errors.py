@@ -58,9 +58,9 @@ def constants_called_reason(module: ast.Module) -> Iterator[object]:
     for node in ast.walk(module):
         if isinstance(node, ast.Call):
             called = getattr(node.func, "attr", getattr(node.func, "id", ""))
-            position = positions.get(called)
-            if position is not None:
-                found.append(node.args[position])
+            if called in positions:
+                found += node.args[positions[called] :][:1]
+                found += [each.value for each in node.keywords if each.arg == "reason"]
         elif isinstance(node, ast.Assign) and isinstance(target := node.targets[0], ast.Tuple):
             values = node.value.elts if isinstance(node.value, ast.Tuple) else []
             found += [

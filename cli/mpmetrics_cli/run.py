@@ -77,7 +77,7 @@ def run(
     # Not at the top: `--help` does not wait for the library.
     from mpmetrics.directory import VARIABLE
     from mpmetrics.errors import CommandError
-    from mpmetrics.supervisor import RunOptions, end_like, run_command
+    from mpmetrics.supervisor import RunOptions, reproduce_exit, run_command
 
     log_to_stderr()
     options = RunOptions(
@@ -96,7 +96,9 @@ def run(
         message = f"--fresh needs --dir, or {VARIABLE} to be set"
         raise click.UsageError(message)
     try:
-        return end_like(run_command(command, partial(make_page, **page), options, write_message))
+        return reproduce_exit(
+            run_command(command, partial(make_page, **page), options, write_message)
+        )
     except CommandError as error:
         write_message(str(error))
         return error.status

@@ -1,20 +1,21 @@
-"""What a wrapper around a server decides: a state machine without clock, signals or processes.
+"""The decisions of a wrapper around a server: a state machine without clock, signals or processes.
 
-Events go in, actions come out; `mpmetrics.supervisor.runner` is where both are real. The wrapper
-is to be invisible: what is sent to it reaches the server's main process, once, and it
-ends as that does.
+Events go in, actions come out; `mpmetrics.supervisor.runner` produces the events and performs the
+actions. The server shall not notice the wrapper: a signal that is sent to the wrapper reaches the
+server's main process, once, and the wrapper ends as that process does.
 """
 
 from __future__ import annotations
 
 import signal
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mpmetrics._text import plural
+from mpmetrics._typing import assert_never
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
 STOPPING: Final = frozenset(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGQUIT") if hasattr(signal, name)
@@ -29,40 +30,40 @@ _ON_PURPOSE: Final = frozenset({0, 155})
 
 _MANY: Final = 5
 _WINDOW: Final = 60.0
-"""So many short lives in so many seconds are worth a word, once in as many seconds."""
+"""That many short lives within that many seconds cause a warning, one in as many seconds."""
 
 
 # -- events -----------------------------------------------------------------------------------
 
 
 class Signalled(NamedTuple):
-    """This process got the signal *number*, at the time *now*; *from_terminal* if by a key."""
+    """This process got the signal *number* at the time *now*; *from_terminal* if by a key."""
 
     number: int
     now: float
     from_terminal: bool = False
 
 
-class Ended(NamedTuple):
-    """A child has ended: its *returncode* is negative if it was by a signal.
+class ChildEnded(NamedTuple):
+    """A child has ended; its *returncode* is negative if it ended by a signal.
 
-    *heirs* are those who descend from it, are our children now, and have children of their own;
-    the oldest first.
+    *successors* are the processes that descend from it, are children of this process now, and have
+    children of their own; the oldest comes first.
     """
 
     pid: int
     returncode: int
-    heirs: Sequence[int] = ()
+    successors: Sequence[int] = ()
 
 
-class WorkerBegan(NamedTuple):
+class WorkerStarted(NamedTuple):
     """The server has a new worker."""
 
     pid: int
 
 
 class WorkerEnded(NamedTuple):
-    """A worker has ended at the age of so many seconds; its *returncode* may not be known."""
+    """A worker has ended at the *age* of so many seconds; its *returncode* may be unknown."""
 
     pid: int
     age: float
@@ -76,7 +77,7 @@ class Ticked(NamedTuple):
     now: float
 
 
-Event = Signalled | Ended | WorkerBegan | WorkerEnded | Ticked
+Event = Signalled | ChildEnded | WorkerStarted | WorkerEnded | Ticked
 
 
 # -- actions ----------------------------------------------------------------------------------
@@ -93,62 +94,120 @@ class KillAll(NamedTuple):
     """Kill the server and everything that descends from it."""
 
 
-class Say(NamedTuple):
-    """Tell the user, in one line."""
+class Warn(NamedTuple):
+    """Log a warning of one line."""
 
     text: str
 
 
 class Compact(NamedTuple):
-    """Fold what a dead worker has left, soon."""
+    """Fold the files of a dead worker soon."""
 
 
 class Finish(NamedTuple):
-    """The server has ended like this: end in the same way."""
+    """End as the server has ended, with this *returncode*."""
 
     returncode: int
 
 
-Action = Forward | KillAll | Say | Compact | Finish
+Action = Forward | KillAll | Warn | Compact | Finish
 
 
-class Supervisor:
-    """Follows the *main* process of a server until it ends.
+class WorkerCounts:
+    """How many workers are running and have ended, as far as is known."""
 
-    It *shares_terminal* if keys on the terminal reach it without us. With *grace*, so many
-    seconds after it was asked to end everything is killed.
+    def __init__(self) -> None:
+        """Start without workers."""
+        self.exits = 0
+        self.restarts = 0
+        self.last_status: int | None = None
+        self._running: set[int] = set()
+        self._promoted: set[int] = set()
+        self._vacancies = 0
+
+    @property
+    def running(self) -> int:
+        """How many workers are running."""
+        return len(self._running)
+
+    def add(self, pid: int) -> None:
+        """Count a worker that has started; it is a restart if it takes the place of another."""
+        self._running.add(pid)
+        if self._vacancies:
+            self._vacancies -= 1
+            self.restarts += 1
+
+    def remove(self, pid: int, returncode: int | None) -> bool:
+        """Count a worker that has ended; return False if it had become the main process."""
+        if pid in self._promoted:
+            self._promoted.remove(pid)
+            return False
+        self._running.discard(pid)
+        self.exits += 1
+        self._vacancies += 1
+        if returncode is not None:
+            self.last_status = returncode
+        return True
+
+    def promote(self, pid: int) -> None:
+        """Stop counting a process as a worker that is the main process from now on.
+
+        It looked like a worker before, as a child that runs the same program as its parent.
+        """
+        if pid in self._running:
+            self._running.remove(pid)
+            self._promoted.add(pid)
+
+
+class Machine:
+    """The state machine of a wrapper. It follows the *main* process of a server until it ends.
+
+    *workers* counts the workers. If *shares_terminal*, keys on the terminal reach the server
+    without the wrapper. With *grace*, everything is killed that many seconds after the server was
+    asked to end.
     """
 
     def __init__(
-        self, main: int, *, shares_terminal: bool = False, grace: float | None = None
+        self,
+        main: int,
+        workers: WorkerCounts | None = None,
+        *,
+        shares_terminal: bool = False,
+        grace: float | None = None,
     ) -> None:
-        """Begin when *main* has been started."""
+        """Start with the process *main*, which is running."""
         self.main = main
+        self.workers = workers or WorkerCounts()
         self.is_over = False
-        self.worker_exits = 0
-        self.worker_restarts = 0
-        self.last_status: int | None = None
         self._shares_terminal = shares_terminal
         self._grace = grace
         self._deadline: float | None = None
         self._has_killed = False
         self._stop: int | None = None
-        self._workers: set[int] = set()
-        self._promoted: set[int] = set()
-        self._vacancies = 0
         self._short_lives: deque[float] = deque()
         self._silent_until = 0.0
 
-    @property
-    def workers(self) -> int:
-        """How many workers are running, as far as is known."""
-        return len(self._workers)
-
     def handle(self, event: Event) -> Sequence[Action]:
-        """Return what is to be done about *event*, in this order."""
-        return [] if self.is_over else self._HANDLERS[type(event)](self, event)
+        """Return the actions that *event* causes, in their order."""
+        return [] if self.is_over else self._decide(event)
 
-    def _signalled(self, event: Signalled) -> Sequence[Action]:
+    def _decide(self, event: Event) -> Sequence[Action]:
+        match event:
+            case Signalled():
+                return self._handle_signal(event)
+            case ChildEnded():
+                return self._handle_end_of_child(event)
+            case WorkerStarted():
+                self.workers.add(event.pid)
+                return []
+            case WorkerEnded():
+                return self._handle_end_of_worker(event)
+            case Ticked():
+                return self._handle_tick(event)
+            case _:
+                return assert_never(event)
+
+    def _handle_signal(self, event: Signalled) -> Sequence[Action]:
         if event.number in STOPPING:
             self._stop = event.number
             if self._grace is not None and self._deadline is None and not self._has_killed:
@@ -157,45 +216,29 @@ class Supervisor:
             return []
         return [Forward(self.main, event.number)]
 
-    def _ended(self, event: Ended) -> Sequence[Action]:
+    def _handle_end_of_child(self, event: ChildEnded) -> Sequence[Action]:
         if event.pid != self.main:
             return []
-        if not event.heirs:
+        if not event.successors:
             self.is_over = True
             return [Finish(event.returncode)]
-        old, self.main = self.main, event.heirs[0]
-        # Until now it was somebody's child that runs the same program: a worker, by its looks.
-        if self.main in self._workers:
-            self._workers.remove(self.main)
-            self._promoted.add(self.main)
+        old, self.main = self.main, event.successors[0]
+        self.workers.promote(self.main)
         text = f"process {old} has ended; the server goes on as process {self.main}"
-        # Whoever asked us to end the server did not mean one half of it.
+        # A request to end the server was not meant for one half of it.
         again: list[Action] = [] if self._stop is None else [Forward(self.main, self._stop)]
-        return [Say(text), *again, *([KillAll()] if self._has_killed else [])]
+        return [Warn(text), *again, *([KillAll()] if self._has_killed else [])]
 
-    def _worker_began(self, event: WorkerBegan) -> Sequence[Action]:
-        self._workers.add(event.pid)
-        if self._vacancies:
-            self._vacancies -= 1
-            self.worker_restarts += 1
-        return []
-
-    def _worker_ended(self, event: WorkerEnded) -> Sequence[Action]:
-        if event.pid in self._promoted:
-            self._promoted.remove(event.pid)
+    def _handle_end_of_worker(self, event: WorkerEnded) -> Sequence[Action]:
+        if not self.workers.remove(event.pid, event.returncode):
             return [Compact()]
-        self._workers.discard(event.pid)
-        self.worker_exits += 1
-        self._vacancies += 1
-        if event.returncode is not None:
-            self.last_status = event.returncode
-        actions: list[Action] = [Compact()]
-        if event.age < SHORT_LIFE and event.returncode not in _ON_PURPOSE and self._stop is None:
-            actions += self._short_life(event.now)
-        return actions
+        is_short = event.age < SHORT_LIFE and event.returncode not in _ON_PURPOSE
+        if is_short and self._stop is None:
+            return [Compact(), *self._count_short_life(event.now)]
+        return [Compact()]
 
-    def _short_life(self, now: float) -> Sequence[Action]:
-        """Take note of a worker that came to nothing."""
+    def _count_short_life(self, now: float) -> Sequence[Action]:
+        """Count a worker that ended soon after its start; warn if there have been many of late."""
         self._short_lives.append(now)
         while self._short_lives[0] <= now - _WINDOW:
             self._short_lives.popleft()
@@ -203,24 +246,17 @@ class Supervisor:
         if count < _MANY or now < self._silent_until:
             return []
         self._silent_until = now + _WINDOW
-        status = "" if self.last_status is None else f", the last with status {self.last_status}"
+        last = self.workers.last_status
+        status = "" if last is None else f", the last with status {last}"
         text = (
             f"{plural(count, 'worker')} have ended within {SHORT_LIFE:.0f} s of their start"
             f"{status}; see what the server itself says"
         )
-        return [Say(text)]
+        return [Warn(text)]
 
-    def _ticked(self, event: Ticked) -> Sequence[Action]:
+    def _handle_tick(self, event: Ticked) -> Sequence[Action]:
         if self._deadline is None or event.now < self._deadline:
             return []
         self._deadline = None
         self._has_killed = True
-        return [Say(f"the server has not ended within {self._grace:g} s: killing it"), KillAll()]
-
-    _HANDLERS: Final[Mapping[type, Callable[[Supervisor, Any], Sequence[Action]]]] = {
-        Signalled: _signalled,
-        Ended: _ended,
-        WorkerBegan: _worker_began,
-        WorkerEnded: _worker_ended,
-        Ticked: _ticked,
-    }
+        return [Warn(f"the server has not ended within {self._grace:g} s: killing it"), KillAll()]

@@ -1,8 +1,8 @@
-"""A command under supervision: what `mpmetrics.supervisor.machine` decides, done. Linux only.
+"""The run of a command under a wrapper: `mpmetrics.supervisor.machine` decides, this acts.
 
-The main thread does nothing but wait for signals, children included; it takes them one by one,
-with what the kernel says of where they come from. A thread watches the workers, which are mostly
-somebody else's children, through pidfds.
+The main thread only waits for signals, SIGCHLD included. It takes them one by one, with what the
+kernel reports of their origin. Another thread watches the workers through pidfds, since most of
+them are children of the server. Linux only.
 """
 
 from __future__ import annotations
@@ -14,32 +14,30 @@ import threading
 import time
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from mpmetrics.supervisor.launch import (
-    PR_SET_CHILD_SUBREAPER,
-    has_terminal,
-    prctl,
-    start_command,
-    waited_signals,
-)
+from mpmetrics._typing import assert_never
+from mpmetrics.supervisor.launch import become_subreaper, start_command
 from mpmetrics.supervisor.machine import (
+    ChildEnded,
     Compact,
-    Ended,
     Finish,
     Forward,
     KillAll,
-    Say,
+    Machine,
     Signalled,
-    Supervisor,
     Ticked,
+    Warn,
+    WorkerCounts,
 )
-from mpmetrics.supervisor.watcher import BRISK, TICK, WorkerWatch
+from mpmetrics.supervisor.signals import is_in_foreground, list_awaited_signals
+from mpmetrics.supervisor.watcher import WorkerWatcher
 from mpmetrics.system import list_children, list_descendants
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from prometheus_client import Metric
@@ -49,11 +47,17 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("mpmetrics")
 
-_ROUNDS: Final = 100
+_TICK: Final = 1.0
+"""Seconds between two looks at the clock while no signal comes."""
+
+_KILL_ROUNDS: Final = 100
 """How often to look for processes that were started while others were being killed."""
 
 _PARTING: Final = 1.0
-"""Seconds that processes are waited for that the main process has left behind."""
+"""Seconds that processes have to end after the main process has ended."""
+
+_PARTING_POLL: Final = 0.02
+"""Seconds between two looks at those that are not children of this process."""
 
 _FROM_KERNEL: Final = 0x80  # SI_KERNEL: what the terminal sends, unlike kill(2)
 
@@ -62,92 +66,104 @@ class Runner:
     """Runs one *command*, with *environment*, until it ends.
 
     *compact* is called, from the main thread, when a worker has died; it must not block. With
-    *grace*, everything is killed so many seconds after the command was asked to end.
+    *grace*, everything is killed that many seconds after the command was asked to end.
     """
+
+    _process: subprocess.Popen[bytes]  # both from `start` on
+    _machine: Machine
 
     def __init__(
         self,
         command: Sequence[str],
         environment: Mapping[str, str],
         *,
-        mask: set[int],
         compact: Callable[[], None],
         grace: float | None = None,
     ) -> None:
-        """Start the command. Raises `CommandError` if that is not possible.
-
-        It has to be made in the main thread, before any other thread is, and within `held_signals`,
-        which gives the *mask* that the command gets.
-        """
+        """Start nothing yet."""
+        self._command = command
+        self._environment = environment
         self._compact = compact
+        self._grace = grace
+        self._workers = WorkerCounts()
         self._events: SimpleQueue[Event] = SimpleQueue()
-        self._waited = waited_signals()
-        prctl(PR_SET_CHILD_SUBREAPER, 1)
-        shares_terminal = has_terminal()
-        self._process = start_command(command, environment, mask, own_group=not shares_terminal)
-        main = self._process.pid
-        self._supervisor = Supervisor(main, shares_terminal=shares_terminal, grace=grace)
-        self._watch = WorkerWatch(self._tell)
+        self._awaited = list_awaited_signals()
+
+    def start(self, mask: set[int]) -> None:
+        """Start the command, with the signal *mask*. Raises `CommandError`.
+
+        This has to be called in the main thread, before any other thread is started, and within
+        `block_signals`, which yields the *mask*.
+        """
+        become_subreaper()
+        shares_terminal = is_in_foreground()
+        self._process = start_command(
+            self._command, self._environment, mask, own_group=not shares_terminal
+        )
+        self._machine = Machine(
+            self._process.pid, self._workers, shares_terminal=shares_terminal, grace=self._grace
+        )
 
     def run(self) -> int:
-        """Supervise until the end; return the status of the command as `subprocess` has it."""
-        self._watch.start()
+        """Run the command to its end; return its status as `subprocess` does."""
+        watcher = WorkerWatcher(self._add_event)
+        watcher.start()
         try:
             while True:
                 for event in self._next_events():
-                    for action in self._supervisor.handle(event):
+                    for action in self._machine.handle(event):
                         if isinstance(action, Finish):
                             return action.returncode
-                        self._ACTIONS[type(action)](self, action)
+                        self._perform(action)
         finally:
-            self._watch.stop()
-            self._say_who_is_left()
+            watcher.stop()
+            self._warn_of_remaining_processes()
 
     def collect(self) -> Iterator[Metric]:
-        """Yield what is known of the workers' ends."""
+        """Yield the metrics of the workers' ends."""
+        workers = self._workers
         yield GaugeMetricFamily(
             "mpmetrics_workers",
             "Workers of the server that are running",
-            value=self._supervisor.workers,
+            value=workers.running,
         )
         yield CounterMetricFamily(
             "mpmetrics_worker_exits",
             "Workers of the server that have ended",
-            value=self._supervisor.worker_exits,
+            value=workers.exits,
         )
         yield CounterMetricFamily(
             "mpmetrics_worker_restarts",
             "Workers that have taken the place of one that has ended",
-            value=self._supervisor.worker_restarts,
+            value=workers.restarts,
         )
-        status = self._supervisor.last_status
-        if status is not None:
+        if workers.last_status is not None:
             yield GaugeMetricFamily(
                 "mpmetrics_worker_last_exit_status",
                 "Exit status of the last worker whose end was seen; minus the number of a signal",
-                value=status,
+                value=workers.last_status,
             )
 
     # -- events -----------------------------------------------------------------------------
 
-    def _tell(self, event: Event) -> None:
+    def _add_event(self, event: Event) -> None:
         """Have the main thread handle *event* soon; any thread may call this."""
         self._events.put(event)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGCHLD)
 
     def _next_events(self) -> Iterator[Event]:
-        """Wait for a signal, or for a while; yield what has happened."""
-        info = signal.sigtimedwait(self._waited, TICK)
+        """Wait for a signal, or for a tick; yield what has happened."""
+        info = signal.sigtimedwait(self._awaited, _TICK)
         now = time.monotonic()
         if info is not None and info.si_signo != signal.SIGCHLD:
             yield Signalled(info.si_signo, now, from_terminal=info.si_code == _FROM_KERNEL)
-        yield from self._reaped()
+        yield from self._reap()
         with suppress(Empty):
             while True:
                 yield self._events.get_nowait()
         yield Ticked(now)
 
-    def _reaped(self) -> Iterator[Ended]:
+    def _reap(self) -> Iterator[ChildEnded]:
         """Wait for every child that has ended, adopted ones included."""
         while True:
             try:
@@ -159,58 +175,61 @@ class Runner:
             returncode = os.waitstatus_to_exitcode(status)
             if pid == self._process.pid:
                 self._process.returncode = returncode
-            yield Ended(pid, returncode, _heirs() if pid == self._supervisor.main else ())
+            successors = _list_successors() if pid == self._machine.main else ()
+            yield ChildEnded(pid, returncode, successors)
 
     # -- actions ----------------------------------------------------------------------------
 
-    def _forward(self, action: Forward) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(action.pid, action.number)
+    def _perform(self, action: Forward | KillAll | Warn | Compact) -> None:
+        match action:
+            case Forward():
+                with suppress(ProcessLookupError):
+                    os.kill(action.pid, action.number)
+            case KillAll():
+                _kill_all()
+            case Warn():
+                _log.warning("%s", action.text)
+            case Compact():
+                self._compact()
+            case _:
+                assert_never(action)
 
-    def _kill_all(self, _: KillAll) -> None:
-        killed: set[int] = set()
-        for _round in range(_ROUNDS):
-            new = [each for each in _running() if each.pid not in killed]
-            if not new:
-                return
-            for process in new:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.kill(process.pid, signal.SIGKILL)
-            killed.update(process.pid for process in new)
-
-    def _say(self, action: Say) -> None:
-        _log.warning("%s", action.text)
-
-    def _want_compaction(self, _: Compact) -> None:
-        self._compact()
-
-    _ACTIONS: Final[Mapping[type, Callable[[Runner, Any], None]]] = {
-        Forward: _forward,
-        KillAll: _kill_all,
-        Say: _say,
-        Compact: _want_compaction,
-    }
-
-    def _say_who_is_left(self) -> None:
-        """Name the processes that the server has left behind, if any."""
-        # Those that are about to end are none: a whole group may have got one signal.
+    def _warn_of_remaining_processes(self) -> None:
+        """Warn of the processes that the server has left behind, if there are any."""
+        # Some are about to end: one signal may have reached a whole group.
         deadline = time.monotonic() + _PARTING
-        while (left := _running()) and time.monotonic() < deadline:
-            signal.sigtimedwait([signal.SIGCHLD], BRISK)
-            for _ in self._reaped():
+        while (left := _list_running()) and time.monotonic() < deadline:
+            signal.sigtimedwait([signal.SIGCHLD], _PARTING_POLL)
+            for _ in self._reap():
                 pass
         if left:
             pids = ", ".join(str(process.pid) for process in left)
             _log.warning("the server has ended, but has left processes that run on: %s", pids)
 
 
-def _running() -> list[Process]:
+def _kill_all() -> None:
+    """Kill everything that descends from this process."""
+    killed: set[int] = set()
+    for _ in range(_KILL_ROUNDS):
+        new = [each for each in _list_running() if each.pid not in killed]
+        if not new:
+            return
+        for process in new:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(process.pid, signal.SIGKILL)
+        killed.update(process.pid for process in new)
+
+
+def _list_running() -> list[Process]:
     """Return the processes that descend from this one and have not ended."""
     return [process for process in list_descendants(os.getpid()) if process.is_running]
 
 
-def _heirs() -> list[int]:
-    """Return our children that have children, the oldest first: main processes, all of them."""
+def _list_successors() -> list[int]:
+    """Return the children of this process that have children, which main processes do.
+
+    The oldest comes first.
+    """
     found = [child for child in list_children(os.getpid()) if child.is_running]
     found = [child for child in found if any(each.is_running for each in list_children(child.pid))]
     return [child.pid for child in sorted(found, key=lambda child: (child.started, child.pid))]

@@ -1,4 +1,4 @@
-"""A thread that notices when workers begin and end."""
+"""The watcher of the workers of a server: it notices when they start and end."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
-from mpmetrics.supervisor.machine import (
-    WorkerBegan,
-    WorkerEnded,
-)
+from mpmetrics.supervisor.machine import WorkerEnded, WorkerStarted
 from mpmetrics.system import list_descendants, read_age, read_exit_status, select_workers
 
 if TYPE_CHECKING:
@@ -21,91 +18,96 @@ if TYPE_CHECKING:
     from mpmetrics.supervisor.machine import Event
     from mpmetrics.system import Process
 
-TICK: Final = 1.0
-BRISK: Final = 0.02
+_PAUSE: Final = 1.0
+"""Seconds between two looks at the processes."""
+
+_BRISK_PAUSE: Final = 0.02
 _BRISK_FOR: Final = 10.0
-"""Seconds between looks at the workers: the lower for a while after one has begun or ended."""
+"""For so many seconds after a worker has started or ended, the pause is shorter."""
 
 _SHARE: Final = 0.05
-"""How much of the time may be spent with looking."""
+"""How much of the time may be spent with looking; where a look takes long, the pause is longer."""
 
 
-class WorkerWatch:
-    """A thread that notices when workers begin and end.
+class WorkerWatcher:
+    """A thread that notices when workers start and end.
 
-    Who lives for less time than there is between two looks is not noticed.
+    It looks for new workers now and then, and does not notice a worker that lives for less time
+    than there is between two looks. The kernel reports the end of those that it knows.
     """
 
-    def __init__(self, tell: Callable[[Event], None]) -> None:
-        """Hand each event to *tell*."""
-        self._tell = tell
-        self._thread = threading.Thread(target=self._work, name="mpmetrics-watch", daemon=True)
+    def __init__(self, handle: Callable[[Event], None]) -> None:
+        """Pass each event to *handle*, in the thread; it is not started yet."""
+        self._handle = handle
+        self._thread = threading.Thread(target=self._watch, name="mpmetrics-watch", daemon=True)
         self._known: dict[int, Process] = {}
         self._descriptors: dict[int, int] = {}
         self._changed = time.monotonic()
         self._poll = select.poll()
-        self._stopped, self._stopping = os.pipe()
-        self._poll.register(self._stopped, select.POLLIN)
+        self._stopped = self._stopping = -1
 
     def start(self) -> None:
         """Start the thread."""
+        self._stopped, self._stopping = os.pipe()
+        self._poll.register(self._stopped, select.POLLIN)
         self._thread.start()
 
     def stop(self) -> None:
-        """End, and close everything."""
+        """Stop the thread, and close everything."""
         os.close(self._stopping)
         self._thread.join()
 
-    def _work(self) -> None:
+    def _watch(self) -> None:
         with ExitStack() as stack:
             stack.callback(os.close, self._stopped)
             stack.callback(self._forget_all)
             while True:
-                ready = {descriptor for descriptor, _ in self._poll.poll(self._pause() * 1000)}
+                ready = {descriptor for descriptor, _ in self._poll.poll(self._look() * 1000)}
                 if self._stopped in ready:
                     return
                 for pid, descriptor in list(self._descriptors.items()):
                     if descriptor in ready:
-                        self._has_ended(pid)
+                        self._report_end(pid)
 
-    def _pause(self) -> float:
-        """Find out who is there now; return for how many seconds that will do."""
+    def _look(self) -> float:
+        """Look for workers that have started or ended; return the seconds until the next look."""
         begun = time.monotonic()
-        self._look()
+        self._compare()
         is_brisk = begun < self._changed + _BRISK_FOR
-        return max(BRISK if is_brisk else TICK, (time.monotonic() - begun) / _SHARE)
+        pause = _BRISK_PAUSE if is_brisk else _PAUSE
+        return max(pause, (time.monotonic() - begun) / _SHARE)
 
-    def _look(self) -> None:
-        """Compare who is there now with who was there before."""
+    def _compare(self) -> None:
+        """Compare the processes that are there with those that are known."""
         processes = list_descendants(os.getpid())
         now = {process.pid: process for process in select_workers(processes)}
-        there = {process.pid: process.handle for process in processes if process.is_running}
+        running = {process.pid: process.handle for process in processes if process.is_running}
         for pid, known in list(self._known.items()):
-            if there.get(pid) != known.handle:
-                self._has_ended(pid)
+            if running.get(pid) != known.handle:
+                self._report_end(pid)
         for pid, process in now.items():
             if pid not in self._known:
                 self._known[pid] = process
                 self._changed = time.monotonic()
                 self._watch_for_end(pid)
-                self._tell(WorkerBegan(pid))
+                self._handle(WorkerStarted(pid))
 
     def _watch_for_end(self, pid: int) -> None:
-        """Have the kernel wake this thread when the process ends, where it can."""
+        """Have the kernel wake this thread when the process ends, if it can."""
         try:
             self._descriptors[pid] = os.pidfd_open(pid)
         except (AttributeError, OSError):
-            return  # it is missed at the next look
+            return  # the next look notices its end
         self._poll.register(self._descriptors[pid], select.POLLIN)
 
-    def _has_ended(self, pid: int) -> None:
-        """Tell of a worker's end, with its status if nobody has taken that yet."""
+    def _report_end(self, pid: int) -> None:
+        """Report a worker's end, with its status if its parent has not waited for it yet."""
         known = self._known.pop(pid)
         status = read_exit_status(known)
         self._forget(pid)
         returncode = None if status is None else os.waitstatus_to_exitcode(status)
         self._changed = time.monotonic()
-        self._tell(WorkerEnded(pid, read_age(known), self._changed, returncode))
+        self._handle(WorkerEnded(pid, read_age(known), self._changed, returncode))
 
     def _forget(self, pid: int) -> None:
         descriptor = self._descriptors.pop(pid, None)

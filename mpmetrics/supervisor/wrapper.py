@@ -1,10 +1,11 @@
-"""A server with a page beside it: directory, supervision, compaction and serving put together."""
+"""The wrapper: a server with a directory, a page and a compactor beside it."""
 
 from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
 from mpmetrics.compaction import DEFAULT_INTERVAL, BackgroundCompactor, Compactor
 from mpmetrics.directory import (
@@ -18,9 +19,10 @@ from mpmetrics.directory import (
 )
 from mpmetrics.errors import CommandError
 from mpmetrics.pages import DirectorySource, RegistrySource
-from mpmetrics.supervisor.launch import IS_SUPPORTED, held_signals
+from mpmetrics.supervisor.launch import IS_SUPPORTED
 from mpmetrics.supervisor.process_metrics import ProcessMetrics
 from mpmetrics.supervisor.runner import Runner
+from mpmetrics.supervisor.signals import block_signals
 from mpmetrics.web import DEFAULT_LISTEN, PageServer
 
 if TYPE_CHECKING:
@@ -33,18 +35,20 @@ if TYPE_CHECKING:
     from mpmetrics.web import WebConfig
 
     MakePage = Callable[[Sequence[Source]], Page]
-    Tell = Callable[[str], None]
+    WriteMessage = Callable[[str], None]
 
-_UNSUPPORTED = 2
+_UNSUPPORTED: Final = 2
 
 
-class RunOptions(NamedTuple):
-    """How a server is to be wrapped.
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """The options of a wrapper.
 
-    *directory* is where it writes, "" for a directory of its own, which is removed at the end
-    unless *keep*; *fresh* empties it first. The page is at *listen*, guarded by *web_config*.
-    Every *compact_interval* seconds, and after each death, the dead are folded; 0 is never.
-    *grace* is how many seconds the server has to end, None for as long as it takes.
+    The server writes to *directory*; "" stands for a new one, which is removed at the end unless
+    *keep*. *fresh* empties the directory first. The page is served at *listen*, and protected by
+    *web_config*. Files of dead workers are folded every *compact_interval* seconds and soon after
+    a worker has ended; 0 is never. The server is killed *grace* seconds after it was asked to end;
+    None is never. *per_worker* shows the metrics of each process instead of their sums.
     """
 
     directory: str = ""
@@ -54,76 +58,88 @@ class RunOptions(NamedTuple):
     web_config: WebConfig | None = None
     compact_interval: float = DEFAULT_INTERVAL
     keep_dead_gauges: bool = False
-    dead_gauges: Mapping[str, Fate] = {}
+    dead_gauges: Mapping[str, Fate] = field(default_factory=dict)
     grace: float | None = None
     per_worker: bool = False
 
 
-def run_command(command: Sequence[str], make_page: MakePage, wrap: RunOptions, tell: Tell) -> int:
-    """Run *command* until it ends; return its status as `subprocess` has it.
+def run_command(
+    command: Sequence[str],
+    make_page: MakePage,
+    options: RunOptions,
+    write_message: WriteMessage,
+) -> int:
+    """Run *command* until it ends; return its status as `subprocess` does.
 
-    *make_page* makes the page of the sources that it is given; *tell* is given lines for a
-    person. Raises `CommandError`, `RunDirectoryError`, `ListenError` or what *make_page* raises,
-    and then nothing has been started.
+    *make_page* makes a page of sources; *write_message* gets lines for the user. Raises
+    `CommandError`, `RunDirectoryError`, `ListenError` or what *make_page* raises; then nothing has
+    been started.
     """
     if not IS_SUPPORTED:
         raise CommandError(command[0], "wrapping a server needs Linux", _UNSUPPORTED)
-    # From the first thing that would be left behind until the end, signals are the server's.
-    with held_signals() as mask, ExitStack() as stack:
-        place = _workplace(wrap)
-        stack.callback(_leave, place, wrap, tell)
-        # It starts a process to find out: that has to be over before we wait for any child.
-        has_proven_leases(place.path)
-        compactor = Compactor(place.path, wrap.keep_dead_gauges, dead_gauges=wrap.dead_gauges)
-        housekeeper = BackgroundCompactor(compactor, wrap.compact_interval)
-        own = _Joined([ProcessMetrics(per_worker=wrap.per_worker), housekeeper])
-        directory = DirectorySource(place.path, liveness=True)
-        page = make_page([directory, RegistrySource(own, name="run")])
-        serving = PageServer(page, wrap.listen, web_config=wrap.web_config)
-        stack.callback(serving.stop)
-        environment = _environment(place.path)
-        supervision = Runner(
-            command, environment, mask=mask, compact=housekeeper.request, grace=wrap.grace
+    # From the first thing that has to be removed at the end, signals are the server's.
+    with block_signals() as mask, ExitStack() as stack:
+        directory = _take_directory(options)
+        stack.callback(_release_directory, directory, options, write_message)
+        # This starts a process, which has to end before any child is waited for.
+        has_proven_leases(directory.path)
+        compactor = Compactor(
+            directory.path, options.keep_dead_gauges, dead_gauges=options.dead_gauges
         )
-        own.collectors.append(supervision)
-        tell(f"listening on {serving.address}")
-        serving.start()
-        if wrap.compact_interval:
-            if wrap.keep or not place.is_ours:
-                stack.callback(housekeeper.compact)
-            housekeeper.start()
-            stack.callback(housekeeper.stop)
-        return supervision.run()
+        background = BackgroundCompactor(compactor, options.compact_interval)
+        runner = Runner(
+            command,
+            _make_environment(directory.path),
+            compact=background.request,
+            grace=options.grace,
+        )
+        own = _JoinedCollectors([ProcessMetrics(per_worker=options.per_worker), background, runner])
+        page = make_page(
+            [DirectorySource(directory.path, liveness=True), RegistrySource(own, name="run")]
+        )
+        server = PageServer(page, options.listen, web_config=options.web_config)
+        stack.callback(server.stop)
+        runner.start(mask)
+        write_message(f"listening on {server.address}")
+        server.start()
+        if options.compact_interval:
+            if options.keep or not directory.is_ours:
+                stack.callback(background.compact)
+            background.start()
+            stack.callback(background.stop)
+        return runner.run()
 
 
-class _Joined:
+class _JoinedCollectors:
     """Several collectors as one."""
 
-    def __init__(self, collectors: list[Collector]) -> None:
-        self.collectors = collectors
+    def __init__(self, collectors: Sequence[Collector]) -> None:
+        self._collectors = collectors
 
     def collect(self) -> Iterator[Metric]:
-        for collector in self.collectors:
+        for collector in self._collectors:
             yield from collector.collect()
 
 
-def _workplace(wrap: RunOptions) -> RunDirectory:
-    """Return the directory to write to: the one that was asked for, or a new one."""
+def _take_directory(options: RunOptions) -> RunDirectory:
+    """Return the directory of the run: the given one, or a new one."""
     sweep_run_directories()
-    if wrap.directory:
-        return take_run_directory(wrap.directory, fresh=wrap.fresh)
-    return make_private_directory(keep=wrap.keep)
+    if options.directory:
+        return take_run_directory(options.directory, fresh=options.fresh)
+    return make_private_directory(keep=options.keep)
 
 
-def _leave(place: RunDirectory, wrap: RunOptions, tell: Tell) -> None:
-    """Remove the directory, or say where it is if that is not known."""
-    stays = place.release(keep=wrap.keep)
-    if stays and place.is_ours:
-        why = "as you wish" if wrap.keep else "because somebody still has files in it open"
-        tell(f"the directory stays, {why}: {place.path}")
+def _release_directory(
+    directory: RunDirectory, options: RunOptions, write_message: WriteMessage
+) -> None:
+    """Remove the directory; if it stays, and the user did not choose it, write where it is."""
+    stays = directory.release(keep=options.keep)
+    if stays and directory.is_ours:
+        why = "as you wish" if options.keep else "because a process still has files in it open"
+        write_message(f"the directory stays, {why}: {directory.path}")
 
 
-def _environment(path: str) -> Mapping[str, str]:
+def _make_environment(path: str) -> Mapping[str, str]:
     """Return this process's environment, with the directory *path* to write metrics to."""
     environment = {name: value for name, value in os.environ.items() if name != OLD_VARIABLE}
     return {**environment, VARIABLE: path}

@@ -92,7 +92,7 @@ class MultiProcessCollector:
         scraper, listing = Scraper(accumulate=accumulate), list_files(files)
         for pause in PAUSES:
             scrape = scraper.scrape(listing)
-            if not scrape.is_kept_out:
+            if not scrape.has_leased_files:
                 break
             time.sleep(pause)
         ProblemLog().report(scrape.problems)

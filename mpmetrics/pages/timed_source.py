@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mpmetrics._forks import reset_in_children
@@ -44,6 +45,11 @@ class _Request:
         return not any(problem.reason in NOT_UP for problem in self.gathered.problems)
 
 
+def _start_daemon_thread(function: Callable[[], None]) -> None:
+    # A daemon: a request that hangs must not keep the process from ending.
+    threading.Thread(target=function, name="mpmetrics-source", daemon=True).start()
+
+
 class TimedSource:
     """A source that is called in the background, by at most one thread at a time.
 
@@ -51,11 +57,22 @@ class TimedSource:
     goes on, and the next `start` waits for it instead of making another one.
     """
 
-    def __init__(self, name: str, gather: Callable[[], Gathered], timeout: float) -> None:
-        """Configure only. *gather* calls the source *name*, which has *timeout* seconds."""
+    def __init__(
+        self,
+        name: str,
+        gather: Callable[[], Gathered],
+        timeout: float,
+        *,
+        start_thread: Callable[[Callable[[], None]], None] = _start_daemon_thread,
+    ) -> None:
+        """Configure only. *gather* calls the source *name*, which has *timeout* seconds.
+
+        *start_thread* runs a function in a thread, or raises `RuntimeError`.
+        """
         self._name = name
         self._gather = gather
         self._timeout = timeout
+        self._start_thread = start_thread
         self.reset_after_fork()
         reset_in_children(self)
 
@@ -70,12 +87,8 @@ class TimedSource:
         self._started_at = time.monotonic()
         if self._request is None or self._request.gathered is not None:
             self._request = request = _Request()
-            # A daemon thread: a request that hangs must not keep the process from ending.
-            thread = threading.Thread(
-                target=self._run, args=[request], name="mpmetrics-source", daemon=True
-            )
             try:
-                thread.start()
+                self._start_thread(partial(self._run, request))
             except RuntimeError as error:  # there are no more threads, or the interpreter ends
                 self._fail(request, error)
 

@@ -40,7 +40,7 @@ class Scrape(NamedTuple):
     missed: int = 0
 
     @property
-    def is_kept_out(self) -> bool:
+    def has_leased_files(self) -> bool:
         """Whether a file could not be read because another process has a lease on it."""
         return any(problem.reason == "leased" for problem in self.problems)
 

@@ -121,7 +121,7 @@ class DirectoryView:
         change = _change_since(before, self.path)
         if change is None and scrape.missed:
             change = _Change.FILES
-        if scrape.is_kept_out:
+        if scrape.has_leased_files:
             change = _Change.COMPACTION
         return _Attempt(scrape, before.listing, change)
 

@@ -9,12 +9,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mpmetrics import Page
+from mpmetrics.errors import Problem
 from mpmetrics.exposition import Format
-from mpmetrics.pages.sources import TextSource
+from mpmetrics.pages.sources import Gathered, TextSource
+from mpmetrics.pages.timed_source import Answer, TimedSource
 from tests.workers import PATIENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 class Slow:
@@ -73,20 +75,24 @@ def test_a_source_that_ends_its_thread_is_asked_again() -> None:
     assert values(page)["back"] == 1
 
 
-def test_without_a_thread_a_source_is_down_until_there_is_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_without_a_thread_a_source_is_down_until_there_is_one() -> None:
     """A source is down as long as the process may start no thread for it."""
+    refusals = iter([True, False])
 
-    def refuse(_: threading.Thread) -> None:
-        message = "can't start new thread"
-        raise RuntimeError(message)
+    def start_thread(function: Callable[[], None]) -> None:
+        if next(refusals):
+            message = "can't start new thread"
+            raise RuntimeError(message)
+        threading.Thread(target=function).start()
 
-    page = Page([lambda: "x 1\n"], timeout=PATIENCE)
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
-        assert values(page)["mpmetrics_source_up <lambda>"] == 0
-    assert values(page)["x"] == 1
+    good = Gathered([], [Problem("counter_1.db", "damaged", "cut")])
+    source = TimedSource("a", lambda: good, PATIENCE, start_thread=start_thread)
+    answers = []
+    for _ in range(2):
+        source.start()
+        answers.append(source.wait())
+    refused = Problem("a", "source_failed", "RuntimeError: can't start new thread")
+    assert answers == [Answer(Gathered((), [refused]), 0.0), Answer(good, 0.0)]
 
 
 def test_a_late_source_is_served_as_it_was(slow: Slow) -> None:

@@ -9,56 +9,52 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mpmetrics.directory import list_files
-from mpmetrics.format import keys
 from mpmetrics.format.layout import Layout
 from mpmetrics.scrape.reader import SegmentReader
 from mpmetrics.scrape.view import DirectoryView, collect
 from tests.database import Entry, counter, encode, gauge, histogram, write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     Change = Callable[[Path], object]
 
 
-@pytest.fixture
-def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Return the list of all keys that are parsed from now on."""
-    calls: list[bytes] = []
-    parse = keys.parse_key
-
-    def counted(raw: bytes) -> keys.Key:
-        calls.append(raw)
-        return parse(raw)
-
-    monkeypatch.setattr(keys, "parse_key", counted)
-    return calls
-
-
-def fill(path: Path) -> None:
-    """Write the files of two workers."""
-    for worker in (1, 2):
+def fill(path: Path, workers: Sequence[int] = (1, 2)) -> None:
+    """Write the files of *workers*."""
+    for worker in workers:
         write(path / f"counter_{worker}.db", [counter("c", worker), counter("d", 1, {"a": "x"})])
         write(path / f"histogram_{worker}.db", histogram("h", {"1.0": worker, "+Inf": 1}, 2))
         write(path / f"gauge_mostrecent_{worker}.db", [gauge("g", worker, {}, worker)])
 
 
-def test_a_second_collection_parses_no_key_twice(tmp_path: Path, parsed: list[bytes]) -> None:
+def test_a_second_collection_parses_no_key_twice(tmp_path: Path) -> None:
     """A view parses each key once: later values cost no parsing, a new key costs its own."""
-    fill(tmp_path)
+    fill(tmp_path, workers=[1])
     view = DirectoryView(str(tmp_path))
-    view.collect()
-    assert len(parsed) == len(set(parsed)) > 0
-    parsed.clear()
+
+    def meanings() -> dict[bytes, object]:
+        return dict(view._scraper._reader.meanings)
+
+    def kept(before: dict[bytes, object], after: dict[bytes, object]) -> list[bytes]:
+        """Return the keys whose meaning is the very object that it was before."""
+        return [raw for raw, meaning in after.items() if meaning is before.get(raw)]
+
+    assert b"c_total 1.0" in view.collect().render()
+    first = meanings()
+    fill(tmp_path, workers=[2])  # which has the same keys
+    assert b"c_total 3.0" in view.collect().render()
+    assert kept(first, meanings()) == list(meanings()) == list(first)
     with (tmp_path / "counter_1.db").open("r+b") as file:
         file.write(encode([counter("c", 7), counter("d", 8, {"a": "x"})]))
     assert b"c_total 9.0" in view.collect().render()
-    assert parsed == []
+    assert kept(first, meanings()) == list(meanings()) == list(first)
     entries = [counter("c", 7), counter("d", 8, {"a": "x"}), counter("e", 1)]
     write(tmp_path / "counter_1.db", entries)
     assert b"e_total 1.0" in view.collect().render()
-    assert [raw[4:] for raw in parsed] == [entries[-1].key()]
+    assert kept(first, meanings()) == list(first)
+    assert [raw[4:] for raw in meanings().keys() - first.keys()] == [entries[-1].key()]
 
 
 def test_workers_that_look_alike_share_a_layout(tmp_path: Path) -> None:

@@ -86,6 +86,24 @@ def test_no_test_sleeps_without_a_reason() -> None:
     assert not without
 
 
+def test_the_walk_through_the_rooms_names_modules_that_exist() -> None:
+    """Every path in "Where a line of the page comes from" is one of a module or a package."""
+    text = (ROOT / "docs/explanation/rooms.md").read_text(encoding="utf-8")
+    package = PACKAGES[0]
+    # Within a list, a bare name stands in the folder of the last path.
+    folder = package
+    for path in re.findall(r"`([\w/]+(?:\.py|/))`", text):
+        folder = (package / path).parent if "/" in path.rstrip("/") else folder
+        assert (package / path).exists() or (folder / path).exists(), path
+
+
+def test_every_room_is_in_the_walk_through_the_rooms() -> None:
+    """The table of rooms has each package of the library."""
+    text = (ROOT / "docs/explanation/rooms.md").read_text(encoding="utf-8")
+    rooms = {path.parent.name for path in PACKAGES[0].glob("*/__init__.py")}
+    assert {room for room in rooms if f"`{room}/`" not in text} == set()
+
+
 def test_the_workflows_test_every_supported_python() -> None:
     """The matrix of the CI has every version that the classifiers name, and the next one."""
     pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")

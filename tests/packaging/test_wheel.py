@@ -171,7 +171,7 @@ def test_the_command_says_its_version(installation: Installation, wheel: Path) -
 
 
 def test_the_module_says_the_same_as_the_command(installation: Installation) -> None:
-    """`python -m mpmetrics_cli` is the command, for whoever has no scripts on the path."""
+    """`python -m mpmetrics_cli` is the command, for users who have no scripts on the path."""
     by_script = installation.run(installation.command, "--version")
     by_module = installation.run(installation.python, "-m", "mpmetrics_cli", "--version")
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry, Metric
 
+    from mpmetrics.engines.dynamo import Endpoint
+
 
 def read_a_directory(path: Path) -> bytes:
     collection = mpmetrics.collect(path)
@@ -65,6 +67,15 @@ def pass_events_on() -> None:
     bridge = engines.EventBridge(source, [engines.CallbackSink(print)])
     bridge.start()
     bridge.stop()
+
+
+def watch_an_engine(endpoint: Endpoint) -> str:
+    directory = engines.ensure_multiproc_dir("vllm_prometheus_")
+    setup = engines.setup_metrics_collection(
+        endpoint, include=(engines.VLLM, engines.LMCACHE), exclude="vllm:internal_"
+    )
+    print(directory.path, setup.problems())
+    return setup.reason
 
 
 # -- what must be refused ---------------------------------------------------------------------

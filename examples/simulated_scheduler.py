@@ -36,13 +36,13 @@ class Step(NamedTuple):
     snapshot: Snapshot | None = None
 
 
-def loading(trace: Trace, number: int) -> Step:
+def make_worker_message(trace: Trace, number: int) -> Step:
     """Return the message of a step for workers: the requests that are admitted."""
     admitted = [at for at, each in enumerate(trace.requests) if each.admitted == number]
     return Step(number, admitted)
 
 
-def outputs(trace: Trace, number: int) -> Mapping[int, Step]:
+def make_server_messages(trace: Trace, number: int) -> Mapping[int, Step]:
     """Return the messages of a step for API servers: the requests that have got a token.
 
     Only one server gets the snapshot: the first of them, or server 0 if there is no request.

@@ -30,7 +30,7 @@ if not __package__:
 
 from examples.simulated_lmcache import Lmcache, Worker, is_of_scheduler
 from examples.simulated_requests import make_trace
-from examples.simulated_scheduler import loading, outputs
+from examples.simulated_scheduler import make_server_messages, make_worker_message
 from examples.simulated_vllm import ApiServer
 
 if TYPE_CHECKING:
@@ -56,8 +56,10 @@ def run_engine_core(
         # The clock has one step more than the requests: in the last one the gauges become 0. No
         # step begins before all processes have recorded the one before, so the 0 is written last.
         for number in range(1, len(trace.clock)):
-            messages = dict(zip(workers, [loading(trace, number)] * len(workers), strict=True))
-            for server, step in outputs(trace, number).items():
+            messages = dict(
+                zip(workers, [make_worker_message(trace, number)] * len(workers), strict=True)
+            )
+            for server, step in make_server_messages(trace, number).items():
                 messages[api_servers[server]] = step
             for pipe, step in messages.items():
                 pipe.send(step)

@@ -15,7 +15,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
 from examples.simulated_requests import BLOCK, CHUNK, make_trace
-from examples.simulated_scheduler import outputs, take_snapshot
+from examples.simulated_scheduler import make_server_messages, take_snapshot
 from mpmetrics.engines.families import KV_CONSUMER, LMCACHE_FAMILIES, VLLM_FAMILIES
 from mpmetrics.supervisor import launch
 from mpmetrics.system.processes import list_descendants
@@ -130,7 +130,7 @@ def test_every_value_of_the_page_is_right(size: Size) -> None:
         assert wrapped.process.stdout is not None
         assert wrapped.process.stdout.readline().endswith(b", ready\n")
         page = fetch(wrapped.url).body.decode()
-        writers = {int(pid) for pid in pids(wrapped.directory)}
+        writers = {int(pid) for pid in writer_ids(wrapped.directory)}
         living = set(wrapped.children())
         assert wrapped.end(signal.SIGTERM) == 0, wrapped.said.decode()
     assert read_page(page) == size.right_answers()
@@ -148,13 +148,13 @@ def test_the_clients_collector_agrees(directory: Path) -> None:
 def test_several_processes_have_written(directory: Path) -> None:
     """Each API server and each worker writes its own counters, and the engine core writes none."""
     replay(USUAL, directory)
-    assert len(pids(directory, "counter_*.db")) == USUAL.api_servers + USUAL.ranks
-    assert len(pids(directory, "gauge_mostrecent_*.db")) == USUAL.api_servers
-    assert len(pids(directory, "gauge_sum_*.db")) == USUAL.ranks
-    assert len(pids(directory)) == USUAL.api_servers + 1 + USUAL.ranks
+    assert len(writer_ids(directory, "counter_*.db")) == USUAL.api_servers + USUAL.ranks
+    assert len(writer_ids(directory, "gauge_mostrecent_*.db")) == USUAL.api_servers
+    assert len(writer_ids(directory, "gauge_sum_*.db")) == USUAL.ranks
+    assert len(writer_ids(directory)) == USUAL.api_servers + 1 + USUAL.ranks
 
 
-def pids(directory: Path, pattern: str = "*.db") -> set[str]:
+def writer_ids(directory: Path, pattern: str = "*.db") -> set[str]:
     """Return the ids of the processes that have written the files in a directory."""
     return {file.stem.rpartition("_")[2] for file in directory.glob(pattern)}
 
@@ -259,7 +259,7 @@ def test_each_step_reaches_its_api_servers(seed: int) -> None:
     trace = make_trace(seed, 50, 3)
     tokens: list[list[int]] = [[] for _ in trace.requests]
     for number in range(1, len(trace.clock)):
-        steps = outputs(trace, number)
+        steps = make_server_messages(trace, number)
         first, *_ = [server for server, step in steps.items() if step.requests] or [0]
         assert [server for server, step in steps.items() if step.snapshot] == [first]
         for server, step in steps.items():
@@ -315,7 +315,7 @@ class Simulation:
         with self.process:
             self.process.kill()
 
-    def ending(self) -> Ending:
+    def wait_for_end(self) -> Ending:
         """Wait until no process has the pipes open; return status and output."""
         stdout, stderr = self.process.communicate(timeout=PATIENCE)
         return Ending(self.process.returncode, stdout, stderr)
@@ -327,21 +327,21 @@ def test_a_signal_ends_it(number: signal.Signals, send: Any, directory: Path) ->
     """A signal to the first process, or to all, ends all processes with status 0."""
     with Simulation(directory) as simulation:
         send(simulation.process.pid, number)
-        assert simulation.ending() == Ending(0)
+        assert simulation.wait_for_end() == Ending(0)
 
 
 def test_killing_it_leaves_no_process(directory: Path) -> None:
     """If the first process is killed, the others end without output."""
     with Simulation(directory) as simulation:
         simulation.process.kill()
-        assert simulation.ending() == Ending(-signal.SIGKILL)
+        assert simulation.wait_for_end() == Ending(-signal.SIGKILL)
 
 
 @needs_linux
 def test_it_ends_with_any_of_its_processes(directory: Path) -> None:
     """As in vLLM, the death of one process ends the server, which reports it."""
     with Simulation(directory) as simulation:
-        writers = pids(directory)
+        writers = writer_ids(directory)
         victim, *_ = [
             each.pid
             for each in list_descendants(simulation.process.pid)
@@ -349,4 +349,4 @@ def test_it_ends_with_any_of_its_processes(directory: Path) -> None:
         ]
         os.kill(victim, signal.SIGKILL)
         message = "vllm_simulation: one of the processes has ended\n"
-        assert simulation.ending() == Ending(1, "", message)
+        assert simulation.wait_for_end() == Ending(1, "", message)

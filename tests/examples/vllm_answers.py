@@ -115,7 +115,7 @@ def vllm_numbers_by(requests: Sequence[Request]) -> Mapping[tuple[str, str], By]
             "discard_all": 0,
         },
         ("prompt_tokens_by_source_total", "source"): {
-            "local_compute": sum(map(computed, requests)),
+            "local_compute": sum(map(count_computed, requests)),
             "local_cache_hit": local,
             "external_kv_transfer": external,
         },
@@ -150,7 +150,7 @@ def vllm_observed(trace: Trace) -> Mapping[str, Iterable[float]]:
         "request_params_max_tokens": [
             each.prompt.max_tokens for each in requests if each.prompt.max_tokens
         ],
-        "request_prefill_kv_computed_tokens": map(computed, requests),
+        "request_prefill_kv_computed_tokens": map(count_computed, requests),
         "iteration_tokens_total": iterations(requests),
         "request_params_n": map(len, answers.values()),
         "request_num_preemptions": map(preemptions, requests),
@@ -177,7 +177,7 @@ def iterations(requests: Sequence[Request]) -> Iterable[float]:
     for each in requests:
         for step in each.steps:
             tokens[each.prompt.api_server, step] += 1
-        tokens[each.prompt.api_server, each.steps[0]] += computed(each)
+        tokens[each.prompt.api_server, each.steps[0]] += count_computed(each)
     return tokens.values()
 
 
@@ -186,7 +186,7 @@ def preemptions(request: Request) -> int:
     return sum(after - before > 1 for before, after in pairwise(request.steps))
 
 
-def computed(request: Request) -> int:
+def count_computed(request: Request) -> int:
     """Return the number of a prompt's tokens that neither vLLM nor LMCache had."""
     return request.prompt.tokens - max(request.cached.local, request.cached.found)
 

@@ -53,9 +53,9 @@ class MultiConnector(Delegation):
         names, connectors = self._children.names, self._children.connectors
         self._families = collect_families(connectors, names)
         pairs = zip(names, connectors, strict=True)
-        self._unsupporting = [name for name, child in pairs if not supports_hma(child)]
+        self._without_hma = [name for name, child in pairs if not supports_hma(child)]
         if hybrid_cache and not self.supports_hma:
-            raise HybridCacheError(self._unsupporting)
+            raise HybridCacheError(self._without_hma)
         self.hybrid_cache = hybrid_cache
         self.extra_async_saves = PendingSaves()
         self._chosen: dict[str, int] = {}  # the place of the connector that loads, by request
@@ -74,7 +74,7 @@ class MultiConnector(Delegation):
     @property
     def supports_hma(self) -> bool:
         """Whether every connector supports a hybrid cache; False without any."""
-        return len(self._children) > 0 and not self._unsupporting
+        return len(self._children) > 0 and not self._without_hma
 
     # -- Scheduler and workers ---------------------------------------------------------------------
 
@@ -192,7 +192,7 @@ class MultiConnector(Delegation):
             return self._finish(request, "request_finished_all_groups", block_ids)
         if len(block_ids) != 1:
             self._forget(request.request_id)
-            raise HybridCacheError(self._unsupporting, request.request_id, len(block_ids))
+            raise HybridCacheError(self._without_hma, request.request_id, len(block_ids))
         return self.request_finished(request, block_ids[0])
 
     def take_events(self) -> Iterator[Any]:

@@ -17,12 +17,6 @@ if TYPE_CHECKING:
     """Whether blocks are still being saved, and the transfer parameters for the loading side."""
 
 
-class Request(Protocol):
-    """A request, as far as a composite reads it."""
-
-    request_id: str
-
-
 @runtime_checkable
 class Connector(Protocol):
     """A connector: it loads the KV cache of requests from elsewhere, and saves it there."""

@@ -41,7 +41,7 @@ def drain(*connectors: Any) -> MultiConnectorStats | None:
     return MultiConnectorStats.drain(connectors)
 
 
-def reporting(statistics: Any, kind: type[FakeConnector] = FakeConnector) -> FakeConnector:
+def make_connector(statistics: Any, kind: type[FakeConnector] = FakeConnector) -> FakeConnector:
     """Return a connector that has these *statistics*."""
     return kind(get_kv_connector_stats=statistics)
 
@@ -288,11 +288,11 @@ def test_representation() -> None:
 def test_connectors_of_one_class_are_merged() -> None:
     """The statistics of connectors of one class are merged in their order."""
     mine = drain(
-        reporting(stats(seen=[1.0], count=1)),
-        reporting(stats(seen=[2.0], count=2)),
-        reporting(None),
-        reporting(stats(seen=[0.5])),
-        reporting(stats(seen=[9.0]), OtherConnector),
+        make_connector(stats(seen=[1.0], count=1)),
+        make_connector(stats(seen=[2.0], count=2)),
+        make_connector(None),
+        make_connector(stats(seen=[0.5])),
+        make_connector(stats(seen=[9.0]), OtherConnector),
     )
     assert mine is not None
     assert mine.to_dict() == {
@@ -303,10 +303,10 @@ def test_connectors_of_one_class_are_merged() -> None:
 
 def test_draining_connectors_without_statistics() -> None:
     """Draining returns None if no connector has statistics, which differs from empty ones."""
-    assert drain(reporting(None), reporting(None)) is None
+    assert drain(make_connector(None), make_connector(None)) is None
     assert drain() is None
     assert drain(object()) is None
-    empty = drain(reporting(stats()))
+    empty = drain(make_connector(stats()))
     assert empty is not None
     assert empty.is_empty()
 
@@ -315,7 +315,7 @@ def test_draining_connectors_without_statistics() -> None:
 def test_returned_statistics_stay_with_the_connector(kind: Any) -> None:
     """Returned statistics are copied, so that later counts of either side stay apart."""
     given = [kind(seen=[1.0]), kind(seen=[2.0]), kind(seen=[3.0])]
-    mine = drain(*map(reporting, given[:2]), reporting(given[2], OtherConnector))
+    mine = drain(*map(make_connector, given[:2]), make_connector(given[2], OtherConnector))
     assert mine is not None
     mine.aggregate({"FakeConnector": {"seen": [4.0]}, "OtherConnector": {"seen": [4.0]}})
     assert [each.data for each in given] == [{"seen": [1.0]}, {"seen": [2.0]}, {"seen": [3.0]}]
@@ -326,7 +326,7 @@ def test_returned_statistics_stay_with_the_connector(kind: Any) -> None:
 def test_plain_numbers_of_a_connector() -> None:
     """A connector may return plain numbers, whose lists are not changed."""
     given = {"data": nixl(1)}
-    mine = drain(*(reporting(given, NixlPullConnector) for _ in range(2)))
+    mine = drain(*(make_connector(given, NixlPullConnector) for _ in range(2)))
     assert mine is not None
     assert mine["NixlConnector"].data["transfer_duration"] == [1, 1]
     assert given == {"data": nixl(1)}
@@ -336,7 +336,7 @@ def test_plain_numbers_of_a_connector() -> None:
 def test_a_connector_that_fails_costs_its_own_statistics() -> None:
     """A connector that raises is counted by name, and the others keep their statistics."""
     before = ERRORS.counts().get(("connector OtherConnector", "raised"), 0)
-    mine = drain(reporting(RuntimeError("no"), OtherConnector), reporting(stats(count=1)))
+    mine = drain(make_connector(RuntimeError("no"), OtherConnector), make_connector(stats(count=1)))
     assert mine is not None
     assert mine.to_dict() == {"FakeConnector": {"count": 1}}
     assert ERRORS.counts()["connector OtherConnector", "raised"] == before + 1
@@ -351,7 +351,7 @@ def test_draining_asks_once() -> None:
 def test_names_tell_connectors_of_one_class_apart() -> None:
     """Given names keep the statistics of two connectors of one class apart."""
     mine = MultiConnectorStats.drain(
-        [reporting(stats(count=1)), reporting(stats(count=2))], ["fast", "slow"]
+        [make_connector(stats(count=1)), make_connector(stats(count=2))], ["fast", "slow"]
     )
     assert mine is not None
     assert mine.to_dict() == {"fast": {"count": 1}, "slow": {"count": 2}}

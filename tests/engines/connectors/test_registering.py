@@ -43,7 +43,7 @@ def names(registry: CollectorRegistry) -> list[str]:
     return sorted(family.name for family in registry.collect())
 
 
-def declaring(*families: ConnectorFamily, kind: type[FakeConnector] = FakeConnector) -> Any:
+def make_connector(*families: ConnectorFamily, kind: type[FakeConnector] = FakeConnector) -> Any:
     """Return a connector that declares *families*."""
     return kind(connector_families=families)
 
@@ -70,7 +70,7 @@ def test_each_family_is_registered_once(registry: CollectorRegistry) -> None:
 def test_all_declarations_are_registered_and_observed(registry: CollectorRegistry) -> None:
     """The families and keys of every connector of a class are registered and observed."""
     again = ConnectorFamily("level", "gauge", keys=("other",))
-    connectors = [declaring(JOBS, LEVEL), declaring(JOBS, TIME, again), OtherConnector()]
+    connectors = [make_connector(JOBS, LEVEL), make_connector(JOBS, TIME, again), OtherConnector()]
     metrics = MultiConnectorMetrics.of_connectors(connectors, registry)
     metrics.observe({"FakeConnector": {"jobs": {("a",): 2}, "time": [0.5], "other": 7}})
     assert not metrics.refused
@@ -157,7 +157,7 @@ LEVEL_2 = ConnectorFamily("level_2", "gauge")
 def test_a_conflict_between_a_class_and_one_derived_from_it(registry: CollectorRegistry) -> None:
     """The error of a conflict names a class and the class derived from it."""
     wrong = ConnectorFamily("vllm:nixl_xfer_time_seconds", "histogram", buckets=(1, 2))
-    connectors = [NixlPullConnector(), declaring(wrong, kind=MoreNixl)]
+    connectors = [NixlPullConnector(), make_connector(wrong, kind=MoreNixl)]
     error = conflict(lambda: MultiConnectorMetrics.of_connectors(connectors, registry))
     assert error.owners == ("NixlPullConnector", "MoreNixl")
     assert names(registry) == []

@@ -150,7 +150,7 @@ def test_a_child_has_no_endpoint_of_its_parent() -> None:
 
 def test_a_publisher_of_dynamo() -> None:
     """A publisher of Dynamo gets the load in its own order of parameters."""
-    told: list[tuple[Any, ...]] = []
+    published: list[tuple[Any, ...]] = []
 
     class Theirs:
         def publish(
@@ -159,9 +159,9 @@ def test_a_publisher_of_dynamo() -> None:
             active_decode_blocks: int | None = None,
             kv_used_blocks: int | None = None,
         ) -> None:
-            told.append((dp_rank, active_decode_blocks, kv_used_blocks))
+            published.append((dp_rank, active_decode_blocks, kv_used_blocks))
 
     publisher = WorkerLoadPublisher(DynamoSender(Theirs()), 7)
     publisher.publish(2, kv_used_blocks=3)
     publisher.close()
-    assert told == [(2, None, 3)]
+    assert published == [(2, None, 3)]

@@ -47,7 +47,7 @@ def stats(usage: Any, queries: Any = 0, hits: Any = 0) -> SimpleNamespace:
     )
 
 
-def shown(registry: CollectorRegistry) -> dict[str, float]:
+def read_series(registry: CollectorRegistry) -> dict[str, float]:
     """Return the series of a registry."""
     return series(generate_latest(registry).decode())
 
@@ -71,15 +71,15 @@ def gauges(registry: CollectorRegistry) -> ComponentGauges:
 
 def test_unknown_gauges_are_absent(registry: CollectorRegistry, gauges: ComponentGauges) -> None:
     """A gauge has no series before its value is known."""
-    assert shown(registry) == {}
+    assert read_series(registry) == {}
     gauges.set_kv_cache_hit_rate(0, None)
     gauges.set_model_load_time(None)
-    assert shown(registry) == {}
+    assert read_series(registry) == {}
     gauges.set_total_blocks(0, 0)
     gauges.set_gpu_cache_usage("1", 0.5)
     gauges.set_kv_cache_hit_rate(1, 0.25)
     gauges.set_model_load_time(12.5)
-    assert shown(registry) == {
+    assert read_series(registry) == {
         **gauge("total_blocks", 0),
         **gauge("gpu_cache_usage_percent", 0.5, 1),
         **gauge("kv_cache_hit_rate", 0.25, 1),
@@ -91,7 +91,7 @@ def test_two_models_share_a_registry(registry: CollectorRegistry, gauges: Compon
     """The gauges of two models in one registry are made once."""
     ComponentGauges(registry, "other", "c").set_model_load_time(1)
     gauges.set_model_load_time(2)
-    assert sorted(shown(registry).values()) == [1, 2]
+    assert sorted(read_series(registry).values()) == [1, 2]
 
 
 def test_the_largest_of_several_processes_counts(tmp_path: Path) -> None:
@@ -111,14 +111,14 @@ def test_record(registry: CollectorRegistry, gauges: ComponentGauges) -> None:
     logger = factory(object(), 3)
     logger.record(stats(0.5), None)
     assert publisher.published == []
-    assert shown(registry) == gauge("gpu_cache_usage_percent", 0.5, 3)
+    assert read_series(registry) == gauge("gpu_cache_usage_percent", 0.5, 3)
     factory.set_num_gpu_blocks_all(1001)
     logger.record(None, object())
     assert publisher.published == []
     for each in (stats(0.5, 10, 5), stats(0.999, 0, 0), stats(1, 8, 8)):
         logger.record(each, object(), object(), 3, "more", something="else")
     assert publisher.published == [(3, 500), (3, 999), (3, 1001)]
-    assert shown(registry) == {
+    assert read_series(registry) == {
         **gauge("total_blocks", 1001, 3),
         **gauge("gpu_cache_usage_percent", 1, 3),
         **gauge("kv_cache_hit_rate", 1, 3),
@@ -143,7 +143,7 @@ def test_all_ranks_are_initialised(registry: CollectorRegistry, gauges: Componen
     expected: dict[str, float] = {}
     for rank in range(3):
         expected |= gauge("total_blocks", 64, rank) | gauge("gpu_cache_usage_percent", 0, rank)
-    assert shown(registry) == expected
+    assert read_series(registry) == expected
     late = loggers(object(), 7)
     late.record(stats(0.5))
     assert publishers[-1].published == [(7, 32)]
@@ -198,13 +198,13 @@ def test_a_publisher_gets_its_endpoint() -> None:
     assert isinstance(asyncio.run(make()).endpoint, FakeEndpoint)
 
 
-def raising(*_: object, **__: object) -> Any:
+def raise_exit(*_: object, **__: object) -> Any:
     """Raise an exception that is not an `Exception`."""
     message = "broken"
     raise SystemExit(message)
 
 
-def raising_error() -> Any:
+def raise_error() -> Any:
     """Raise an ordinary exception."""
     message = "broken"
     raise ValueError(message)
@@ -215,7 +215,7 @@ async def coroutine(*_: object, **__: object) -> None:
 
 
 OBSERVERS: dict[str, tuple[Any, str]] = {
-    "raises": (raising, "raised"),
+    "raises": (raise_exit, "raised"),
     "wants other arguments": (lambda: None, "raised"),
     "no function": (b"bytes", "raised"),
     "coroutine": (coroutine, "coroutine"),
@@ -330,7 +330,7 @@ def test_invalid_statistics(
     logger = StatLogger(0, component_gauges=gauges, publisher=publisher, num_gpu_blocks=blocks)
     logger.record(nonsense, None)
     assert publisher.published == []
-    assert shown(registry) == {}
+    assert read_series(registry) == {}
 
 
 @pytest.mark.parametrize(
@@ -351,13 +351,16 @@ def test_an_invalid_hit_rate(
     logger = StatLogger(0, component_gauges=gauges, publisher=publisher, num_gpu_blocks=10)
     logger.record(nonsense, None)
     assert publisher.published == [(0, 5)]
-    assert shown(registry) == {**gauge("total_blocks", 10), **gauge("gpu_cache_usage_percent", 0.5)}
+    assert read_series(registry) == {
+        **gauge("total_blocks", 10),
+        **gauge("gpu_cache_usage_percent", 0.5),
+    }
 
 
 def test_a_publisher_that_cannot_be_made(caplog: pytest.LogCaptureFixture) -> None:
     """If the publisher cannot be made, the logger works without it."""
     with caplog.at_level(logging.CRITICAL):
-        loggers = StatLoggerFactory(FakeEndpoint(), None, raising_error)
+        loggers = StatLoggerFactory(FakeEndpoint(), None, raise_error)
         loggers(object(), 0).record(stats(0.5))
         loggers.init_publish()
     assert loggers.errors()["publisher_factory", "raised"] >= 1

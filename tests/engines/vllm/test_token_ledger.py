@@ -239,7 +239,7 @@ def test_a_block_size_of_zero() -> None:
         prefix_hit(10, 10, 0)
 
 
-def recorded(registry: CollectorRegistry) -> dict[str, float]:
+def read_metrics(registry: CollectorRegistry) -> dict[str, float]:
     """Return the series of the metrics without buckets and without the labels of the engine."""
     page = series(generate_latest(registry).decode())
     return {
@@ -253,12 +253,12 @@ def test_the_metrics_of_tokens() -> None:
     """The metrics start at 0; the counter has all prompt tokens, the histogram those worked on."""
     registry = CollectorRegistry()
     metrics = TokenMetrics(registry, "m", 1)
-    assert set(recorded(registry).values()) == {0}
+    assert set(read_metrics(registry).values()) == {0}
     for prompt, generated in [((1000, 0, 1000), 1), ((1000, 300, 0), 5)]:
         tokens = IterationTokens()
         tokens.update_from_output(generated, prefill(*prompt))
         metrics.record(tokens)
-    assert recorded(registry) == {
+    assert read_metrics(registry) == {
         "vllm:prompt_tokens_total": 2000,
         "vllm:prompt_tokens_cached_total": 1300,
         "vllm:prompt_tokens_by_source_total{source=local_compute}": 700,
@@ -282,7 +282,7 @@ def test_tokens_that_do_not_add_up_are_not_recorded(wrong: dict[str, Any]) -> No
     prompt = replace(PromptTokenStats(computed=10, total=10), **wrong)
     with pytest.raises(TokenLedgerError):
         metrics.record(IterationTokens(prompt, 5))
-    assert set(recorded(registry).values()) == {0}
+    assert set(read_metrics(registry).values()) == {0}
 
 
 def test_two_engines_share_a_registry() -> None:

@@ -1,4 +1,4 @@
-"""Directories with files of every type and mode, and what they have to add up to."""
+"""Directories with files of every type and mode, and their expected totals."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ GONE_MODES: Final = ("livesum", "livemin", "livemax", "livemostrecent", "liveall
 
 
 def _value(worker: int) -> float:
-    """Return a number whose sums depend on the order of adding, if one is not careful."""
+    """Return a number whose sum with others depends on the order in which floats are added."""
     return worker * 0.1 + 2.0 ** -(worker + 40)
 
 
 def _entries(worker: int) -> dict[str, list[Entry]]:
-    """Return what *worker* has written, by the beginning of the file's name."""
+    """Return the entries of *worker*, by the beginning of the file's name."""
     value = _value(worker)
     entries: dict[str, list[Entry]] = {
         "counter": [counter("c", value)],
@@ -50,7 +50,7 @@ def write_workers(directory: Path, workers: Iterable[int]) -> Path:
 
 
 def kept(workers: Iterable[int]) -> Totals:
-    """Return what has to be there of *workers* for ever, compacted or not."""
+    """Return the samples of *workers* that outlive them, compacted or not."""
     values = [_value(worker) for worker in workers]
     total, count = math.fsum(values), float(sum(workers))
     plain = {
@@ -72,12 +72,12 @@ def kept(workers: Iterable[int]) -> Totals:
 
 
 def by_process(workers: Iterable[int]) -> Totals:
-    """Return what is there of gauges of mode `all` as long as their files are."""
+    """Return the samples of gauges of mode `all`, which last as long as their files."""
     return {("g_all", (("pid", str(worker)),)): _value(worker) for worker in workers}
 
 
 def totals(families: Iterable[Metric]) -> dict[Any, float]:
-    """Return every sample of *families*."""
+    """Return the value of every sample of *families*, by name and labels."""
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in families
@@ -86,18 +86,18 @@ def totals(families: Iterable[Metric]) -> dict[Any, float]:
 
 
 def ours(directory: Path) -> dict[Any, float]:
-    """Return what this project reads; a problem of any kind fails the test."""
+    """Return the samples that this project reads; a problem of any kind fails the test."""
     collection = mpmetrics.collect(directory)
     assert list(collection.problems) == []
     return totals(collection.families)
 
 
 def theirs(directory: Path) -> dict[Any, float]:
-    """Return what prometheus_client's own collector reads."""
+    """Return the samples that prometheus_client's own collector reads."""
     registry = prometheus_client.CollectorRegistry()
     return totals(MultiProcessCollector(registry, str(directory)).collect())
 
 
 def is_gone_with_its_worker(key: tuple[str, object]) -> bool:
-    """Tell whether a sample is that of a gauge that a dead worker may or may not have left."""
+    """Return whether a sample is of a gauge that ends with its worker, or may end with it."""
     return key[0] == "g_all" or key[0].startswith("g_live")

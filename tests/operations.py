@@ -1,4 +1,4 @@
-"""Every file-system operation of the code under test, counted, so that a test can interfere."""
+"""The file-system operations of the code under test, counted, so that a test can interfere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Hook = Callable[[int, str, tuple[Any, ...]], None]
 
-# What only looks at something is not here: nothing is different before and after it.
+# Operations that only read are not here: they change nothing that a test could see.
 OPERATIONS: Final = (
     (os, "open"),
     (os, "close"),
@@ -31,15 +31,15 @@ OPERATIONS: Final = (
 )
 
 CHANGES: Final = frozenset({"open", "write", "fsync", "rename", "link", "unlink", "ftruncate"})
-"""The operations that can fail for lack of room, or of a disk that works."""
+"""The operations that can fail on a full or broken disk."""
 
 
 @contextmanager
 def watched(before: Hook | None = None, after: Hook | None = None) -> Iterator[None]:
     """Call *before* and *after* each operation with its number, its name and its arguments.
 
-    What *before* raises is what the operation raises. Nothing is waited for: a disk's cache is
-    not what these tests are about, and `fsync` takes milliseconds.
+    An exception of *before* is that of the operation. `fsync` does nothing: these tests are not
+    about the cache of a disk, and it takes milliseconds.
     """
     number = 0
 
@@ -72,7 +72,7 @@ def watched(before: Hook | None = None, after: Hook | None = None) -> Iterator[N
 
 
 def killed_at(point: int, work: Callable[[], object]) -> bool:
-    """Do *work* in a child that is killed at *point*; tell whether it came so far.
+    """Do *work* in a child that is killed at *point*; return whether it came that far.
 
     There is a point before each operation, and one after each that changes something.
     """

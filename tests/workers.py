@@ -116,7 +116,7 @@ for line in sys.stdin:
 def environment(
     directory: Path | str | None, *, client: Path | None = None, **more: str
 ) -> dict[str, str]:
-    """Return the environment of a process that writes to *directory* (None: to memory).
+    """Return the environment of a process that writes to *directory*, or to memory if that is None.
 
     *client* is where another version of prometheus_client is installed.
     """
@@ -157,7 +157,7 @@ def run_python(
 
 
 class Worker:
-    """A process that writes metrics when it is told to; it ends with the `with` block.
+    """A process that writes metrics on demand; it ends with the `with` block.
 
     Everything that `prometheus_client` exports has its name there without a prefix.
     """
@@ -188,7 +188,7 @@ class Worker:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """End the process, whatever it is doing."""
+        """Kill the process, whatever it is doing."""
         self.kill()
 
     def do(self, statements: str) -> None:
@@ -202,11 +202,11 @@ class Worker:
         return self.finish()
 
     def begin(self, statements: str) -> None:
-        """Have *statements* run without waiting for their end."""
+        """Have *statements* run; this does not wait for their end."""
         self._send("do", statements)
 
     def finish(self) -> Any:
-        """Wait until the worker has done what it was told."""
+        """Wait until the worker has done its statements; return its answer."""
         assert self._process.stdout is not None
         answer = self._process.stdout.readline()
         assert answer, "the worker failed; see its traceback on standard error"

@@ -40,7 +40,7 @@ class Wrapped:
         script: Path | None = None,
         **popen: Any,
     ) -> None:
-        """Start it, with the page on a free port."""
+        """Start the command, with the page on a free port."""
         options = ["--listen", "127.0.0.1:0", *options]
         program = [str(script), *options] if script else command("run", *options, "--", *line)
         env = {**environment(None), **popen.pop("env", {})}
@@ -55,7 +55,7 @@ class Wrapped:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Kill whatever is left, orphans of a server that is over included."""
+        """Kill all processes that are left, orphans of a server that has ended included."""
         self._note_processes()
         self.process.kill()
         for process in self._seen.values():
@@ -68,7 +68,7 @@ class Wrapped:
         self._seen |= {each.pid: each for each in list_descendants(self.process.pid)}
 
     def wait_for(self, pattern: bytes) -> re.Match[bytes]:
-        """Wait until standard error has *pattern*; return where."""
+        """Wait until standard error has *pattern*; return the match."""
         assert self.process.stderr is not None
         deadline = time.monotonic() + PATIENCE
         while (found := re.search(pattern, self.said)) is None:
@@ -79,7 +79,7 @@ class Wrapped:
         return found
 
     def end(self, number: int | None = None) -> int:
-        """Send the signal *number*, if any, and wait; return the status."""
+        """Send the signal *number*, if any, and wait for the end; return the status."""
         self._note_processes()
         if number is not None:
             self.process.send_signal(number)
@@ -100,7 +100,7 @@ class Wrapped:
             os.close(ended)
 
     def samples(self) -> dict[str, float]:
-        """Scrape; return the value of each series, by name and label values."""
+        """Scrape the page; return the value of each series, by name and label values."""
         page = fetch(self.url)
         assert page.status == 200
         return {
@@ -110,18 +110,18 @@ class Wrapped:
         }
 
     def until(self, is_so: Callable[[dict[str, float]], bool]) -> dict[str, float]:
-        """Scrape until a page *is_so*; return that."""
+        """Scrape until *is_so* returns True for a page; return that page."""
         deadline = time.monotonic() + PATIENCE
         while True:
             samples = self.samples()
             if is_so(samples):
                 return samples
             assert time.monotonic() < deadline, (samples, self.said.decode())
-            time.sleep(0.05)  # between two looks from outside, there is nothing to wait on
+            time.sleep(0.05)  # a page does not notify its readers of changes
 
     @property
     def directory(self) -> Path:
-        """The directory that the server writes to, as its main process has been told."""
+        """The directory that the server writes to, from its main process's environment."""
         main = self.children()[0]
         variables = Path(f"/proc/{main}/environ").read_bytes().split(b"\0")
         name = b"PROMETHEUS_MULTIPROC_DIR="
@@ -129,5 +129,5 @@ class Wrapped:
         return Path(os.fsdecode(found[0]))
 
     def children(self) -> list[int]:
-        """Return the pids of the processes below, parents first."""
+        """Return the pids of the processes that descend from the run, parents first."""
         return [each.pid for each in list_descendants(self.process.pid) if each.is_running]

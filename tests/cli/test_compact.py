@@ -1,4 +1,4 @@
-"""`mpmetrics compact`: what it says, and its exit status."""
+"""`mpmetrics compact`: its output and its exit status."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def directory(tmp_path: Path) -> Path:
     )
 
 
-def test_it_says_what_it_has_done(directory: Path) -> None:
-    """A line for each kind of thing; and when there is nothing left to do, that."""
+def test_the_result_is_written_to_standard_output(directory: Path) -> None:
+    """The command writes a line for each kind of result, or that there was nothing to do."""
     would = (
         "3 files would be folded into the archives\n"
         "1 file would be dropped: gauges that end with their process\n"
@@ -48,14 +48,14 @@ def test_it_says_what_it_has_done(directory: Path) -> None:
 
 
 def test_the_directory_may_come_from_the_environment(directory: Path) -> None:
-    """As for the other commands."""
+    """Without an argument the command takes the directory from the environment."""
     ending = invoke("compact", PROMETHEUS_MULTIPROC_DIR=str(directory))
     assert ending.status == 0
     assert ending.stdout.startswith("3 files folded")
 
 
 def test_gauges_of_the_dead_can_be_kept(directory: Path) -> None:
-    """Both options reach the library."""
+    """The options for gauges of dead workers keep them on the page."""
     kept = ("--keep-dead-gauges", "--gauge-fate", "lmcache:=kept")
     assert invoke("compact", directory, *kept).stdout == (
         "3 files folded into the archives\n"
@@ -67,7 +67,7 @@ def test_gauges_of_the_dead_can_be_kept(directory: Path) -> None:
 
 
 def test_json_has_everything(directory: Path) -> None:
-    """Paths, reasons and the generation, for programs."""
+    """The JSON has the paths, the reasons and the generation."""
     fill(directory, {"counter_9.db": encode([counter("jobs", 1)])[:-2]})
     status, stdout, stderr = invoke("compact", directory, "--format", "json")
     document = json.loads(stdout)
@@ -83,16 +83,16 @@ def test_json_has_everything(directory: Path) -> None:
     assert stderr.count("\n") == 1
 
 
-def test_somebody_else_is_at_it(directory: Path) -> None:
-    """That is no failure: the work is being done."""
+def test_another_process_is_compacting(directory: Path) -> None:
+    """It is no failure if another process is compacting: the work is being done."""
     with make_compaction_lock(str(directory)):
         ending = invoke("compact", directory)
     text = "another process is compacting this directory; nothing was done\n"
     assert ending == Ending(0, text)
 
 
-def test_what_cannot_be_done_is_one_line_and_status_1(directory: Path) -> None:
-    """A MANIFEST that says nothing is for a person to look at."""
+def test_a_failure_is_one_line_and_status_1(directory: Path) -> None:
+    """A MANIFEST that cannot be read is one line on standard error, and status 1."""
     (directory / "MANIFEST").write_text("?")
     status, stdout, stderr = invoke("compact", directory)
     assert (status, stdout, stderr.count("\n")) == (1, "", 1)
@@ -100,8 +100,8 @@ def test_what_cannot_be_done_is_one_line_and_status_1(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["lmcache:", "lmcache:=lost", "=gone"])
-def test_a_fate_is_kept_or_gone(directory: Path, text: str) -> None:
-    """Anything else is a mistake, and nothing has happened."""
+def test_a_fate_other_than_kept_or_gone_is_a_mistake(directory: Path, text: str) -> None:
+    """A fate that is neither kept nor gone is one line and status 2, and nothing is changed."""
     status, stdout, stderr = invoke("compact", directory, "--gauge-fate", text)
     assert (status, stdout, stderr.count("\n")) == (2, "", 1)
     assert "neither PREFIX=kept nor PREFIX=gone" in stderr

@@ -1,4 +1,4 @@
-"""What the tests of compaction share."""
+"""The fixtures of the tests of compaction."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """Return an empty directory in which the dead are told from the living."""
+    """Return an empty directory on a file system where leases work."""
     path = tmp_path / "metrics"
     path.mkdir()
     if not liveness.has_proven_leases(str(path)):

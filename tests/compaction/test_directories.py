@@ -1,4 +1,4 @@
-"""What a compactor finds in a directory, and what it makes of it."""
+"""Compaction of directories of every sort."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ pytestmark = pytest.mark.skipif(
 
 
 def names(path: Path) -> set[str]:
-    """Return what lies in *path*, but for the lock."""
+    """Return the names of everything in *path* but the lock."""
     return {each.name for each in path.iterdir()} - {".mpmetrics-compaction.lock"}
 
 
-def test_of_two_one_leaves(directory: Path) -> None:
-    """Who finds somebody else at it says so, and changes nothing."""
+def test_a_second_compactor_leaves(directory: Path) -> None:
+    """A compactor that finds another process at work reports "busy" and changes nothing."""
     write_workers(directory, [1])
     before = names(directory)
     with make_compaction_lock(str(directory)):
@@ -46,8 +46,8 @@ def test_of_two_one_leaves(directory: Path) -> None:
     assert compact(directory).outcome == "folded"
 
 
-def test_a_directory_that_was_removed_stays_so(directory: Path) -> None:
-    """It is not made again for the sake of a lock."""
+def test_a_removed_directory_is_not_made_again(directory: Path) -> None:
+    """Neither a compactor nor a reader makes a removed directory again for its lock."""
     compactor = Compactor(directory)
     view = mpmetrics.MultiProcessCollector(None, directory)
     directory.rmdir()
@@ -58,7 +58,7 @@ def test_a_directory_that_was_removed_stays_so(directory: Path) -> None:
 
 
 def test_a_name_that_is_too_long_costs_the_others_nothing(directory: Path) -> None:
-    """There is no longer name for it; it is left alone, damaged or not."""
+    """A file whose name cannot be made longer is left alone; the others are folded."""
     long, damaged = (directory / f"counter_{letter * 240}.db" for letter in "ab")
     write(long, [counter("c", 1)])
     damaged.write_bytes(b"\1\2\3")
@@ -71,7 +71,7 @@ def test_a_name_that_is_too_long_costs_the_others_nothing(directory: Path) -> No
 
 
 def test_a_preview_changes_nothing(directory: Path) -> None:
-    """Neither names nor bytes nor times; and it says what would be."""
+    """A preview changes no name, byte or time, and reports what a compaction then does."""
     write_workers(directory, [1])
     compact(directory)
     write_workers(directory, [2])
@@ -93,8 +93,8 @@ def test_a_preview_changes_nothing(directory: Path) -> None:
     assert preview._replace(outcome="folded", generation=done.generation) == done
 
 
-def test_a_preview_sees_what_another_has_left(directory: Path) -> None:
-    """An archive that counts already, but was not given its final name, is no obstacle."""
+def test_a_preview_reads_an_archive_without_its_final_name(directory: Path) -> None:
+    """A preview reads an archive that a killed compactor left under its temporary name."""
     write_workers(directory, [1])
     compact(directory)
     archive = "counter_mpmetrics-archive-1.db"
@@ -105,8 +105,8 @@ def test_a_preview_sees_what_another_has_left(directory: Path) -> None:
     assert ours(directory) == kept([1, 2])
 
 
-def test_what_is_no_file_of_a_worker_is_left_alone(directory: Path, tmp_path: Path) -> None:
-    """Links, pipes and directories, whatever they are called."""
+def test_other_things_are_left_alone(directory: Path, tmp_path: Path) -> None:
+    """Links, pipes and directories are left alone, whatever their names are."""
     target = write(tmp_path / "elsewhere", [counter("c", 1)])
     (directory / "counter_1.db").symlink_to(target)
     (directory / "counter_2.db").symlink_to(tmp_path / "nowhere")
@@ -119,7 +119,7 @@ def test_what_is_no_file_of_a_worker_is_left_alone(directory: Path, tmp_path: Pa
 
 
 def test_a_damaged_file_is_set_aside_once(directory: Path) -> None:
-    """With all its bytes, and the totals of the others stay."""
+    """A damaged file is renamed once and keeps its bytes; the totals of the others stay."""
     write_workers(directory, [1, 2])
     (directory / "counter_9.db").write_bytes(b"\1\2\3")
     result = compact(directory)
@@ -130,7 +130,7 @@ def test_a_damaged_file_is_set_aside_once(directory: Path) -> None:
 
 
 def test_a_lost_manifest_costs_nothing(directory: Path) -> None:
-    """The newest archives count; the next compaction writes a new one."""
+    """Without a MANIFEST the newest archives count, and the next compaction writes a new one."""
     write_workers(directory, [1])
     compact(directory)
     write_workers(directory, [2])
@@ -143,7 +143,7 @@ def test_a_lost_manifest_costs_nothing(directory: Path) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"\xff", b'{"version": 2}', b"[" * 100_000])
 def test_a_damaged_manifest_stops_compaction_only(directory: Path, data: bytes) -> None:
-    """Readers go on with the newest archives, and say so."""
+    """A damaged MANIFEST stops compaction; readers read the newest archives and report it."""
     write_workers(directory, [1])
     compact(directory)
     (directory / MANIFEST).write_bytes(data)
@@ -157,7 +157,7 @@ def test_a_damaged_manifest_stops_compaction_only(directory: Path, data: bytes) 
 
 
 def test_dead_gauges_are_kept_on_demand(directory: Path) -> None:
-    """As they are; and when they are wanted no more, they go."""
+    """Gauges of dead workers stay in their files with the option, and go without it."""
     write_workers(directory, [1, 2])
     result = compact(directory, keep_dead_gauges=True)
     assert {skipped.reason for skipped in result.skipped} == {"kept"}
@@ -178,7 +178,7 @@ def test_dead_gauges_are_kept_on_demand(directory: Path) -> None:
 def test_prefixes_decide_over_dead_gauges(
     directory: Path, fates: dict[str, policy.Fate], left: set[str]
 ) -> None:
-    """The longest that fits; LMCache's are gone by default."""
+    """The longest prefix that fits decides over a dead gauge; those of LMCache go by default."""
     families = ["other", "lmcache:a", "lmcache:b"]
     write(directory / "gauge_sum_1.db", [gauge(name, 1) for name in families])
     compact(directory, dead_gauges=fates)
@@ -186,7 +186,7 @@ def test_prefixes_decide_over_dead_gauges(
 
 
 def test_histograms_that_disagree_stay_as_the_page_had_them(directory: Path) -> None:
-    """Folding keeps the shared bounds, which is what the page showed before."""
+    """Histograms with different buckets are folded to the buckets that the page showed before."""
     write(directory / "histogram_1.db", histogram("h", {"1.0": 1, "2.0": 2, "+Inf": 3}, 0.1))
     write(directory / "histogram_2.db", histogram("h", {"1.0": 4, "3.0": 5, "+Inf": 6}, 0.2))
     before = mpmetrics.collect(directory).render()
@@ -196,7 +196,7 @@ def test_histograms_that_disagree_stay_as_the_page_had_them(directory: Path) -> 
 
 
 def test_many_files_are_many_batches(directory: Path) -> None:
-    """Each with a generation of its own; descriptors are few, and none is left open."""
+    """Many files are folded in batches, each with its own generation; no descriptor stays open."""
     for number in range(95):
         write(directory / f"counter_{number}.db", [counter("c", number)], size=256)
     before = len(list(Path("/proc/self/fd").iterdir()))
@@ -218,8 +218,10 @@ def test_many_files_are_many_batches(directory: Path) -> None:
         max_size=5,
     )
 )
-def test_a_sum_is_never_another(directory: Path, generations: list[list[float]]) -> None:
-    """Whatever is added in whatever order, compacting changes no digit, and nothing falls."""
+def test_compaction_changes_no_digit_of_a_sum(
+    directory: Path, generations: list[list[float]]
+) -> None:
+    """Compaction changes no digit of a sum, in whatever order it adds, and no sum falls."""
     shutil.rmtree(directory)
     directory.mkdir()
     last = 0.0
@@ -234,8 +236,8 @@ def test_a_sum_is_never_another(directory: Path, generations: list[list[float]])
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root to become another user")
-def test_somebody_elses_file_is_skipped() -> None:
-    """With the reason; what is one's own is folded."""
+def test_a_file_of_another_user_is_skipped() -> None:
+    """A file of another user is skipped as unknown; the user's own file is folded."""
     program = """
 import os, sys, tempfile
 from mpmetrics import compact
@@ -258,8 +260,8 @@ print(len(result.folded), [(os.path.basename(each.path), each.reason) for each i
         assert ours(directory) == {("c_total", ()): 3}
 
 
-def test_another_pid_namespace_is_seen(directory: Path) -> None:
-    """A worker of another container has its file open, whatever its pid is here."""
+def test_a_worker_in_another_pid_namespace_is_alive(directory: Path) -> None:
+    """A worker in another pid namespace is alive, whatever its pid is here."""
     path = write(directory / "counter_1.db", [counter("c", 1)])
     program = f"import sys; f = open({str(path)!r}, 'rb'); print(); sys.stdin.read()"
     command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", program]
@@ -275,7 +277,7 @@ def test_another_pid_namespace_is_seen(directory: Path) -> None:
 
 
 def test_a_lease_ends_although_a_child_has_a_copy_of_it(directory: Path) -> None:
-    """Somebody forks, in another thread, while a file is asked about."""
+    """A released lease has ended, although a forked child has a copy of the descriptor."""
     path = write(directory / "counter_1.db", [counter("c", 1)])
     descriptor = liveness.open_for_lease(str(path))
     liveness.take_lease(descriptor)
@@ -296,7 +298,7 @@ def test_a_lease_ends_although_a_child_has_a_copy_of_it(directory: Path) -> None
 
 
 def test_an_empty_file_leaves_no_archive(directory: Path) -> None:
-    """Neither one that was never written to, nor one whose gauges are all gone."""
+    """Neither an empty file nor one whose gauges all go leaves an archive."""
     (directory / "counter_1.db").touch()
     write(directory / "gauge_sum_1.db", [Entry("lmcache:a", "lmcache:a")])
     assert len(compact(directory).folded) == 2
@@ -304,7 +306,7 @@ def test_an_empty_file_leaves_no_archive(directory: Path) -> None:
 
 
 def test_recycled_workers_leave_archives_only(directory: Path) -> None:
-    """After hundreds of them as many files and bytes are there to be read as after one."""
+    """After hundreds of workers there are as many files and bytes to read as after one."""
     write_workers(directory, [1])
     compact(directory)
 

@@ -1,4 +1,4 @@
-"""Exactly once: a compactor that is killed anywhere leaves every total as it was."""
+"""Exactly once: a compactor that is killed at any operation changes no total."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(params=[1, 2], ids=["first generation", "second generation"])
 def directory(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Sequence[int]]:
-    """Return a directory with files of the dead, and whose; for the second, there is an archive."""
+    """Return a directory with files of dead workers, or an archive and a file, and the workers."""
     path = tmp_path / "before"
     path.mkdir()
     workers = [1, 2]
@@ -55,7 +55,7 @@ def check(
     where: object,
     limits: BatchLimits = DEFAULT_LIMITS,
 ) -> None:
-    """Check that *path* reads right in the middle of it, and after one more compactor."""
+    """Check the totals of *path* after a killed compactor, and after one more that ends."""
     before = ours(path)
     expected = kept(workers)
     there = {key: value for key, value in before.items() if not is_gone_with_its_worker(key)}
@@ -71,8 +71,13 @@ def check(
 
 
 @pytest.mark.parametrize("keep", [False, True], ids=["drop", "keep"])
-def test_killed_once(directory: tuple[Path, Sequence[int]], tmp_path: Path, *, keep: bool) -> None:
-    """Before and after each operation; then read, then compact, then read by both sides."""
+def test_a_compactor_is_killed_once(
+    directory: tuple[Path, Sequence[int]], tmp_path: Path, *, keep: bool
+) -> None:
+    """A compactor that is killed before or after any operation changes no total.
+
+    The next compactor finishes or undoes its work, and both collectors read the same totals.
+    """
     before, workers = directory
     path = tmp_path / "now"
     point = 0
@@ -86,8 +91,10 @@ def test_killed_once(directory: tuple[Path, Sequence[int]], tmp_path: Path, *, k
     assert point > 250, f"there were only {point} points"
 
 
-def test_killed_again_and_again(directory: tuple[Path, Sequence[int]], tmp_path: Path) -> None:
-    """The one who finishes, or undoes, what the first has left is killed; and so is the next."""
+def test_compactors_are_killed_one_after_the_other(
+    directory: tuple[Path, Sequence[int]], tmp_path: Path
+) -> None:
+    """A compactor that is killed while it recovers from a killed one changes no total."""
     before, workers = directory
     chance = random.Random(7)
     path = tmp_path / "now"
@@ -102,10 +109,10 @@ def test_killed_again_and_again(directory: tuple[Path, Sequence[int]], tmp_path:
     assert kills > 40, f"there were only {kills} kills"
 
 
-def test_what_one_was_killed_over_is_no_part_of_another_batch(
+def test_files_of_a_killed_compactor_count_while_others_are_folded(
     directory: tuple[Path, Sequence[int]], tmp_path: Path
 ) -> None:
-    """Files that were put aside still count, although others are folded before them."""
+    """Files that a killed compactor put aside count, although others are folded before them."""
     before, workers = directory
     path = tmp_path / "now"
     aside = set()

@@ -1,4 +1,4 @@
-"""A full disk: whatever fails, the directory counts as before, and it is said."""
+"""A full disk: whatever operation fails, the totals stay, and the error is raised."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ERRORS = [errno.ENOSPC, errno.EDQUOT, errno.EIO]
 
 @pytest.fixture
 def before(tmp_path: Path) -> Path:
-    """Return a directory with an archive, and with files of the dead."""
+    """Return a directory with an archive, and with files of a dead worker."""
     path = tmp_path / "before"
     path.mkdir()
     write_workers(path, [1, 2])
@@ -39,12 +39,12 @@ def before(tmp_path: Path) -> Path:
 
 
 def contents(path: Path) -> dict[str, bytes]:
-    """Return what is in *path*."""
+    """Return the bytes of each file in *path*."""
     return {each.name: each.read_bytes() for each in path.iterdir()}
 
 
 def takes_room(name: str, arguments: tuple[Any, ...]) -> bool:
-    """Tell whether an operation is one that may fail for lack of room."""
+    """Return whether an operation may fail for lack of room."""
     return name in CHANGES and (name != "open" or bool(arguments[1] & os.O_CREAT))
 
 
@@ -74,7 +74,7 @@ class Failures:
 @pytest.mark.parametrize("once", [True, False], ids=["once", "from then on"])
 @pytest.mark.parametrize("code", ERRORS, ids=errno.errorcode.get)
 def test_any_operation_may_fail(before: Path, tmp_path: Path, code: int, *, once: bool) -> None:
-    """Before the commit the directory stays as it was; after it, it counts as it did."""
+    """A failure before the commit changes nothing, and one after it changes no total."""
     path = tmp_path / "now"
     expected = kept([1, 2, 3])
     unchanged = 0
@@ -141,7 +141,7 @@ assert ours(path) == kept([1, 2, 3])
 
 
 def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
-    """A tmpfs with no room: nothing changes, and as soon as there is room, it is done."""
+    """A compaction on a full tmpfs changes nothing; it succeeds as soon as there is room."""
     script = 'mount -t tmpfs -o size=1m tmpfs "$0" && mkdir "$0/d" && exec "$1" -c "$2" "$0/d"'
     command = ["unshare", "--mount", "sh", "-c", script, str(tmp_path), sys.executable]
     if run_to_end([*command, "pass"], capture_output=True).returncode != 0:

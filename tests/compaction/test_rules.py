@@ -1,4 +1,4 @@
-"""Who is folded, what a MANIFEST may say, and what must not vanish."""
+"""The rules of compaction: which files are folded, and what a MANIFEST may contain."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def values(path: Path) -> dict[str, float]:
 
 
 def names(path: Path) -> list[str]:
-    """Return the names of the files that count, and of those set aside."""
+    """Return the names of all files but hidden ones, such as the lock."""
     return sorted(each.name for each in path.iterdir() if each.name[0] != ".")
 
 
 def skipped(done: Compaction) -> dict[str, str]:
-    """Return why each file was left, by its name."""
+    """Return the reason why each file was left alone, by its name."""
     return {Path(each.path).name: each.reason for each in done.skipped}
 
 
-def test_the_living_are_left_alone(directory: Path) -> None:
-    """A worker goes on in its own file."""
+def test_files_of_live_workers_are_left_alone(directory: Path) -> None:
+    """The file of a live worker is left alone, and the worker counts on in it."""
     fill(directory, {"counter_7.db": counter("jobs", 1)})
     with Worker(directory) as worker:
         worker.do("jobs = Counter('jobs', 'help'); jobs.inc(2)")
@@ -53,16 +53,16 @@ def test_the_living_are_left_alone(directory: Path) -> None:
         assert values(directory) == {"jobs_total": 7.0}
 
 
-def test_without_proof_nothing_is_done(directory: Path) -> None:
-    """Nobody is taken for dead on suspicion."""
+def test_files_of_unknown_workers_are_left_alone(directory: Path) -> None:
+    """Without a proof that leases work, no worker is taken for dead."""
     fill(directory, {"counter_7.db": counter("jobs", 1)})
     done = Compactor(directory, prover=LeaseProver(has_leases=False)).compact()
     assert (done.outcome, skipped(done)) == ("nothing", {"counter_7.db": "unknown"})
     assert names(directory) == ["counter_7.db"]
 
 
-def test_a_manifest_of_a_later_version_is_not_understood(directory: Path) -> None:
-    """What a later release means by it is not known here."""
+def test_a_manifest_of_a_later_version_stops_compaction(directory: Path) -> None:
+    """A MANIFEST of a later version stops compaction, since its meaning is not known."""
     fill(directory, {"MANIFEST": b'{"version": 2, "generation": 1, "archives": []}'})
     with pytest.raises(CompactionError, match="version 2"):
         compact(directory)
@@ -81,19 +81,22 @@ def test_a_manifest_of_a_later_version_is_not_understood(directory: Path) -> Non
     ids=range(11),
 )
 def test_an_impossible_manifest_is_refused(content: bytes) -> None:
-    """Whatever it holds, nothing outside of the directory is ever read or removed."""
+    """A MANIFEST that is no JSON object of the known form is refused.
+
+    So none makes a compactor read or remove a file outside of the directory.
+    """
     with pytest.raises(mpmetrics.MpmetricsError, match="MANIFEST"):
         Manifest.parse(content)
 
 
-def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
-    """That is a mistake, and an error of its own."""
+def test_a_missing_directory_is_an_error(tmp_path: Path) -> None:
+    """Compacting a directory that does not exist raises `DirectoryError`."""
     with pytest.raises(DirectoryError):
         compact(tmp_path / "nowhere")
 
 
 def test_disagreements_are_not_folded_away(directory: Path) -> None:
-    """What the page would leave out must not vanish for good."""
+    """A file with a series that the merge leaves out is not folded, and the page stays the same."""
     fill(
         directory,
         {
@@ -110,8 +113,8 @@ def test_disagreements_are_not_folded_away(directory: Path) -> None:
     assert values(directory) == before
 
 
-def test_the_manifest_says_what_counts(directory: Path) -> None:
-    """Its generation grows by one with each commit, and it names each archive."""
+def test_each_commit_is_one_generation(directory: Path) -> None:
+    """The generation of the MANIFEST grows by one with each commit, and it names each archive."""
     for generation in (1, 2, 3):
         fill(directory, {"counter_7.db": counter("jobs", 1), "gauge_max_7.db": gauge("g", 1)})
         assert compact(directory).generation == generation

@@ -1,6 +1,6 @@
-"""Under fire: workers are killed and replaced, compactors too, and two readers look on.
+"""Under fire: workers and compactors are killed and replaced, and two readers read on.
 
-`make soak` does the same for minutes: `MPMETRICS_SOAK` is for how many seconds.
+`make soak` does the same for minutes: `MPMETRICS_SOAK` is the number of seconds.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ ENOUGH: Final = 20
 
 
 class Counts:
-    """Numbers in shared memory: before each increment one, and after it another is raised."""
+    """Numbers in shared memory: a worker raises one before each increment, and another after it."""
 
     def __init__(self) -> None:
-        """Start with zeros, and nobody told to stop."""
+        """Start with zeros."""
         # A number is stored as a whole. `struct.pack_into` would write zeros first.
         self._numbers = memoryview(mmap.mmap(-1, 4096)).cast("q")
 
     def add(self, place: int) -> None:
-        """Add one at *place*, which one process at a time does."""
+        """Add one at *place*; one process at a time may do that."""
         self._numbers[place] += 1
 
     def at(self, place: int) -> int:
@@ -71,10 +71,10 @@ SCRAPES: Final = 401
 
 
 class Child:
-    """A forked process that does *work*, and can be told things; it ends with its context."""
+    """A forked process that does *work*, and gets commands over a pipe."""
 
     def __init__(self, work: Callable[[int, int], object]) -> None:
-        """Fork; *work* is given descriptors to read what it is told and to answer."""
+        """Fork; *work* gets a descriptor to read commands from and one to answer to."""
         told, self.tell = os.pipe()
         self.answers, answer = os.pipe()
         self.pid = fork()
@@ -92,12 +92,12 @@ class Child:
         self.status: int | None = None
 
     def burst(self) -> None:
-        """Have it do a burst of increments, and wait for their end."""
+        """Have it do a burst of increments; return when they are done."""
         os.write(self.tell, b"!")
         assert os.read(self.answers, 1) == b".", "the worker has failed"
 
     def wait(self) -> int:
-        """Wait for its end; return its status."""
+        """Wait until it has ended; return its status."""
         if self.status is None:
             self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
             os.close(self.tell)
@@ -105,14 +105,14 @@ class Child:
         return self.status
 
     def kill(self) -> int:
-        """Kill it, if it is still there; return its status."""
+        """Kill it, if it has not ended; return its status."""
         if self.status is None:
             os.kill(self.pid, signal.SIGKILL)
         return self.wait()
 
 
 def increment(path: Path, counts: Counts, slot: int, ident: object, bursts: int) -> Child:
-    """Start a worker that increments, in *bursts* on demand, or for ever when that is 0."""
+    """Start a worker that increments: *bursts* at each command, or for ever if that is 0."""
 
     def work(told: int, answer: int) -> None:
         os.environ[VARIABLE] = os.fspath(path)
@@ -136,7 +136,7 @@ def increment(path: Path, counts: Counts, slot: int, ident: object, bursts: int)
 
 
 def read_on(counts: Counts, scrapes: int, collect: Callable[[], Iterable[Metric]]) -> Child:
-    """Start a reader that fails as soon as a number is lower than it was, or is not there."""
+    """Start a reader that fails as soon as a value is lower than it was, or missing."""
 
     def work(_told: int, _answer: int) -> None:
         before: dict[Any, float] = {}
@@ -155,7 +155,7 @@ def read_on(counts: Counts, scrapes: int, collect: Callable[[], Iterable[Metric]
 
 
 def compact_on(path: Path, counts: Counts) -> Child:
-    """Start a process that compacts *path* again and again."""
+    """Start a process that compacts *path* repeatedly."""
 
     def work(_told: int, _answer: int) -> None:
         compactor = mpmetrics.compaction.compactor.Compactor(path)
@@ -167,7 +167,7 @@ def compact_on(path: Path, counts: Counts) -> Child:
 
 @pytest.mark.parametrize("stop_first", [True, False], ids=["between bursts", "anywhere"])
 def test_nothing_is_lost_and_nothing_falls(tmp_path: Path, *, stop_first: bool) -> None:
-    """Totals are what the workers counted; no reader ever sees less than before.
+    """The totals are what the workers counted, and no reader sees a value fall.
 
     Workers that are killed between bursts have counted exactly. Of one that is killed anywhere,
     the increment that it had begun may be there or not.
@@ -178,7 +178,7 @@ def test_nothing_is_lost_and_nothing_falls(tmp_path: Path, *, stop_first: bool) 
     chance = random.Random(seed)
     counts = Counts()
     bursts = 20 if stop_first else 0
-    # Some use their predecessor's id again, as pid 1 of a container does; the others do not.
+    # Every other worker has the id of its predecessor, as pid 1 of a container does.
     numbers = itertools.count(WORKERS)
     kills = 0
     with ExitStack() as stack:

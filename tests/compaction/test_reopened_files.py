@@ -1,4 +1,4 @@
-"""Nobody hurt: a worker whose pid is used again may open its file at any moment."""
+"""A new worker with the pid of a dead one may open the dead one's file at any moment."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ _SHORT = 5.0
 
 
 class Intruder:
-    """Has a worker open its file when a compactor comes to an operation."""
+    """Has a worker open its file when a compactor reaches an operation."""
 
     def __init__(self, worker: Worker, statements: str, point: int) -> None:
-        """Have *worker* run *statements* at the *point*; odd ones are before an operation."""
+        """Have *worker* run *statements* at the *point*; odd points are before an operation."""
         self._worker = worker
         self._statements = statements
         self._point = point
@@ -52,12 +52,12 @@ class Intruder:
         self.has_waited = False
 
     def before(self, number: int, _name: str, _arguments: tuple[Any, ...]) -> None:
-        """Begin here, if this is the point."""
+        """Start the worker here, if this is the point."""
         if self._point == 2 * number - 1:
             self._begin()
 
     def after(self, number: int, name: str, arguments: tuple[Any, ...]) -> None:
-        """Begin here, if this is the point."""
+        """Start the worker here, if this is the point."""
         if name == "close":
             self._leased.discard(arguments[0])
         if arguments[1:2] == (fcntl.F_SETLEASE,):
@@ -66,7 +66,7 @@ class Intruder:
             self._begin()
 
     def _begin(self) -> None:
-        """Let the worker begin; come back when it is done, or waits for a lease."""
+        """Start the worker; return when it is done, or waits for a lease."""
         self.has_begun = True
         self._worker.begin(self._statements)
         give_up = time.monotonic() + _SHORT
@@ -82,7 +82,7 @@ class Intruder:
         return bool(select.select([stdout], [], [], timeout)[0])
 
     def finish(self) -> None:
-        """See that the worker is done."""
+        """Check that the worker is done, now that no lease is held."""
         if not self.has_begun:
             self._worker.begin(self._statements)
         assert self._is_done(_SHORT), f"the worker still waits, point {self._point}"
@@ -114,8 +114,13 @@ def fill(path: Path, *, again: bool) -> float:
 
 @pytest.mark.parametrize("again", [False, True], ids=["first", "second"])
 @pytest.mark.parametrize("stays", [False, True], ids=["leaves", "stays"])
-def test_an_opened_file_loses_nothing(tmp_path: Path, *, again: bool, stays: bool) -> None:
-    """At each operation of a compactor, before and after; whether or not it stays open."""
+def test_a_worker_opens_a_file_that_is_being_folded(
+    tmp_path: Path, *, again: bool, stays: bool
+) -> None:
+    """A value is neither lost nor counted twice if its file is opened at any operation.
+
+    The worker opens the file before or after each operation of a compactor, and closes it or not.
+    """
     waited = point = 0
     begun = True
     with Worker(tmp_path) as worker:

@@ -71,7 +71,7 @@ class Source(Protocol):
     in_process: bool
 
     def gather(self) -> Gathered:
-        """Return the families of now; raise any exception when that is impossible."""
+        """Return the current families; raise any exception when that is impossible."""
         ...  # pragma: no cover - a protocol has no body
 
 

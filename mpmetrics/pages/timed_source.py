@@ -1,4 +1,4 @@
-"""A source that answers in time: with the families of now, or with those it gave last."""
+"""A source that answers in time: with its current families, or with those it gave last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An engine that publishes the events of its KV cache, simulated: something for a bridge to read.
+"""A simulated engine that publishes the events of its KV cache, for a bridge to read.
 
     python examples/kv_events.py &
     mpmetrics events --publisher tcp://127.0.0.1:5557 --replay tcp://127.0.0.1:5558 --print
@@ -43,15 +43,15 @@ Conversation = list[list[int]]
 
 
 class Cache:
-    """Blocks that are stored, those first that have not been used for longest."""
+    """The stored blocks, in the order of their last use."""
 
     def __init__(self) -> None:
-        """Begin empty."""
+        """Create an empty cache."""
         self._blocks: OrderedDict[int, None] = OrderedDict()
         self.truth: Counter[str] = Counter()
 
     def answer(self, conversation: Conversation) -> Iterator[dict[str, Any]]:
-        """Answer a request; yield what becomes of blocks."""
+        """Answer a request; yield the events of blocks that are stored and removed."""
         hashes = _chain(conversation)
         found = 0
         while found < len(hashes) and hashes[found] in self._blocks:
@@ -68,7 +68,7 @@ class Cache:
                 "medium": "GPU",
                 "lora_name": None,
             }
-        # The end of a conversation is the first to go: the beginning may be of use to others.
+        # The end of a conversation goes first: other conversations may share its beginning.
         for each in reversed(hashes):
             self._blocks[each] = None
             self._blocks.move_to_end(each)
@@ -79,12 +79,12 @@ class Cache:
 
     @property
     def surplus(self) -> int:
-        """How many blocks there are too many."""
+        """The number of blocks beyond the capacity."""
         return max(0, len(self._blocks) - CAPACITY)
 
 
 def _chain(conversation: Conversation) -> list[int]:
-    """Return the hash of each block, which is one of all that is before it, too."""
+    """Return the hash of each block, which depends on all blocks before it, too."""
     hashes: list[int] = []
     for block in conversation:
         hashes.append(hash((hashes[-1] if hashes else 0, *block)) & (1 << 64) - 1)
@@ -92,7 +92,7 @@ def _chain(conversation: Conversation) -> list[int]:
 
 
 def conversations(seed: int) -> Iterator[Conversation]:
-    """Yield conversations without end: new ones with some system prompt, or longer old ones."""
+    """Yield conversations without end: new ones with a system prompt, or continued ones."""
     chance = random.Random(seed)
 
     def blocks(count: int) -> Conversation:
@@ -108,15 +108,15 @@ def conversations(seed: int) -> Iterator[Conversation]:
 
 
 class Publisher:
-    """Where the events go: to all who listen, and again to who asks for them."""
+    """The publisher of the events, which keeps them for replays."""
 
     def __init__(self, endpoint: str, replay: str) -> None:
         """Bind."""
         context: Any = zmq.Context.instance()
         self._live = context.socket(zmq.PUB)
         self._live.bind(endpoint)
-        self._asked = context.socket(zmq.ROUTER)
-        self._asked.bind(replay)
+        self._requests = context.socket(zmq.ROUTER)
+        self._requests.bind(replay)
         self._kept: deque[tuple[bytes, bytes]] = deque(maxlen=KEPT)
         self._number = 0
         self._pack = msgspec.msgpack.Encoder().encode
@@ -129,24 +129,24 @@ class Publisher:
         self._live.send_multipart([b"", *message])
 
     def answer(self, seconds: float | None) -> None:
-        """Answer replays for so many *seconds*, or without end."""
+        """Answer replays for *seconds* seconds, or without end."""
         until = None if seconds is None else time.monotonic() + seconds
         left = seconds
-        while self._asked.poll(None if left is None else 1000 * left):
-            self._replay(self._asked.recv_multipart())
+        while self._requests.poll(None if left is None else 1000 * left):
+            self._replay(self._requests.recv_multipart())
             left = None if until is None else max(0.0, until - time.monotonic())
 
-    def _replay(self, asked: Sequence[bytes]) -> None:
-        """Send what is kept from a number on."""
-        who, _, start = asked
+    def _replay(self, request: Sequence[bytes]) -> None:
+        """Send the messages that are kept, from the requested number on."""
+        client, _, start = request
         for number, payload in self._kept:
             if number >= start:
-                self._asked.send_multipart([who, b"", b"", number, payload])
-        self._asked.send_multipart([who, b"", b"", END, b""])
+                self._requests.send_multipart([client, b"", b"", number, payload])
+        self._requests.send_multipart([client, b"", b"", END, b""])
 
 
 def main() -> None:
-    """Simulate."""
+    """Run the simulation."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--endpoint", default="tcp://127.0.0.1:5557")
     parser.add_argument("--replay", default="tcp://127.0.0.1:5558")

@@ -1,9 +1,10 @@
-"""KV events through source, dedup and callback, on one core; the publisher is on another one.
+"""KV events from a source to a callback, on one core; the publisher is on another one.
 
-``make bench ARGS=events``. A message has what an engine says after one step: blocks of 16 tokens
-that are stored, and as many that are removed. The publisher sends as fast as it is read, over TCP.
-What is measured is the consumer: events a second, and a second of CPU time, with ZeroMQ's thread.
-Each *stage* is measured alone with the same messages; the queue and the callback are the rest.
+Run ``make bench ARGS=events``. A message has what an engine publishes after one step: blocks of 16
+tokens that are stored, and as many that are removed. The publisher sends as fast as the bridge
+reads, over TCP. The figures are those of the bridge: events a second, and a second of CPU time,
+with ZeroMQ's thread. Each *stage* is measured alone with the same messages; the queue and the
+callback are the rest.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from mpmetrics.engines.events.model import Event
 
 AIM: Final = 100_000
-"""Events a second that are asked for."""
+"""The aim: events a second."""
 
 EVENTS: Final = 400_000
 TOKENS: Final = 16
@@ -45,7 +46,7 @@ PATIENCE: Final = 120.0
 
 
 class Load(NamedTuple):
-    """Messages of so many *events*, with one to *blocks* blocks an event; as maps, or *arrays*."""
+    """Messages of *events* events, with one to *blocks* blocks an event; as maps, or *arrays*."""
 
     name: str
     events: int
@@ -62,7 +63,7 @@ LOADS: Final = (
 
 
 class Figures(NamedTuple):
-    """What came of one run: *wall* and *cpu* seconds of the consumer."""
+    """The result of one run: events or messages, *wall* and *cpu* seconds of the consumer."""
 
     received: int
     wall: float
@@ -70,31 +71,31 @@ class Figures(NamedTuple):
 
 
 class Engine:
-    """Stores chains of blocks, and removes them once so many are there."""
+    """A simulated engine: it stores chains of blocks, and removes some once many are stored."""
 
     def __init__(self, load: Load) -> None:
-        """Say the same every time."""
+        """Seed the engine, so that it publishes the same every time."""
         self._random = random.Random(load.name)
         self._load = load
         self._there: list[list[int]] = []
 
     def messages(self, events: int) -> Sequence[bytes]:
-        """Return the payloads of messages with so many events."""
+        """Return the payloads of messages with *events* events."""
         pack = msgspec.msgpack.Encoder().encode
         return [
-            pack([time.time(), [self._event() for _ in range(self._load.events)], 0])
+            pack([time.time(), [self._make_event() for _ in range(self._load.events)], 0])
             for _ in range(events // self._load.events)
         ]
 
-    def _event(self) -> Any:
-        event = self._removed() if self._is_full() else self._stored()
+    def _make_event(self) -> Any:
+        event = self._make_removed() if self._is_full() else self._make_stored()
         return list(event.values()) if self._load.arrays else event
 
     def _is_full(self) -> bool:
         crowd = len(self._there) * self._load.blocks / 2
         return self._random.random() < (0.5 if crowd > RESIDENT else 0.1) and bool(self._there)
 
-    def _stored(self) -> dict[str, Any]:
+    def _make_stored(self) -> dict[str, Any]:
         count = self._random.randint(1, self._load.blocks)
         parent = self._random.choice(self._there)[-1] if self._there else None
         hashes = [self._random.getrandbits(64) for _ in range(count)]
@@ -110,24 +111,24 @@ class Engine:
             "lora_name": None,
         }
 
-    def _removed(self) -> dict[str, Any]:
+    def _make_removed(self) -> dict[str, Any]:
         place = self._random.randrange(len(self._there))
         self._there[place], self._there[-1] = self._there[-1], self._there[place]
         return {"type": "BlockRemoved", "block_hashes": self._there.pop(), "medium": "GPU"}
 
 
-def published(
+def measure_publishing(
     payloads: Sequence[bytes],
     cores: tuple[int, int],
     consume: Callable[[Publisher], Figures],
 ) -> Figures:
-    """Publish *payloads* on the second of the *cores*; return what *consume* does on the first."""
+    """Publish *payloads* on the second of the *cores*; return what *consume* on the first does."""
     reading, writing = socket.socketpair()
     publisher = fork()
     if publisher == 0:
         try:
             os.sched_setaffinity(0, {cores[1]})
-            _publish(payloads, writing)
+            _publish_all(payloads, writing)
         finally:
             os._exit(1)
     try:
@@ -141,10 +142,10 @@ def published(
         os.waitpid(publisher, 0)
 
 
-def _publish(payloads: Sequence[bytes], control: socket.socket) -> None:
-    """Publish when somebody has subscribed; then wait to be killed."""
+def _publish_all(payloads: Sequence[bytes], control: socket.socket) -> None:
+    """Publish after the first subscription; then wait to be killed."""
     publisher: Any = zmq.Context().socket(zmq.XPUB)
-    # Wait rather than drop: what is measured is how fast it is read.
+    # Wait rather than drop: the benchmark measures how fast the bridge reads.
     publisher.setsockopt(zmq.XPUB_NODROP, 1)
     port = publisher.bind_to_random_port("tcp://127.0.0.1")
     control.send(f"tcp://127.0.0.1:{port}".encode())
@@ -155,16 +156,16 @@ def _publish(payloads: Sequence[bytes], control: socket.socket) -> None:
 
 
 class Meter:
-    """Measures from the first to the last of so many things."""
+    """A meter of the time from the first to the last of *expected* things."""
 
     def __init__(self, expected: int) -> None:
-        """Wait for the first one."""
+        """Start with the first one."""
         self._expected = expected
         self._received = 0
         self._done = threading.Event()
 
     def count(self, _thing: object) -> None:
-        """Count one."""
+        """Count one thing."""
         if not self._received:
             self._wall, self._cpu = time.perf_counter(), time.process_time()
         self._received += 1
@@ -174,23 +175,23 @@ class Meter:
             self._done.set()
 
     def figures(self) -> Figures:
-        """Return the figures, once all is there."""
+        """Return the figures, after the last thing."""
         if not self._done.wait(PATIENCE):
             message = f"{self._received} of {self._expected} after {PATIENCE:g} s"
             raise SystemExit(message)
         return Figures(self._received, self._wall, self._cpu)
 
 
-def bridged(publisher: Publisher, events: int) -> Figures:
-    """Read all *events*, down to a callback."""
+def measure_bridge(publisher: Publisher, events: int) -> Figures:
+    """Read all *events* with a bridge to a callback."""
     meter = Meter(events)
     sink = CallbackSink(cast("Callable[[Event], object]", meter.count))
     with EventBridge(EventSource([publisher]), [sink]):
         return meter.figures()
 
 
-class _Received:
-    """Stands for a pipeline, and does nothing with messages."""
+class _FakePipeline:
+    """A fake pipeline that does nothing with messages."""
 
     deadline = None
 
@@ -206,10 +207,10 @@ class _Received:
         pass
 
 
-def received(publisher: Publisher, messages: int) -> Figures:
-    """Read all *messages*, and do nothing with them."""
+def measure_source(publisher: Publisher, messages: int) -> Figures:
+    """Read all *messages* with a source only."""
     meter, source = Meter(messages), EventSource([publisher])
-    pipeline = cast("Pipeline", _Received(meter.count))
+    pipeline = cast("Pipeline", _FakePipeline(meter.count))
     thread = threading.Thread(target=source.run, args=(pipeline,))
     thread.start()
     try:
@@ -220,12 +221,12 @@ def received(publisher: Publisher, messages: int) -> Figures:
         source.close()
 
 
-def _taken(pipeline: Pipeline, payload: bytes) -> None:
+def _take(pipeline: Pipeline, payload: bytes) -> None:
     pipeline.take(payload, 0, 0.0)
     pipeline.tick(0.0)
 
 
-def handled(payloads: Sequence[bytes], handle: Callable[[bytes], object]) -> float:
+def measure_cpu(payloads: Sequence[bytes], handle: Callable[[bytes], object]) -> float:
     """Return the CPU seconds that it takes to *handle* all payloads."""
     start = time.process_time()
     for payload in payloads:
@@ -237,7 +238,10 @@ def measure(load: Load, runs: int, cores: tuple[int, int]) -> None:
     """Print the figures of one *load*."""
     payloads = Engine(load).messages(EVENTS)
     events = len(payloads) * load.events
-    done = [published(payloads, cores, lambda at: bridged(at, events)) for _ in range(runs)]
+    done = [
+        measure_publishing(payloads, cores, lambda at: measure_bridge(at, events))
+        for _ in range(runs)
+    ]
     rate = statistics.median(each.received / each.wall for each in done)
     cpu = statistics.median(each.cpu for each in done)
     print(
@@ -246,9 +250,9 @@ def measure(load: Load, runs: int, cores: tuple[int, int]) -> None:
     )
     os.sched_setaffinity(0, cores[:1])
     decoder, pipeline = Decoder(), Pipeline(lambda _events: None, wall=time.time)
-    receive = published(payloads, cores, lambda at: received(at, len(payloads))).cpu
-    decode = handled(payloads, decoder.decode)
-    count = handled(payloads, lambda payload: _taken(pipeline, payload)) - decode
+    receive = measure_publishing(payloads, cores, lambda at: measure_source(at, len(payloads))).cpu
+    decode = measure_cpu(payloads, decoder.decode)
+    count = measure_cpu(payloads, lambda payload: _take(pipeline, payload)) - decode
     stages = {"receive": receive, "decode": decode, "count, dedup": count}
     stages["queue, callback"] = cpu - sum(stages.values())
     shares = (f"{name} {spent / events * 1e6:.1f} us" for name, spent in stages.items())

@@ -1,4 +1,4 @@
-"""The simulated publisher of KV events: a bridge counts what it says."""
+"""The simulated publisher of KV events, read by a bridge."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_the_bridge_counts_what_the_engine_says(tmp_path: Path) -> None:
-    """Stored, removed and resident blocks: those of the printed events, and those of the page."""
+def test_the_bridge_counts_the_blocks_of_the_engine(tmp_path: Path) -> None:
+    """The printed events and the page have as many blocks as the engine has stored and removed."""
     where = f"ipc://{tmp_path}/live", f"ipc://{tmp_path}/replay"
     options = ["--publisher", where[0], "--replay", where[1], "--print", "--listen", "127.0.0.1:0"]
     script = [sys.executable, str(EXAMPLES / "kv_events.py"), "--interval", "0.005"]

@@ -1,4 +1,4 @@
-"""A real `nats-server`, who listens to it, and what is to be in between when things go wrong."""
+"""A real `nats-server`, a listener to it, and servers that misbehave."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Broker:
     def __init__(
         self, program: str, directory: Path, config: str = "", *, jetstream: bool = True
     ) -> None:
-        """Configure it; *config* is more of what is in its file."""
+        """Configure the server; *config* is more of its file."""
         self.port = free_port()
         self.url = f"nats://{LOOPBACK}:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -47,16 +47,16 @@ class Broker:
         self._command = [program, "--config", str(file)]
 
     def __enter__(self) -> Self:
-        """Start it."""
+        """Start the server."""
         self.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Kill it."""
+        """Kill the server."""
         self.kill()
 
     def start(self) -> None:
-        """Start it, and wait until it is ready."""
+        """Start the server, and wait until it is ready."""
         ready = threading.Event()
         said: list[bytes] = []
         self._process = spawn(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -66,7 +66,7 @@ class Broker:
         assert any(b"Server is ready" in line for line in said), b"".join(said).decode()
 
     def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
-        """End it by a signal, if it runs."""
+        """End the server by a signal, if it runs."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -76,15 +76,15 @@ class Broker:
         self._reader.join()
 
     def stop(self) -> None:
-        """Have it do nothing, with its connections open."""
+        """Stop the server, with its connections open."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
-        # Some of its threads may go on for a while; the kernel tells when all have stopped.
+        # Some of its threads may go on for a while; the kernel reports when all have stopped.
         os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
 
 
 def _listen(process: subprocess.Popen[bytes], ready: threading.Event, said: list[bytes]) -> None:
-    """Read what the server says until its end."""
+    """Read the log of the server until its end."""
     assert process.stderr is not None
     with process.stderr:
         for line in process.stderr:
@@ -96,7 +96,7 @@ def _listen(process: subprocess.Popen[bytes], ready: threading.Event, said: list
 
 
 class Heard(NamedTuple):
-    """A message that a listener got: *headers* as they are on the wire."""
+    """A message that a listener got, with its *headers* as on the wire."""
 
     subject: str
     headers: bytes
@@ -104,19 +104,19 @@ class Heard(NamedTuple):
 
     @property
     def envelope(self) -> dict[str, Any]:
-        """What is in it."""
+        """The envelope in the message."""
         found = unpack(self.data)
         assert isinstance(found, dict)
         return found
 
     @property
     def documents(self) -> Any:
-        """What is in the envelope."""
+        """The documents in the envelope."""
         return unpack(self.envelope["payload"])
 
 
 class Listener:
-    """Hears everything, by the protocol of NATS itself."""
+    """A subscriber to all subjects, which speaks the protocol of NATS itself."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class Listener:
         login: Mapping[str, str] | None = None,
         context: ssl.SSLContext | None = None,
     ) -> None:
-        """Connect and subscribe; what is published from now on is heard."""
+        """Connect and subscribe; from now on every message arrives."""
         self._socket = socket.create_connection((LOOPBACK, port), PATIENCE)
         file = self._socket.makefile("rb")
         info = file.readline()
@@ -164,7 +164,7 @@ class Listener:
             return Heard(subject, data[:headers], data[headers:])
 
     def answer(self, data: bytes) -> None:
-        """Answer the next message, whose sender waits for that."""
+        """Answer the next message."""
         kind, _, _, reply, *_ = self._file.readline().split()
         assert kind == b"HMSG"
         command = b"PUB " + reply + b" " + str(len(data)).encode()
@@ -180,7 +180,7 @@ class Listener:
 
 
 async def with_stream(context: Any) -> None:
-    """Have a stream keep what is published; there may be one."""
+    """Create a stream that keeps all messages, if there is none."""
     try:
         await context.stream_info(STREAM)
     except NotFoundError:
@@ -188,7 +188,7 @@ async def with_stream(context: Any) -> None:
 
 
 def do(url: str, what: Callable[[Any], Coroutine[Any, Any, Any]], **options: Any) -> Any:
-    """Return what a function of a JetStream context gives."""
+    """Return the result of *what*, called with a JetStream context."""
 
     async def connected() -> Any:
         client = await nats.connect(url, connect_timeout=PATIENCE, **options)
@@ -201,7 +201,7 @@ def do(url: str, what: Callable[[Any], Coroutine[Any, Any, Any]], **options: Any
 
 
 def kept(url: str) -> list[Heard]:
-    """Return what the stream has."""
+    """Return the messages of the stream."""
 
     async def read(context: Any) -> list[Heard]:
         state = (await context.stream_info(STREAM)).state
@@ -218,13 +218,13 @@ def kept(url: str) -> list[Heard]:
 
 
 class Cutter:
-    """Stands before a server, and cuts the connection once that has answered something.
+    """A proxy that cuts the connection before an answer of the server.
 
-    The server has got it; who has sent it does not know.
+    The server has the message then; its sender does not know.
     """
 
     def __init__(self, port: int, answer: bytes, count: int) -> None:
-        """Listen; the first connection is cut when so many times there was such an *answer*."""
+        """Listen; cut the first connection at the *answer* number *count*."""
         self._target = port
         self._answers = [answer]
         self._count = count
@@ -245,7 +245,7 @@ class Cutter:
         self._listener.close()
         self._threads[0].join()
         for each in self._open:
-            _end(each)
+            _shut_down(each)
         for thread in self._threads[1:]:
             thread.join()
         for each in self._open:
@@ -266,7 +266,7 @@ class Cutter:
                 thread.start()
 
     def _copy(self, source: socket.socket, sink: socket.socket, mark: bytes | None) -> None:
-        """Pass on what comes, until there was a *mark* in it for the last time."""
+        """Pass data on, until it has the last *mark* in it."""
         seen = 0
         try:
             while data := source.recv(1 << 16):
@@ -278,24 +278,24 @@ class Cutter:
         except OSError:
             pass
         for each in (source, sink):
-            _end(each)
+            _shut_down(each)
 
 
-def _end(each: socket.socket) -> None:
+def _shut_down(each: socket.socket) -> None:
     with suppress(OSError):
         each.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
 def silent() -> Iterator[int]:
-    """Yield a port where somebody accepts all connections and says nothing."""
-    # The kernel accepts for who listens.
+    """Yield a port of a server that accepts all connections and sends nothing."""
+    # The kernel accepts connections for a socket that listens.
     with socket.create_server((LOOPBACK, 0), backlog=128) as listener:
         yield listener.getsockname()[1]
 
 
 def plain(heard: list[bytes]) -> Callable[[socket.socket], None]:
-    """Return a server for one connection that does not encrypt, and keeps what it is told."""
+    """Return a server for one connection that does not encrypt, and records what it receives."""
 
     def serve(listener: socket.socket) -> None:
         connection, _ = listener.accept()
@@ -310,7 +310,7 @@ def plain(heard: list[bytes]) -> Callable[[socket.socket], None]:
 
 
 def hanging_up(listener: socket.socket) -> None:
-    """Answer pings at once, and hang up on whoever publishes: his message is never read."""
+    """Serve connections: answer pings at once, and hang up at a message, which is never read."""
     while True:
         try:
             connection, _ = listener.accept()

@@ -1,4 +1,4 @@
-"""Messages as engines send them, in either form of today."""
+"""Messages as engines send them, as maps or as arrays."""
 
 from __future__ import annotations
 

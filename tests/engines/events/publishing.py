@@ -1,7 +1,7 @@
 """A publisher of events in a process of its own, as in an engine: live by PUB, replays by ROUTER.
 
-It numbers its messages, keeps the last of them for replays, and answers those like vLLM, in the
-form of today or of long ago. It also does what goes wrong, when it is told to.
+It numbers its messages, keeps the last ones for replays, and answers those like vLLM, in the new or
+the old form. It also misbehaves on command.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class EnginePublisher:
     def __init__(
         self, endpoint: str, replay: str = "", *, form: int = 4, keep: int = 10_000
     ) -> None:
-        """Start it, and wait until it is bound."""
+        """Start the process, and wait until it is open_live."""
         self.process = spawn(
             [sys.executable, "-m", __name__, endpoint, replay, str(form), str(keep)],
             env=environment(None, PYTHONPATH=":".join(sys.path)),
@@ -60,17 +60,17 @@ class EnginePublisher:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Kill it."""
+        """Kill the process."""
         self.kill()
 
     def kill(self) -> None:
-        """Kill it, as happens to engines."""
+        """Kill the process, as happens to engines."""
         self.process.kill()
         with self.process:
             pass
 
     def do(self, command: str, *arguments: Any) -> Any:
-        """Have it do something; return what it answers."""
+        """Have the process run a *command*; return its answer."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps([command, *arguments]).encode() + b"\n")
@@ -81,7 +81,7 @@ class EnginePublisher:
         return json.loads(line)
 
     def publish(self, *payloads: bytes, lose: bool = False) -> None:
-        """Publish messages; those that it is to *lose* are not sent, but numbered and kept."""
+        """Publish messages; with *lose* they are numbered and kept, but not sent."""
         self.do("publish", lose, *[payload.hex() for payload in payloads])
 
     def send(self, *frames: bytes) -> None:
@@ -90,12 +90,12 @@ class EnginePublisher:
 
 
 class _Engine:
-    """What is inside the process."""
+    """The publisher inside the process."""
 
     def __init__(self, endpoint: str, replay: str, form: str, keep: str) -> None:
         self.context: Any = zmq.Context()
         self.endpoint = endpoint
-        self.live = self.bound()
+        self.live = self.open_live()
         self.router = self.context.socket(zmq.ROUTER)
         self.router.setsockopt(zmq.SNDHWM, 2 * int(keep) + 2)
         if replay:
@@ -108,8 +108,8 @@ class _Engine:
         self.is_endless = False
         self.endless: Sequence[bytes] = ()
 
-    def bound(self) -> Any:
-        """Return a socket to publish with. On the wire it is PUB; it tells of subscribers, too."""
+    def open_live(self) -> Any:
+        """Return a socket to publish with. On the wire it is PUB; it reports subscribers, too."""
         live = self.context.socket(zmq.XPUB)
         live.setsockopt(zmq.IPV6, 1)
         if self.endpoint.startswith(">"):
@@ -119,7 +119,7 @@ class _Engine:
         return live
 
     def serve(self) -> None:
-        """Obey, and answer replays."""
+        """Run commands, and answer replays."""
         while True:
             ready = self.poll(1 if self.endless else None)
             if self.router in ready:
@@ -134,23 +134,23 @@ class _Engine:
                 self.router.send_multipart(self.endless)
 
     def poll(self, wait: int | None, *more: Any) -> Mapping[Any, int]:
-        """Wait until there is something to do; return where."""
+        """Wait for a command or a request; return the sockets that can be read."""
         poller = zmq.Poller()
         for each in (sys.stdin.fileno(), self.router, *more):
             poller.register(each, zmq.POLLIN)
         return dict(poller.poll(wait))
 
     def answer(self) -> None:
-        """Answer who asks for a replay."""
-        who, _, start = self.router.recv_multipart()
+        """Answer a request for a replay."""
+        client, _, start = self.router.recv_multipart()
         self.asked.append(int.from_bytes(start, "big"))
         for frames in self.answers(self.asked[-1]):
-            self.router.send_multipart([who, *frames])
+            self.router.send_multipart([client, *frames])
             if self.is_endless:
-                self.endless = [who, *frames]
+                self.endless = [client, *frames]
 
     def replay(self, start: int) -> Iterator[Sequence[bytes]]:
-        """Yield what is kept, as vLLM does."""
+        """Yield the messages that are kept, as vLLM does."""
         for number, payload in self.kept:
             if number >= start:
                 yield [b"", *self.topic, number.to_bytes(8, "big"), payload]
@@ -160,7 +160,7 @@ class _Engine:
         """Answer."""
 
     def do_subscribed(self) -> None:
-        """Wait for somebody to subscribe."""
+        """Wait for a subscription."""
         while True:
             ready = self.poll(None, self.live)
             if self.router in ready:
@@ -169,13 +169,13 @@ class _Engine:
                 return
 
     def do_disconnect(self) -> None:
-        """Lose the connections to all subscribers, and be there again."""
+        """Lose the connections to all subscribers, and bind again."""
         monitor = self.live.get_monitor_socket(zmq.EVENT_CLOSED)
         self.live.unbind(self.endpoint)
-        # ZeroMQ removes the file of an `ipc://` endpoint at its leisure: not the new one, please.
+        # ZeroMQ removes the file of an `ipc://` endpoint later: wait, or it removes the new one.
         monitor.recv_multipart()
         self.live.close(linger=0)
-        self.live = self.bound()
+        self.live = self.open_live()
 
     def do_publish(self, lose: bool, *payloads: str) -> None:  # noqa: FBT001 - over a pipe
         """Publish messages."""
@@ -186,7 +186,7 @@ class _Engine:
             self.number += 1
 
     def do_send(self, *frames: str) -> None:
-        """Send frames as they are."""
+        """Send frames without a number."""
         self.live.send_multipart([bytes.fromhex(frame) for frame in frames])
 
     def do_begin_with(self, number: int) -> None:
@@ -194,11 +194,11 @@ class _Engine:
         self.number = number
 
     def do_asked(self) -> Sequence[int]:
-        """Return from where on replays were asked for."""
+        """Return the numbers from which on replays were requested."""
         return self.asked
 
     def do_answer(self, how: str) -> None:
-        """Answer replays as told from now on."""
+        """Answer replays in another way from now on."""
         past = [b"", bytes(8), b"x"]
         self.answers = {
             "nothing": lambda _start: iter(()),
@@ -210,7 +210,7 @@ class _Engine:
 
 
 class Consumer:
-    """A bridge in this process, and what comes out of it."""
+    """A bridge in this process, and the events that it passes on."""
 
     def __init__(
         self,
@@ -225,12 +225,12 @@ class Consumer:
         self.bridge = EventBridge(self.source, [CallbackSink(self.seen.put)], delay=delay)
 
     def __enter__(self) -> Self:
-        """Begin."""
+        """Start the bridge."""
         self.bridge.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """End."""
+        """Stop the bridge."""
         self.bridge.stop()
 
     def until(self, block: int) -> list[int]:

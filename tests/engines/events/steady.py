@@ -1,4 +1,4 @@
-"""An engine's publisher that publishes at a steady rate, in a process of its own, until told.
+"""An engine's publisher that publishes at a steady rate, in a process of its own, until stopped.
 
 Every event stores a block whose hash no other one has: the hashes are 1, 2, 3 and so on.
 """
@@ -24,10 +24,10 @@ AT_ONCE: Final = 10
 
 
 class SteadyPublisher:
-    """The process: it has an *endpoint*, and begins when somebody has subscribed."""
+    """The process: it has an *endpoint*, and begins with the first subscription."""
 
     def __init__(self, rate: int) -> None:
-        """Start it, to publish *rate* events a second."""
+        """Start the process, to publish *rate* events a second."""
         self._process = spawn(
             [sys.executable, "-m", __name__, str(rate)],
             env=environment(None, PYTHONPATH=":".join(sys.path)),
@@ -42,13 +42,13 @@ class SteadyPublisher:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Kill it."""
+        """Kill the process."""
         self._process.kill()
         with self._process:
             pass
 
     def stop(self) -> int:
-        """Have it stop; return how many events it has published."""
+        """Stop the process; return how many events it has published."""
         assert self._process.stdin is not None
         self._process.stdin.write("stop\n")
         self._process.stdin.flush()

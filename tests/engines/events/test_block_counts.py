@@ -14,7 +14,7 @@ from mpmetrics.engines.events.model import Cleared, Event, Removed, Stored
 
 
 def test_a_removal_counts_when_the_last_holder_is_gone() -> None:
-    """Two have stored it."""
+    """A removal of a block that was stored twice counts when the second copy is removed."""
     place = Place()
     place.store([1, 2])
     place.store([2, 3])
@@ -24,16 +24,16 @@ def test_a_removal_counts_when_the_last_holder_is_gone() -> None:
     assert (place.stored, place.removed, place.held, place.resident) == (4, 3, 1, 0)
 
 
-def test_what_is_unknown_counts() -> None:
-    """It may have been stored before anybody listened."""
+def test_the_removal_of_an_unknown_block_counts() -> None:
+    """The removal of an unknown block counts: it may have been stored before the first message."""
     place = Place()
     assert place.remove([9, 9]) == [9, 9]
     place.store([1])
     assert place.remove([9]) == [9]
 
 
-def test_ranks_and_mediums_have_their_own() -> None:
-    """The same hash in another place is another block."""
+def test_ranks_and_mediums_have_holders_of_their_own() -> None:
+    """The same hash of another rank or in another medium is another block."""
     counts = BlockCounts()
     for rank, medium in ((0, "device"), (1, "device"), (0, "host")):
         counts.place(rank, medium).store([1])
@@ -49,7 +49,7 @@ def test_ranks_and_mediums_have_their_own() -> None:
 
 
 def test_after_a_loss_the_next_removal_counts() -> None:
-    """Nobody knows whether the ones before it were among what is lost. Blocks stay."""
+    """After lost messages blocks stay, and the next removal of each one counts."""
     place = Place()
     place.doubt()
     place.store([1, 1, 2])
@@ -65,8 +65,8 @@ def test_after_a_loss_the_next_removal_counts() -> None:
     assert place.remove([1]) == []
 
 
-def test_the_oldest_are_forgotten() -> None:
-    """A publisher whose removals get lost must not take all memory."""
+def test_the_oldest_blocks_are_forgotten() -> None:
+    """A full place forgets its oldest blocks, so that lost removals do not fill memory."""
     place = Place(most=16)
     assert place.store(range(16)) == ()
     assert place.store([16]) == [0, 1, 2]
@@ -88,7 +88,7 @@ steps = st.sampled_from(["store", "remove", "clear", "doubt"])
 def test_the_counts_are_those_of_a_multiset(
     history: list[tuple[str, tuple[int, str], list[int]]],
 ) -> None:
-    """Whatever happens, in whatever order. What is in doubt is in no multiset, but there."""
+    """The counts are those of a multiset; blocks in doubt are stored without a holder."""
     counts = BlockCounts()
     held: Counter[tuple[int, str, int]] = Counter()
     there: set[tuple[int, str, int]] = set()
@@ -120,7 +120,7 @@ def test_the_counts_are_those_of_a_multiset(
 
 
 def test_a_second_continuation_has_found_the_prefix() -> None:
-    """The first one may be the same prompt, which goes on."""
+    """The second continuation of a prefix has found it; the first may be the rest of its prompt."""
     prefixes = PrefixLengths()
 
     def store(*blocks: int, parent: int | None = None, is_new: bool = True) -> int:
@@ -148,7 +148,7 @@ stores_of_prefixes = st.tuples(
 
 @given(st.lists(stores_of_prefixes | st.lists(st.integers(1, 6), max_size=2)))
 def test_prefixes_are_those_of_a_tree(history: list[Any]) -> None:
-    """With tokens and continuations apart; a list of blocks is a removal."""
+    """Prefixes are those of a tree with tokens and continuations; a list of blocks is a removal."""
     prefixes = PrefixLengths()
     tokens: dict[int, int] = {}
     continued: set[int] = set()
@@ -173,13 +173,13 @@ def test_prefixes_are_those_of_a_tree(history: list[Any]) -> None:
 
 
 def stores(first: int, count: int, parent: int | None = None, rank: int = 0) -> Stored:
-    """Return a store of blocks one behind the other, of one token each."""
+    """Return a store of a chain of blocks, of one token each."""
     blocks = list(range(first, first + count))
     return Stored(rank, "device", blocks, parent, blocks, 1)
 
 
 def test_a_chain_is_joined_until_it_is_time() -> None:
-    """Or until it has so many blocks that no more go into it."""
+    """A chain is joined until it is due, or until the next event would make it too long."""
     batcher = Batcher(0.5, most=4)
     assert batcher.add([stores(1, 1), stores(2, 1, 1)], 10.0) == []
     assert (batcher.deadline, batcher.due(10.4)) == (10.5, [])
@@ -190,8 +190,8 @@ def test_a_chain_is_joined_until_it_is_time() -> None:
     assert (batcher.flush(), batcher.deadline) == ([], None)
 
 
-def test_what_does_not_belong_together_stays_apart() -> None:
-    """In its order."""
+def test_events_that_do_not_belong_together_stay_apart() -> None:
+    """Events that do not belong together stay apart, and keep their order."""
     events: list[Event] = [
         stores(1, 1),
         stores(5, 1, 4),
@@ -206,8 +206,8 @@ def test_what_does_not_belong_together_stays_apart() -> None:
     assert [*batcher.add(events, 0.0), *batcher.flush()] == events
 
 
-def test_removals_are_joined_and_a_clear_lets_all_go() -> None:
-    """That of its rank only."""
+def test_removals_are_joined_and_a_clear_releases_them() -> None:
+    """Removals are joined, and a clear sends the pending events of its own rank first."""
     batcher = Batcher(1.0)
     events: list[Event] = [
         Removed(0, "device", [1]),
@@ -228,7 +228,7 @@ removals = st.builds(
 
 
 def flat(events: list[Event], rank: int) -> list[tuple[str, int, int | None]]:
-    """Return what *events* say of a rank, block by block."""
+    """Return what *events* say of *rank*, block by block."""
     said: list[tuple[str, int, int | None]] = []
     for event in events:
         if event.rank != rank:
@@ -248,7 +248,7 @@ def flat(events: list[Event], rank: int) -> list[tuple[str, int, int | None]]:
 
 @given(st.lists(chains | removals | st.builds(Cleared, st.integers(0, 1))), st.integers(1, 6))
 def test_joined_events_say_the_same(events: list[Event], most: int) -> None:
-    """Block by block, in the same order, and none has too many."""
+    """Joined events say the same as single ones, block by block, and none has too many blocks."""
     batcher = Batcher(1.0, most)
     got: list[Event] = []
     for now, event in enumerate(events):

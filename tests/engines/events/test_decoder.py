@@ -28,7 +28,7 @@ def decoded(*events: Any, rank: int | None = None) -> Batch:
 
 
 def one(event: Any) -> Any:
-    """Return what becomes of one *event*, used or refused."""
+    """Return what a new decoder makes of *event*, usable or refused."""
     found = decoded(event)
     results: list[Any] = [*found.events, *found.refused]
     assert len(results) == 1
@@ -95,7 +95,7 @@ def one(event: Any) -> Any:
     ],
 )
 def test_a_store_in_every_form(event: Any) -> None:
-    """All of them say the same."""
+    """A store is decoded to the same event from every form that engines send."""
     assert one(event) == Stored(7, "device", [HIGH, 11], 3, [1, 2, 3, 4], 2, "a")
 
 
@@ -112,7 +112,7 @@ def test_a_store_in_every_form(event: Any) -> None:
     ids=repr,
 )
 def test_removals_and_clears(event: Any, result: object) -> None:
-    """They come as arrays and as maps, too."""
+    """Removals and clears are decoded from arrays and from maps."""
     assert one(event) == result
 
 
@@ -126,7 +126,7 @@ def test_removals_and_clears(event: Any, result: object) -> None:
     ],
 )
 def test_mediums_have_one_name(medium: str | None, called: str) -> None:
-    """Whatever engines call them."""
+    """A medium has one name, whatever engines call it."""
     assert one(stored(1, medium=medium)).medium == called
     assert one(removed(1, medium=medium)).medium == called
 
@@ -172,14 +172,14 @@ def test_mediums_have_one_name(medium: str | None, called: str) -> None:
     ids=repr,
 )
 def test_an_event_of_no_use_costs_only_itself(event: Any, reason: RefusedEvent) -> None:
-    """Those around it are decoded."""
+    """An event that cannot be used is refused, and the events around it are decoded."""
     found = decoded(removed(1), event, removed(2))
     assert found.events == [Removed(7, "device", [1]), Removed(7, "device", [2])]
     assert found.refused == [reason]
 
 
 def test_groups_are_learnt() -> None:
-    """Later events have their number only. Each rank has its own, and the disk is of no group."""
+    """The kind of a group is learnt for each rank, and rejects later events; disk has no group."""
     decoder = Decoder()
     first = [
         stored(1, group_idx=0, kv_cache_spec_kind="sliding_window"),
@@ -203,8 +203,8 @@ def test_groups_are_learnt() -> None:
     assert {refused.reason for refused in found.refused} == {"unlearned_group_idx"}
 
 
-def test_whose_blocks_they_are() -> None:
-    """The batch says so, or it is the rank whose publisher it is."""
+def test_the_rank_of_a_batch() -> None:
+    """A batch is of the rank that it names, else of the rank of its publisher."""
     assert decoded(CLEARED, rank=3).events == [Cleared(3)]
     assert decoded(CLEARED).events == [Cleared(7)]
     payload = pack([1.0, [CLEARED], None])
@@ -212,7 +212,7 @@ def test_whose_blocks_they_are() -> None:
 
 
 def test_eagle_and_salt() -> None:
-    """Pairs of tokens stay pairs, and a block of a salted request is one."""
+    """Pairs of tokens stay pairs, and a block of a salted request is recognized."""
     pairs = [[1, 2], [2, 3]]
     assert one(stored(1, tokens=pairs)).tokens == pairs
     keys = [["image", 5], [["dynamo-cache-salt:mine"]]]
@@ -243,8 +243,8 @@ def test_eagle_and_salt() -> None:
     ],
     ids=lambda payload: repr(payload[:16]),
 )
-def test_what_is_no_batch(payload: bytes) -> None:
-    """It is said, not raised."""
+def test_a_payload_that_is_not_a_batch(payload: bytes) -> None:
+    """A payload that is not a batch is decoded to None, without an exception."""
     assert Decoder().decode(payload) is None
 
 
@@ -274,7 +274,7 @@ maps = st.builds(
 
 @given(st.lists(arrays | maps | anything, max_size=4), anything)
 def test_garbage_in_the_shape_of_events(events: list[Any], rank: Any) -> None:
-    """Each event is used or refused; a batch is one or is none."""
+    """Each event of a batch is used or refused, whatever its fields are."""
     found = Decoder().decode(msgspec.msgpack.encode([1.0, events, rank]), 0)
     is_rank = rank is None or (type(rank) is int and 0 <= rank < 1 << 16)
     assert (found is not None) == is_rank
@@ -283,13 +283,13 @@ def test_garbage_in_the_shape_of_events(events: list[Any], rank: Any) -> None:
 
 @given(st.binary(max_size=200))
 def test_garbage_bytes(payload: bytes) -> None:
-    """Nothing is raised."""
+    """No bytes make the decoder raise."""
     Decoder().decode(payload)
 
 
 @given(st.data())
 def test_damaged_batches(data: st.DataObject) -> None:
-    """A real batch with some bytes changed, or cut off."""
+    """A batch with changed bytes, or cut off, does not make the decoder raise."""
     payload = bytearray(batch(stored(1, 2, parent=3), ["BlockRemoved", [b"x"]], CLEARED, rank=1))
     for place in data.draw(st.lists(st.integers(0, len(payload) - 1), max_size=4)):
         payload[place] = data.draw(st.integers(0, 255))
@@ -333,7 +333,7 @@ def some_of(fields: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict
 
 
 def first_of(*fields: st.SearchStrategy[Any], least: int = 2) -> st.SearchStrategy[list[Any]]:
-    """Return arrays of a tag and as many *fields* as are sent, *least* of them at least."""
+    """Return arrays of the first *fields*, at least *least* of them."""
     return st.builds(
         lambda all_of, count: list(all_of[:count]), st.tuples(*fields), st.integers(least, 15)
     )
@@ -361,8 +361,8 @@ events_of_a_batch = st.lists(regular, max_size=3) | st.lists(regular_arrays, max
 
 
 @given(st.lists(st.tuples(times, events_of_a_batch, ranks), max_size=4))
-def test_what_is_regular_is_decoded_by_its_types(batches: list[tuple[Any, ...]]) -> None:
-    """It gives the same as event by event, groups that are learnt included."""
+def test_regular_batches_are_decoded_alike(batches: list[tuple[Any, ...]]) -> None:
+    """Both decoders make the same of regular batches, and learn the same groups."""
     quick, slow = Decoder(), AnyDecoder()
     for each in batches:
         payload = pack(each)
@@ -371,7 +371,7 @@ def test_what_is_regular_is_decoded_by_its_types(batches: list[tuple[Any, ...]])
 
 @given(st.lists(st.lists(regular | regular_arrays | maps | arrays, max_size=3), max_size=4))
 def test_irregular_events_make_no_difference(batches: list[list[Any]]) -> None:
-    """A batch with one of them is decoded event by event, and means the same."""
+    """A batch with irregular events means the same as with the decoder for any form."""
     quick, slow = Decoder(), AnyDecoder()
     for events in batches:
         payload = pack([1.0, events])
@@ -400,7 +400,7 @@ def test_the_fast_decoder_takes_what_engines_send(event: Any) -> None:
 
 
 def test_garbage_does_not_make_groups_without_end() -> None:
-    """Those that are known already stay known."""
+    """The number of groups is limited, and groups that are known stay known."""
     attention = AttentionFilter()
     decoder = FastDecoder(attention)
     for group in range(10_000):

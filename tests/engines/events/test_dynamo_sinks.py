@@ -1,6 +1,6 @@
-"""The real Dynamo runtime as the other end: what it publishes, and what its router takes.
+"""The sinks for Dynamo against its real runtime: both publish the same, and its router takes it.
 
-Where it publishes the same as the sinks here, the bytes have to be the same.
+Where the runtime publishes the same as our sinks, the bytes are the same.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ router = run(route())
 
 
 class Runtime(Process):
-    """A process with a Dynamo runtime; *known* is where it finds others."""
+    """A process with a Dynamo runtime; *known* is the directory of its discovery."""
 
     def __init__(self, plane: str, tmp_path: Path, broker: Broker | None) -> None:
         """Start it."""
@@ -119,11 +119,11 @@ class Runtime(Process):
         self.worker_id: int = self.ask("endpoint.connection_id()")
 
     def records(self, kind: str) -> list[dict[str, Any]]:
-        """Return what is known of a *kind* of things."""
+        """Return the records of discovery of a *kind*."""
         return [json.loads(file.read_text()) for file in (self.known / "v1" / kind).glob("*")]
 
     def introduce(self, records: Mapping[str, Any]) -> None:
-        """Put *records* where discovery has them."""
+        """Write *records* into the discovery."""
         for key, record in records.items():
             version, bucket, rest = key.split("/", 2)
             name = "".join(letter if letter.isalnum() else f"%{ord(letter):02X}" for letter in rest)
@@ -158,8 +158,8 @@ def publishing(sink: PlaneSink) -> Iterator[PlaneSink]:
         sink.stop()
 
 
-def alike(theirs: Heard, ours: Heard) -> None:
-    """Check that two messages differ in nothing but their time."""
+def check_alike(theirs: Heard, ours: Heard) -> None:
+    """Check that two messages differ only in their time."""
     assert ours.subject == theirs.subject
     assert ours.headers == theirs.headers == b""
     # First what is easier to read.
@@ -172,7 +172,7 @@ def alike(theirs: Heard, ours: Heard) -> None:
 
 
 def test_events_are_the_same_bytes(broker: Broker, runtime: Runtime) -> None:
-    """Stores, also with a parent and of a LoRA, and removals, of its `KvEventPublisher`."""
+    """Stores, with a parent and of a LoRA, and removals are the bytes of `KvEventPublisher`."""
     tokens = list(range(1, 2 * SIZE + 1))
     with Listener(broker.port) as listener:
         runtime.do(f"publisher = KvEventPublisher(endpoint, kv_block_size={SIZE})")
@@ -194,11 +194,11 @@ def test_events_are_the_same_bytes(broker: Broker, runtime: Runtime) -> None:
         with publishing(NatsSink(broker.url, worker, publisher_id=number)) as sink:
             for event, their in zip(events, theirs, strict=True):
                 sink.put([event])
-                alike(their, listener.next())
+                check_alike(their, listener.next())
 
 
 def test_load_is_the_same_bytes(broker: Broker, runtime: Runtime) -> None:
-    """That of its `WorkerMetricsPublisher`."""
+    """Load is published as the bytes of `WorkerMetricsPublisher`."""
     with Listener(broker.port) as listener:
         runtime.do("publisher = WorkerMetricsPublisher()")
         runtime.do("async def create(): await publisher.create_endpoint(endpoint)")
@@ -215,13 +215,13 @@ def test_load_is_the_same_bytes(broker: Broker, runtime: Runtime) -> None:
             strict=True,
         ):
             sender(load)
-            alike(their, listener.next())
+            check_alike(their, listener.next())
         sender.close()
 
 
 @pytest.mark.parametrize("path", ["a b.c~d.e%f", "ü.c*d.e>f", "A_1-2.x$y.z@w/q"])
 def test_subjects_are_the_same(path: str, broker: Broker, runtime: Runtime) -> None:
-    """Also of names with characters that a subject may not have."""
+    """Subjects are those of Dynamo, also for names that need escapes."""
     with Listener(broker.port) as listener:
         runtime.do("publisher = WorkerMetricsPublisher()")
         runtime.do(f"odd = runtime.endpoint({path!r})")
@@ -232,7 +232,7 @@ def test_subjects_are_the_same(path: str, broker: Broker, runtime: Runtime) -> N
 
 
 def test_frames_are_the_same_bytes(tmp_path: Path) -> None:
-    """Those of its event plane by ZeroMQ."""
+    """The frames by ZeroMQ are those of Dynamo."""
     with Runtime("zmq", tmp_path, None) as runtime, zmq.Context() as context:
         runtime.do(f"publisher = KvEventPublisher(endpoint, kv_block_size={SIZE})")
         (channel,) = eventually(lambda: runtime.records("event_channels"), "a channel")
@@ -254,7 +254,7 @@ def test_frames_are_the_same_bytes(tmp_path: Path) -> None:
 def test_the_bridge_publishes_what_its_relay_does(
     broker: Broker, runtime: Runtime, tmp_path: Path
 ) -> None:
-    """Both read the same engine, and tell routers of the same blocks in the same order."""
+    """The bridge publishes the same blocks in the same order as Dynamo's own relay."""
     endpoint = f"ipc://{tmp_path}/events"
     with zmq.Context() as context, context.socket(zmq.XPUB) as engine:
         engine.setsockopt(zmq.LINGER, 0)
@@ -271,7 +271,7 @@ def test_the_bridge_publishes_what_its_relay_does(
             engine.recv()
             for number, payload in enumerate(ENGINE):
                 engine.send_multipart([b"", number.to_bytes(8, "big"), payload])
-            found = flattened(listener, sink.publisher_id())
+            found = flatten(listener, sink.publisher_id())
     assert found["ours"] == found["theirs"]
     assert len(found["ours"]) > len(ENGINE)
 
@@ -283,16 +283,16 @@ ENGINE = [
     batch(removed(2), stored(5, medium="CPU"), rank=0),
     batch(stored(-6, lora_name="lora"), stored(7, medium="STORAGE"), rank=0),
     batch(stored(1, 2), removed(1), removed(1), rank=0),  # two copies, and both go
-    batch(removed(1000), rank=0),  # nobody has heard of it
-    batch(stored(8, tokens=[1]), stored(9, medium="FLOPPY"), rank=0),  # of no use
+    batch(removed(1000), rank=0),  # a block that was never stored
+    batch(stored(8, tokens=[1]), stored(9, medium="FLOPPY"), rank=0),  # routers cannot use these
     b"nonsense",
     batch(CLEARED, rank=0),
     batch(stored(LAST), rank=0),
 ]
 
 
-def flattened(listener: Listener, ours: int) -> Mapping[str, list[tuple[Any, ...]]]:
-    """Return what each publisher tells of each block, until both have told of the last one."""
+def flatten(listener: Listener, ours: int) -> Mapping[str, list[tuple[Any, ...]]]:
+    """Return what each publisher says of each block, until both have come to the last one."""
     found: dict[str, list[tuple[Any, ...]]] = {"ours": [], "theirs": []}
     while not all(told and told[-1][2] == LAST for told in found.values()):
         heard = listener.next()
@@ -313,7 +313,7 @@ def flattened(listener: Listener, ours: int) -> Mapping[str, list[tuple[Any, ...
 
 @pytest.mark.parametrize("plane", ["nats", "zmq"])
 def test_records_are_the_same(plane: str, broker: Broker, tmp_path: Path) -> None:
-    """Those of its publishers in discovery."""
+    """The records of discovery are those of Dynamo's publishers."""
     with Runtime(plane, tmp_path, broker) as runtime:
         runtime.do(f"publisher = KvEventPublisher(endpoint, kv_block_size={SIZE}, dp_rank=3)")
         (source,) = eventually(lambda: runtime.records("event_sources"), "a source")
@@ -340,18 +340,18 @@ def test_records_are_the_same(plane: str, broker: Broker, tmp_path: Path) -> Non
 
 
 def test_a_router_takes_events_by_nats(broker: Broker, runtime: Runtime) -> None:
-    """Its `KvRouter` knows which blocks a worker has."""
-    routed(runtime, lambda worker: NatsSink(broker.url, worker))
+    """A `KvRouter` takes events by NATS."""
+    check_routing(runtime, lambda worker: NatsSink(broker.url, worker))
 
 
 def test_a_router_takes_events_by_zmq(tmp_path: Path) -> None:
-    """Also over this event plane."""
+    """A `KvRouter` takes events by ZeroMQ."""
     with Runtime("zmq", tmp_path, None) as runtime:
-        routed(runtime, lambda worker: ZmqSink(f"tcp://{LOOPBACK}:*", worker))
+        check_routing(runtime, lambda worker: ZmqSink(f"tcp://{LOOPBACK}:*", worker))
         runtime.do("runtime.shutdown()")
 
 
-def routed(runtime: Runtime, make: Callable[[Worker], PlaneSink]) -> None:
+def check_routing(runtime: Runtime, make: Callable[[Worker], PlaneSink]) -> None:
     """Check that a router learns of blocks that are stored, removed and cleared."""
     runtime.do(ROUTER)
     with publishing(make(Worker(runtime.worker_id, ADDRESS, SIZE))) as sink:
@@ -360,7 +360,7 @@ def routed(runtime: Runtime, make: Callable[[Worker], PlaneSink]) -> None:
         expected = [[runtime.worker_id, 0, block, tokens[block - 10]] for block in (10, 11)]
 
         def told(blocks: Sequence[Any], *events: Any) -> None:
-            # Nobody says when a router has found the sink, and it takes a store twice.
+            # A router does not report that it has found the sink, and it takes a store twice.
             def known() -> bool:
                 sink.put(events)
                 return bool(runtime.ask("run(blocks())") == blocks)
@@ -374,7 +374,7 @@ def routed(runtime: Runtime, make: Callable[[Worker], PlaneSink]) -> None:
 
 
 def test_its_publisher_sends_our_load(broker: Broker, runtime: Runtime) -> None:
-    """It has the connection, ours decides when, and vLLM's logger says how much."""
+    """Dynamo's publisher sends the load that our stat logger reports."""
     with Listener(broker.port) as listener:
         runtime.do("from mpmetrics.engines import *")
         runtime.do("dynamo_publisher = WorkerMetricsPublisher()")

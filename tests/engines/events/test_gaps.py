@@ -1,4 +1,4 @@
-"""What the numbers of messages say, and what is done about it: histories, without any clock."""
+"""Gaps in the numbers of messages and the actions that follow: histories, without any clock."""
 
 from __future__ import annotations
 
@@ -29,31 +29,31 @@ END = b"\xff" * 8
 
 
 def payload(number: int) -> bytes:
-    """Return what stands for the message with this *number*."""
+    """Return a payload for the message with this *number*."""
     return b"message %d" % number
 
 
 def messages(*numbers: int) -> list[Action]:
-    """Return the deliveries of messages."""
+    """Return the deliveries of the messages with these *numbers*."""
     return [Delivery(payload(number)) for number in numbers]
 
 
 def live(stream: Stream, *numbers: int) -> list[Action]:
-    """Return what comes of live messages."""
+    """Return the actions that follow from live messages."""
     return [
         action for number in numbers for action in stream.take_live(number, payload(number), 0.0)
     ]
 
 
 def replay(stream: Stream, *numbers: int, now: float = 0.0) -> list[Action]:
-    """Return what comes of messages of a replay."""
+    """Return the actions that follow from messages of a replay."""
     return [
         action for number in numbers for action in stream.take_reply(number, payload(number), now)
     ]
 
 
-def test_in_order() -> None:
-    """Each is delivered at once."""
+def test_messages_in_order() -> None:
+    """Messages in order are delivered at once."""
     assert live(Stream(), 0, 1, 2) == messages(0, 1, 2)
 
 
@@ -62,7 +62,7 @@ def test_in_order() -> None:
     [((), 3, LATE_START, 3), ((0, 1), 5, GAP, 3), ((4,), 7, GAP, 2)],
 )
 def test_without_replay(seen: tuple[int, ...], number: int, what: str, lost: int) -> None:
-    """What is missing is lost, and counted."""
+    """Without replays, missing messages are lost and counted."""
     stream = Stream()
     live(stream, *seen)
     assert live(stream, number) == [Notice(what), Loss(lost), *messages(number)]
@@ -72,7 +72,7 @@ def test_without_replay(seen: tuple[int, ...], number: int, what: str, lost: int
 @pytest.mark.parametrize("seen", [0, 5])
 @pytest.mark.parametrize("number", [0, 2])
 def test_a_number_that_goes_back(seen: int, number: int) -> None:
-    """The publisher has begun anew, and what it said before that is missing."""
+    """A number that goes back is a restart, and the messages before it are missing."""
     stream = Stream()
     live(stream, *range(seen + 3))
     late = [Notice(LATE_START), Loss(number)] if number else []
@@ -81,14 +81,14 @@ def test_a_number_that_goes_back(seen: int, number: int) -> None:
 
 
 def test_the_same_number_again() -> None:
-    """It is another publisher's: no message comes twice over one connection."""
+    """The same number again is a restart: no message comes twice over one connection."""
     stream = Stream()
     live(stream, 0)
     assert live(stream, 0) == [Notice(RESTARTED), *messages(0)]
 
 
 def test_a_replay() -> None:
-    """It brings what is missing, and then the message that showed it; more of it is left alone."""
+    """A replay brings the missing messages before the one that showed the gap; more is ignored."""
     stream = Stream(5)
     assert live(stream, 0, 1, 4) == [*messages(0, 1), Notice(GAP), ReplayRequest(2)]
     assert stream.is_replaying
@@ -100,7 +100,7 @@ def test_a_replay() -> None:
 
 
 def test_a_replay_after_a_restart() -> None:
-    """It is asked for from the beginning."""
+    """After a restart a replay is requested from message 0 on."""
     stream = Stream(5)
     assert live(stream, 0, 1, 2, 1) == [
         *messages(0, 1, 2),
@@ -123,10 +123,8 @@ def test_a_replay_after_a_restart() -> None:
         ((0, 1, 2, 2, 3), "ended_before_target", 2),
     ],
 )
-def test_a_replay_that_does_not_bring_all(
-    replayed: tuple[int, ...], outcome: str, lost: int
-) -> None:
-    """Of 2 to 5, it brings some; the rest is lost, and it goes on."""
+def test_an_incomplete_replay(replayed: tuple[int, ...], outcome: str, lost: int) -> None:
+    """Of a replay of messages 2 to 5 some come; the others are lost, and live messages go on."""
     stream = Stream(5)
     live(stream, 0, 1, 6)
     actions = [*replay(stream, *replayed), *stream.end_replay()]
@@ -136,7 +134,7 @@ def test_a_replay_that_does_not_bring_all(
 
 
 def test_a_replay_has_its_time_for_each_message() -> None:
-    """Not for the whole."""
+    """A replay has its time limit for each message, not only for the whole."""
     stream = Stream(5)
     stream.take_live(3, payload(3), 10.0)
     assert (stream.deadline, stream.tick(14.9)) == (15.0, ())
@@ -163,7 +161,7 @@ def test_a_replay_has_its_time_for_each_message() -> None:
     ],
 )
 def test_both_forms_of_answers(answers: list[list[bytes]]) -> None:
-    """With a topic, as of late, and without."""
+    """Answers of a replay are understood with a topic, as in new engines, and without."""
     stream = Stream(5)
     stream.take_live(3, b"live", 0.0)
     actions = [action for answer in answers for action in take_reply(stream, answer, 0.0)]
@@ -190,15 +188,15 @@ def test_both_forms_of_answers(answers: list[list[bytes]]) -> None:
     ],
     ids=repr,
 )
-def test_answers_that_end_it(frames: list[bytes], outcome: str) -> None:
-    """An empty payload is as good as a marker, and what nobody understands is not waited out."""
+def test_answers_that_end_a_replay(frames: list[bytes], outcome: str) -> None:
+    """An empty payload ends a replay like a marker, and so does an answer of another form."""
     stream = Stream(5)
     stream.take_live(1, b"live", 0.0)
     assert take_reply(stream, frames, 0.0) == [ReplayEnd(outcome), Loss(1), Delivery(b"live")]
 
 
 def test_a_replay_that_goes_on_and_on() -> None:
-    """Each message is in time, but all together take too long."""
+    """A replay whose messages are all in time ends when the whole takes too long."""
     stream = Stream(5)
     stream.take_live(1000, b"live", 0.0)
     for number in range(14):
@@ -208,8 +206,8 @@ def test_a_replay_that_goes_on_and_on() -> None:
     assert stream.tick(60)[0] == ReplayEnd("timeout")
 
 
-def test_a_replay_that_is_of_no_use_any_more() -> None:
-    """What is kept is delivered when all is over."""
+def test_a_replay_that_is_stopped() -> None:
+    """When a replay is stopped, the message that was kept is delivered."""
     stream = Stream(5)
     assert stream.end_replay("stopped") == ()
     live(stream, 0, 3)
@@ -222,7 +220,7 @@ def test_a_replay_that_is_of_no_use_any_more() -> None:
 
 @pytest.mark.parametrize("number", [2, 5])
 def test_the_same_publisher_after_a_lost_connection(number: int) -> None:
-    """Its last message is as it was."""
+    """After a lost connection a publisher is the same if its last message is."""
     stream = Stream(5)
     stream.note_connection()
     live(stream, 0, 1)
@@ -237,7 +235,7 @@ def test_the_same_publisher_after_a_lost_connection(number: int) -> None:
 
 @pytest.mark.parametrize("number", [2, 5])
 def test_another_publisher_after_a_lost_connection(number: int) -> None:
-    """Whoever has that number now says something else. Its own messages are asked for."""
+    """Another payload with the last number is a restart: the new messages are requested from 0."""
     stream = Stream(5)
     live(stream, 0, 1)
     stream.note_connection()
@@ -251,8 +249,8 @@ def test_another_publisher_after_a_lost_connection(number: int) -> None:
     ]
 
 
-def test_nobody_knows_after_a_lost_connection() -> None:
-    """It is taken for the same publisher, and is not asked again."""
+def test_an_empty_replay_after_a_lost_connection() -> None:
+    """If a replay brings nothing, the publisher counts as the same, and is not asked again."""
     stream = Stream(5)
     live(stream, 0, 1)
     stream.note_connection()
@@ -270,7 +268,7 @@ def test_nobody_knows_after_a_lost_connection() -> None:
 
 
 def test_a_lost_connection_without_replays() -> None:
-    """Nobody can be asked."""
+    """Without replays, a publisher counts as the same after a lost connection."""
     stream = Stream()
     live(stream, 0, 1)
     stream.note_connection()
@@ -281,8 +279,8 @@ def test_a_lost_connection_without_replays() -> None:
 
 
 @given(st.data())
-def test_any_history(data: st.DataObject) -> None:
-    """Of every run of a publisher, each message is delivered once, in order, or counted as lost."""
+def test_every_message_of_a_run_is_delivered_or_lost(data: st.DataObject) -> None:
+    """Each message of every run of a publisher is delivered once, in order, or counted as lost."""
     patience = data.draw(st.sampled_from([None, 5.0]))
     stream = Stream(patience)
     run, last, number = 0, -1, 0
@@ -312,10 +310,10 @@ def test_any_history(data: st.DataObject) -> None:
 
 @given(st.data())
 def test_each_message_is_received_once_or_lost(data: st.DataObject) -> None:
-    """Of every publisher, up to the last message that came of it, though replays bring too much.
+    """Up to the last message of each publisher, each is received once or counted as lost.
 
     Replays are those of the publisher that is there. They begin as early as it likes, repeat
-    messages, go on behind what is missing, break off, or come to nothing.
+    messages, go on after what is missing, break off, or bring nothing.
     """
     stream = Stream(5.0)
     got: list[bytes] = []
@@ -338,7 +336,7 @@ def test_each_message_is_received_once_or_lost(data: st.DataObject) -> None:
                 stream.note_connection()
             note(stream.take_live(number, said[number], 0.0))
             while stream.is_replaying:
-                # Who begins anew is found out if the first replay is a whole one.
+                # A restart is noticed if the first replay is complete.
                 first = 0 if is_first else data.draw(st.integers(0, count))
                 end = number + 1 if is_first else data.draw(st.integers(0, number + 1))
                 is_first = False

@@ -1,4 +1,4 @@
-"""The sink for NATS, and a real server that is killed, restarted, asks for names, and is silent."""
+"""The sink for NATS, with a real server that is killed, restarted, protected, and silent."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def program(needs_program: NeedsProgram) -> str:
 
 @pytest.fixture
 def broker(program: str, tmp_path: Path) -> Iterator[Broker]:
-    """Return a server that lets anybody in."""
+    """Return a server that needs no password."""
     with Broker(program, tmp_path) as broker:
         yield broker
 
 
 @pytest.fixture
 def sinks() -> Iterator[Callable[..., NatsSink]]:
-    """Return what starts sinks; they are stopped in the end, and have left nothing then."""
+    """Return a function that starts sinks; they are stopped in the end, and leave no thread."""
     made: list[NatsSink] = []
 
     def make(
@@ -89,24 +89,24 @@ def sinks() -> Iterator[Callable[..., NatsSink]]:
 
 
 def stored(*hashes: int, rank: int = 0) -> Stored:
-    """Return an event."""
+    """Return a store of blocks of two tokens each."""
     tokens = [token for number in hashes for token in (number, number + 1)]
     return Stored(rank, DEVICE, hashes, None, tokens, 2)
 
 
 def counts(sink: PlaneSink) -> Mapping[str, int]:
-    """Return what a sink has counted, and what it has dropped."""
+    """Return what a sink has counted, dropped and still has."""
     found = {" ".join(map(str, key)): count for key, count in sink.tally.items() if count}
     return {**found, "dropped": sink.buffer.dropped, "waiting": len(sink.buffer)}
 
 
-def confirmed(sink: PlaneSink) -> None:
-    """Wait until the server has confirmed everything."""
-    eventually(lambda: not len(sink.buffer), "everything is confirmed")
+def wait_until_confirmed(sink: PlaneSink) -> None:
+    """Wait until the server has confirmed all events."""
+    eventually(lambda: not len(sink.buffer), "everything is wait_until_confirmed")
 
 
-def failed(sink: PlaneSink, reason: str) -> None:
-    """Wait until something has gone wrong with a sink."""
+def wait_for_failure(sink: PlaneSink, reason: str) -> None:
+    """Wait until a sink has counted a failure for this *reason*."""
     eventually(lambda: sink.tally["failures", "nats", reason], f"{reason} in {sink.tally}")
 
 
@@ -114,7 +114,7 @@ def failed(sink: PlaneSink, reason: str) -> None:
 
 
 def test_what_is_published(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
-    """An envelope with events in the words of routers, on the subject of the worker."""
+    """A message is an envelope with events in the form of routers, on the subject of the worker."""
     before = time.time()
     with Listener(broker.port) as listener:
         sink = sinks(broker.url, publisher_id=7)
@@ -137,7 +137,7 @@ def test_what_is_published(broker: Broker, sinks: Callable[..., NatsSink]) -> No
 
 
 def test_each_rank_is_a_publisher(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
-    """With an id and numbers of its own, as Dynamo's routers tell ranks apart."""
+    """Each rank is a publisher with an id and numbers of its own, as Dynamo expects."""
     with Listener(broker.port) as listener:
         sink = sinks(broker.url, publisher_id=7)
         sink.put([stored(1, rank=0), stored(2, rank=3), stored(3, rank=0)])
@@ -150,22 +150,24 @@ def test_each_rank_is_a_publisher(broker: Broker, sinks: Callable[..., NatsSink]
     assert heard[1].documents[0]["event"]["dp_rank"] == 3
 
 
-def test_somebody_new_each_time(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
-    """A publisher that begins anew has another id, since its numbers begin anew."""
+def test_each_sink_is_another_publisher(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
+    """Each sink has another publisher id, since its numbers begin from 0."""
     first, second = sinks(broker.url), sinks(broker.url)
     assert first.publisher_id() != second.publisher_id()
 
 
-def test_messages_have_an_end(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
-    """They have 128 events, or 8192 blocks."""
+def test_the_size_of_messages(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
+    """A message has at most 128 events or 8192 blocks."""
     many = stored(*range(5000))
     with Listener(broker.port) as listener:
         sinks(broker.url).put([*[stored(1)] * 130, many, many])
         assert [len(listener.next().documents) for _ in range(3)] == [128, 3, 1]
 
 
-def test_what_is_too_large(program: str, tmp_path: Path, sinks: Callable[..., NatsSink]) -> None:
-    """Is rejected and counted, and costs nothing else."""
+def test_a_message_that_is_too_large(
+    program: str, tmp_path: Path, sinks: Callable[..., NatsSink]
+) -> None:
+    """A message that is too large is rejected and counted, and costs no other one."""
     with Broker(program, tmp_path, "max_payload: 20000\n") as broker:
         with Listener(broker.port) as listener:
             sink = sinks(broker.url)
@@ -181,14 +183,14 @@ def test_what_is_too_large(program: str, tmp_path: Path, sinks: Callable[..., Na
 @pytest.mark.parametrize(
     ("server", "stream"), [("max_payload: 9100\n", {}), ("", {"max_msg_size": 9100})]
 )
-def test_what_is_too_large_for_a_stream(
+def test_a_message_that_is_too_large_for_a_stream(
     server: str,
     stream: Mapping[str, int],
     program: str,
     tmp_path: Path,
     sinks: Callable[..., NatsSink],
 ) -> None:
-    """Is rejected as well, and so is what is too large with its headers; others are kept, once."""
+    """A message that is too large, with its headers, is rejected; others are kept once."""
 
     async def small(context: Any) -> None:
         await context.add_stream(name=STREAM, subjects=["namespace.>"], **stream)
@@ -203,7 +205,7 @@ def test_what_is_too_large_for_a_stream(
         sink.put([removal(987)])
         eventually(lambda: sink.tally["rejected", "nats", "too_large"], "the first is rejected")
         sink.put([stored(1, rank=1), removal(5000), stored(2, rank=2)])
-        confirmed(sink)
+        wait_until_confirmed(sink)
         sizes = [len(each.data) for each in kept(broker.url)]
         ranks = [each.documents[0]["event"]["dp_rank"] for each in kept(broker.url)]
     assert ranks == [1, 2], sizes
@@ -211,8 +213,8 @@ def test_what_is_too_large_for_a_stream(
     assert counts(sink) == {**expected, "dropped": 0, "waiting": 0}
 
 
-def test_what_routers_cannot_be_told_of(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
-    """Is rejected and counted: blocks without tokens, or of another size."""
+def test_blocks_that_routers_do_not_take(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
+    """Blocks without tokens, or of another size, are rejected and counted."""
     with Listener(broker.port) as listener:
         sink = sinks(broker.url, worker=WORKER._replace(block_size=2))
         sink.put([Stored(0, DEVICE, [1], None, (), 2), Stored(0, DEVICE, [1], None, [1], 1)])
@@ -227,15 +229,15 @@ def test_what_routers_cannot_be_told_of(broker: Broker, sinks: Callable[..., Nat
 
 
 def test_a_full_buffer_drops_the_oldest(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
-    """They are counted, and the numbers of the others tell of a gap."""
+    """A full buffer drops the oldest events, counts them, and their numbers are missing."""
     sink = sinks(broker.url, capacity=10)
     with Listener(broker.port) as listener:
         sink.put([stored(0)])
         assert identifiers(listener.events(1)) == [1]
-    confirmed(sink)
+    wait_until_confirmed(sink)
     broker.kill()
     sink.put([stored(0)])
-    failed(sink, "unreachable")
+    wait_for_failure(sink, "unreachable")
     for number in range(100):
         sink.put([stored(number)])
     assert counts(sink)["dropped"] == 90
@@ -252,7 +254,7 @@ def test_a_full_buffer_drops_the_oldest(broker: Broker, sinks: Callable[..., Nat
 def test_a_server_that_is_killed_and_comes_back(
     broker: Broker, sinks: Callable[..., NatsSink]
 ) -> None:
-    """Costs nothing but time; the messages have no gap."""
+    """A server that is killed and comes back gets all messages, without a gap."""
     sink = sinks(broker.url)
     numbers = []
     for turn in range(3):
@@ -260,7 +262,7 @@ def test_a_server_that_is_killed_and_comes_back(
             sink.put([stored(turn)])
             heard = listener.next()
         numbers.append((heard.envelope["sequence"], *identifiers(heard.documents)))
-        confirmed(sink)
+        wait_until_confirmed(sink)
         broker.kill()
         broker.start()
     assert numbers == [(0, 1), (1, 2), (2, 3)]
@@ -270,7 +272,7 @@ def test_a_server_that_is_killed_and_comes_back(
 
 
 def test_a_second_server(program: str, tmp_path: Path, sinks: Callable[..., NatsSink]) -> None:
-    """Takes what the first one does not."""
+    """The second server takes the messages when the first one is down."""
     (tmp_path / "other").mkdir()
     with Broker(program, tmp_path) as broker, Broker(program, tmp_path / "other") as other:
         broker.kill()
@@ -282,7 +284,7 @@ def test_a_second_server(program: str, tmp_path: Path, sinks: Callable[..., Nats
 def test_unconfirmed_messages_are_sent_again(
     broker: Broker, sinks: Callable[..., NatsSink]
 ) -> None:
-    """Listeners know them by publisher and number; they are counted once."""
+    """An unconfirmed message is sent again with the same number, and counted once."""
     # One answer is for having connected, and only the last one is for what was before it.
     with Cutter(broker.port, b"PONG", 3) as cutter, Listener(broker.port) as listener:
         sink = sinks(f"nats://{LOOPBACK}:{cutter.port}")
@@ -297,7 +299,7 @@ def test_unconfirmed_messages_are_sent_again(
 def test_an_answer_to_a_ping_before_is_no_confirmation(
     sinks: Callable[..., NatsSink],
 ) -> None:
-    """Nothing is counted as sent that the server has not read."""
+    """A message that the server has not read is not counted as sent."""
     with listening() as listener:
         thread = threading.Thread(target=hanging_up, args=(listener,))
         thread.start()
@@ -314,7 +316,7 @@ def test_an_answer_to_a_ping_before_is_no_confirmation(
 def test_a_stream_keeps_what_is_sent_again_once(
     broker: Broker, sinks: Callable[..., NatsSink]
 ) -> None:
-    """Its server knows the ids of messages."""
+    """A stream keeps a message once that was sent twice, by its id."""
     do(broker.url, with_stream)
     with Cutter(broker.port, b'"stream"', 2) as cutter, Listener(broker.port) as listener:
         sink = sinks(f"nats://{LOOPBACK}:{cutter.port}", NatsOptions(jetstream=True))
@@ -331,7 +333,7 @@ def test_a_stream_keeps_what_is_sent_again_once(
 
 
 def test_messages_have_ids(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
-    """Those of JetStream: the publisher, and the number."""
+    """The id of a message for JetStream is its publisher and its number."""
     do(broker.url, with_stream)
     sink = sinks(broker.url, NatsOptions(jetstream=True), publisher_id=0xABC)
     sink.put([stored(1)])
@@ -342,10 +344,10 @@ def test_messages_have_ids(broker: Broker, sinks: Callable[..., NatsSink]) -> No
 
 
 def test_no_stream(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
-    """Nobody keeps anything, so nothing is sent until there is one."""
+    """Without a stream nothing counts as sent; the events are sent once there is one."""
     sink = sinks(broker.url, NatsOptions(jetstream=True))
     sink.put([stored(1)])
-    failed(sink, "no_stream")
+    wait_for_failure(sink, "no_stream")
     assert not sink.tally["sent", "nats"]
     do(broker.url, with_stream)
     with Listener(broker.port) as listener:
@@ -354,18 +356,20 @@ def test_no_stream(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
     assert counts(sink)["sent nats"] == 1
 
 
-def test_an_answer_of_somebody_else(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
-    """Who listens on the subject is no stream, whatever he says."""
+def test_an_answer_that_is_not_from_a_stream(
+    broker: Broker, sinks: Callable[..., NatsSink]
+) -> None:
+    """An answer of a subscriber that is not a stream confirms nothing."""
     with Listener(broker.port) as listener:
         sink = sinks(broker.url, NatsOptions(jetstream=True))
         sink.put([stored(1)])
         listener.answer(b'{"seq": 1}')
-        failed(sink, "refused")
+        wait_for_failure(sink, "refused")
     assert not sink.tally["sent", "nats"]
 
 
 def test_a_stream_that_is_full(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
-    """Has not got what it refuses; the messages before that one are not sent again."""
+    """A full stream refuses messages; those that it has kept are not sent again."""
 
     async def small(context: Any) -> None:
         await context.add_stream(name=STREAM, subjects=["namespace.>"], max_msgs=2, discard="new")
@@ -373,7 +377,7 @@ def test_a_stream_that_is_full(broker: Broker, sinks: Callable[..., NatsSink]) -
     do(broker.url, small)
     sink = sinks(broker.url, NatsOptions(jetstream=True))
     sink.put([stored(number, rank=number) for number in range(3)])
-    failed(sink, "refused")
+    wait_for_failure(sink, "refused")
     assert counts(sink)["waiting"] == 1
     assert counts(sink)["sent nats"] == 2
     do(broker.url, lambda context: context.purge_stream(STREAM))
@@ -384,7 +388,7 @@ def test_a_stream_that_is_full(broker: Broker, sinks: Callable[..., NatsSink]) -
 
 @pytest.mark.parametrize("jetstream", [False, True])
 def test_a_server_that_hangs(jetstream: bool, sinks: Callable[..., NatsSink]) -> None:  # noqa: FBT001 - a parameter
-    """It accepts and says nothing. Nobody waits for it, and nothing is left of it."""
+    """A server that accepts and says nothing delays no caller, and leaves no descriptor."""
     before = count_descriptors()
     with silent() as port:
         sink = sinks(f"nats://{LOOPBACK}:{port}", NatsOptions(jetstream=jetstream), capacity=5)
@@ -401,7 +405,7 @@ def test_a_server_that_hangs(jetstream: bool, sinks: Callable[..., NatsSink]) ->
 
 @pytest.mark.parametrize("blocks", [1, 8000])
 def test_a_server_that_stops(blocks: int, broker: Broker) -> None:
-    """Its connections are still there. What it has not confirmed is sent again, or dropped.
+    """What a stopped server has not confirmed is sent again or dropped, though it is connected.
 
     With many blocks there is more than the connection takes.
     """
@@ -411,10 +415,10 @@ def test_a_server_that_stops(blocks: int, broker: Broker) -> None:
     with Listener(broker.port) as listener:
         sink.put([stored(1)])
         listener.next()
-        confirmed(sink)
+        wait_until_confirmed(sink)
         broker.stop()
         sink.put([stored(*range(blocks))] * 20)
-        failed(sink, "late")
+        wait_for_failure(sink, "late")
         began = time.monotonic()
         sink.stop(0.3)
         assert time.monotonic() - began < 5
@@ -423,7 +427,7 @@ def test_a_server_that_stops(blocks: int, broker: Broker) -> None:
 
 
 def test_stopping_sends_what_waits(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
-    """And what comes later is dropped, and counted."""
+    """Stopping sends the events that wait; later ones are dropped and counted."""
     sink = sinks(broker.url)
     with Listener(broker.port) as listener:
         sink.put([stored(number) for number in range(5000)])
@@ -435,7 +439,7 @@ def test_stopping_sends_what_waits(broker: Broker, sinks: Callable[..., NatsSink
 
 
 def test_stopping_what_has_not_started() -> None:
-    """What waits is dropped."""
+    """A sink that was not started drops the events that wait when it is stopped."""
     sink = NatsSink("nats://localhost", WORKER)
     sink.put([stored(1)])
     sink.stop()
@@ -446,14 +450,14 @@ def test_stopping_what_has_not_started() -> None:
 
 
 @pytest.mark.parametrize("way", ["password", "token"])
-def test_names(
+def test_passwords_and_tokens(
     way: str,
     program: str,
     tmp_path: Path,
     sinks: Callable[..., NatsSink],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Who has the right one is let in, who has not is told why, and goes on trying."""
+    """The right password or token is accepted; a wrong one is reported, without the secret."""
     if way == "password":
         config = 'authorization { user: "u", password: "s3cret" }'
         right, wrong = NatsOptions("u", "s3cret"), NatsOptions("u", "wrong")
@@ -467,18 +471,18 @@ def test_names(
         sink.put([stored(1)])
         assert identifiers(heard.events(1)) == [1]
         for options in (wrong, None):
-            stranger = sinks(broker.url, options)
-            stranger.put([stored(1)])
-            failed(stranger, "authorization")
-            assert not stranger.tally["sent", "nats"]
+            intruder = sinks(broker.url, options)
+            intruder.put([stored(1)])
+            wait_for_failure(intruder, "authorization")
+            assert not intruder.tally["sent", "nats"]
     assert "Authorization" in caplog.text
     assert "s3cret" not in caplog.text
 
 
-def test_a_name_in_the_address(
+def test_a_password_in_the_url(
     program: str, tmp_path: Path, sinks: Callable[..., NatsSink]
 ) -> None:
-    """Does as well."""
+    """A user and password in the URL are accepted."""
     config = 'authorization { user: "u", password: "p" }'
     login = {"user": "u", "pass": "p"}
     with Broker(program, tmp_path, config) as broker, Listener(broker.port, login=login) as heard:
@@ -489,7 +493,7 @@ def test_a_name_in_the_address(
 def test_a_subject_that_is_not_allowed(
     program: str, tmp_path: Path, sinks: Callable[..., NatsSink]
 ) -> None:
-    """The server has thrown the message away, so it is not counted as sent."""
+    """A message on a forbidden subject does not count as sent."""
     config = """
 authorization { users: [
   { user: "u", password: "p", permissions: { publish: "other" } }
@@ -499,7 +503,7 @@ authorization { users: [
     with Broker(program, tmp_path, config) as broker:
         sink = sinks(broker.url, NatsOptions(user="u", password="p"))
         sink.put([stored(1)])
-        failed(sink, "authorization")
+        wait_for_failure(sink, "authorization")
         sink.stop(0.1)
     assert {"dropped": 1, "waiting": 0}.items() <= counts(sink).items()
     assert "sent nats" not in counts(sink)
@@ -508,7 +512,7 @@ authorization { users: [
 def test_a_stream_that_is_not_allowed(
     program: str, tmp_path: Path, sinks: Callable[..., NatsSink]
 ) -> None:
-    """There is no answer to what the server has thrown away, but a word why."""
+    """With a stream, a message on a forbidden subject fails with the reason."""
     config = """
 authorization { users: [
   { user: "u", password: "p", permissions: { publish: { deny: "namespace.>" } } }
@@ -519,7 +523,7 @@ authorization { users: [
         do(broker.url, with_stream, **login)
         sink = sinks(broker.url, NatsOptions(user="u", password="p", jetstream=True))
         sink.put([stored(1)])
-        failed(sink, "authorization")
+        wait_for_failure(sink, "authorization")
         sink.stop(0.1)
     assert {"dropped": 1, "failures nats authorization": 1}.items() <= counts(sink).items()
 
@@ -527,7 +531,7 @@ authorization { users: [
 def test_a_file_with_credentials(
     program: str, tmp_path: Path, sinks: Callable[..., NatsSink]
 ) -> None:
-    """A JWT and a key, as `nsc` writes them."""
+    """A file with a JWT and a key, as `nsc` writes it, is accepted."""
     config, credentials = credentialed(tmp_path)
     with Broker(program, tmp_path, config, jetstream=False) as broker:
         options = NatsOptions(credentials=str(credentials))
@@ -535,9 +539,9 @@ def test_a_file_with_credentials(
         sink.put([stored(1)])
         sink.stop(PATIENCE)
         assert counts(sink) == {"sent nats": 1, "dropped": 0, "waiting": 0}
-        stranger = sinks(broker.url)
-        stranger.put([stored(1)])
-        failed(stranger, "authorization")
+        intruder = sinks(broker.url)
+        intruder.put([stored(1)])
+        wait_for_failure(intruder, "authorization")
 
 
 def credentialed(tmp_path: Path) -> tuple[str, Path]:
@@ -576,7 +580,7 @@ def pair(nkeys: Any, kind: bytes) -> Any:
 
 
 def jwt(issuer: Any, subject: str, about: Mapping[str, Any]) -> str:
-    """Return what *issuer* says *about* a *subject*, as NATS has it."""
+    """Return a JWT of NATS: the claims of *issuer* about *subject*."""
     head = coded(b'{"typ":"JWT","alg":"ed25519-nkey"}')
     claims = {"jti": "x", "iat": 1, "iss": issuer.public_key.decode(), "sub": subject}
     body = coded(json.dumps({**claims, "name": "x", "nats": about}).encode())
@@ -584,13 +588,13 @@ def jwt(issuer: Any, subject: str, about: Mapping[str, Any]) -> str:
 
 
 def coded(data: bytes) -> str:
-    """Return *data* as it is in a JWT."""
+    """Return *data* in the encoding of a JWT."""
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """Return somebody who makes certificates."""
+    """Return an authority that issues certificates."""
     return trustme.CA()
 
 
@@ -607,7 +611,7 @@ def certificates(tmp_path: Path, authority: trustme.CA) -> Mapping[str, str]:
 
 
 def secured(certificates: Mapping[str, str], *, verify: bool) -> str:
-    """Return the configuration of a server that encrypts, and may want to know clients."""
+    """Return the configuration of a server that encrypts; with *verify* it checks clients."""
     files = f'cert_file: "{certificates["s"]}", key_file: "{certificates["s-key"]}"'
     return f'tls {{ {files}, ca_file: "{certificates["ca"]}", verify: {str(verify).lower()} }}\n'
 
@@ -618,7 +622,7 @@ def test_tls(
     certificates: Mapping[str, str],
     sinks: Callable[..., NatsSink],
 ) -> None:
-    """The server is known by its authority; by no other one."""
+    """A server is accepted if its certificate is of the given authority, and of no other."""
     context = ssl.create_default_context(cafile=certificates["ca"])
     with (
         Broker(program, tmp_path, secured(certificates, verify=False)) as broker,
@@ -628,7 +632,7 @@ def test_tls(
         assert identifiers(listener.events(1)) == [1]
         sink = sinks(broker.url.replace("nats:", "tls:"))
         sink.put([stored(1)])
-        failed(sink, "unreachable")
+        wait_for_failure(sink, "unreachable")
         assert not sink.tally["sent", "nats"]
 
 
@@ -638,7 +642,7 @@ def test_tls_with_a_certificate_of_the_client(
     certificates: Mapping[str, str],
     sinks: Callable[..., NatsSink],
 ) -> None:
-    """Only who shows one is let in."""
+    """A server that asks for a certificate accepts only clients that have one."""
     options = NatsOptions(tls_ca=certificates["ca"])
     mine = options._replace(tls_cert=certificates["c"], tls_key=certificates["c-key"])
     with Broker(program, tmp_path, secured(certificates, verify=True)) as broker:
@@ -646,24 +650,24 @@ def test_tls_with_a_certificate_of_the_client(
         sink.put([stored(1)])
         sink.stop(PATIENCE)
         assert counts(sink) == {"sent nats": 1, "dropped": 0, "waiting": 0}
-        stranger = sinks(broker.url, options)
-        stranger.put([stored(1)])
-        eventually(lambda: sum(stranger.tally.values()), "a failure")
-        assert not stranger.tally["sent", "nats"]
+        intruder = sinks(broker.url, options)
+        intruder.put([stored(1)])
+        eventually(lambda: sum(intruder.tally.values()), "a failure")
+        assert not intruder.tally["sent", "nats"]
 
 
 def test_options_for_tls_reach_the_client() -> None:
-    """Also those that the servers here do not know yet."""
+    """The options for TLS are passed to nats-py, also those that the test servers lack."""
     given = connect_arguments(NatsOptions(tls_hostname="h", tls_first=True), with_tls=True)
     assert isinstance(given.pop("tls"), ssl.SSLContext)
     assert given == {"tls_hostname": "h", "tls_handshake_first": True}
 
 
 @pytest.mark.parametrize("way", ["scheme", "authority"])
-def test_no_secret_is_told_in_plain_text(
+def test_no_secret_is_sent_in_plain_text(
     way: str, certificates: Mapping[str, str], sinks: Callable[..., NatsSink]
 ) -> None:
-    """To a server that does not encrypt although it was to."""
+    """A server that should encrypt and does not gets no secret."""
     told: list[bytes] = []
     with listening() as listener:
         thread = threading.Thread(target=plain(told), args=(listener,))
@@ -675,7 +679,7 @@ def test_no_secret_is_told_in_plain_text(
             options = options._replace(tls_ca=certificates["ca"])
         sink = sinks(f"{scheme}://{LOOPBACK}:{port}", options)
         sink.put([stored(1)])
-        failed(sink, "refused")
+        wait_for_failure(sink, "refused")
         thread.join(PATIENCE)
         sink.stop(0.1)
     assert b"s3cret" not in b"".join(told)
@@ -686,21 +690,21 @@ def test_no_secret_is_told_in_plain_text(
 
 
 @pytest.mark.parametrize("url", ["", "nats://", "http://h", "h:4222", "nats://h:x", "nats://h,"])
-def test_addresses_that_are_none(url: str) -> None:
-    """Are found at once."""
+def test_urls_that_are_not_valid(url: str) -> None:
+    """A URL that is not valid raises an error at once."""
     with pytest.raises(EventEndpointError, match="nats://HOST:PORT"):
         NatsSink(url, WORKER)
 
 
-def test_options_do_not_tell_a_password() -> None:
-    """When they are shown."""
+def test_options_hide_the_password() -> None:
+    """The text of options has neither password nor token."""
     shown = repr(NatsOptions("u", "s3cret", tls_ca="ca.pem"))
     assert shown == "NatsOptions(user='u', password='...', tls_ca='ca.pem')"
     assert "s3cret" not in repr(NatsOptions(token="s3cret"))
 
 
-def test_what_cannot_be_packed(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
-    """Costs the events that are sent with it, counted, and no others."""
+def test_an_event_that_cannot_be_packed(broker: Broker, sinks: Callable[..., NatsSink]) -> None:
+    """An event that cannot be packed costs the events of its message, and no others."""
     sink = sinks(broker.url)
     sink.put([Removed(0, DEVICE, [1 << 64])])
     eventually(lambda: sink.tally["failures", "nats", "error"], "a failure")
@@ -711,8 +715,8 @@ def test_what_cannot_be_packed(broker: Broker, sinks: Callable[..., NatsSink]) -
     assert {"dropped": 1, "sent nats": 1}.items() <= counts(sink).items()
 
 
-def test_an_error_does_not_tell_a_password() -> None:
-    """It is seen by others."""
+def test_errors_hide_the_password() -> None:
+    """The error about a URL does not show its password."""
     with pytest.raises(EventEndpointError) as caught:
         NatsSink("nats://u:s3cret@h:x", WORKER)
     assert "s3cret" not in str(caught.value)
@@ -732,8 +736,8 @@ def test_an_error_does_not_tell_a_password() -> None:
         ({"tls_cert": __file__}, f"tls_cert: {__file__}: "),
     ],
 )
-def test_options_that_cannot_be(options: Mapping[str, str], message: str) -> None:
-    """Are found at once, and said in one line."""
+def test_options_that_are_not_valid(options: Mapping[str, str], message: str) -> None:
+    """Options that are not valid raise an error of one line at once."""
     with pytest.raises(NatsOptionError, match=message) as caught:
         NatsSink("nats://localhost", WORKER, NatsOptions(**options))  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)

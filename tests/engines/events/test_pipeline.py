@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
-class Taken:
-    """A pipeline, what it emits, and its metrics."""
+class RecordedPipeline:
+    """A pipeline, the events that it emits, and its metrics."""
 
     def __init__(
         self, batcher: Batcher | None = None, most_blocks: int = MOST_BLOCKS_KNOWN
     ) -> None:
-        """Begin at the time 100."""
+        """Create the pipeline; the time is 100."""
         self.emitted: list[Event] = []
         self.wall = 100.0
         self.pipeline = Pipeline(
@@ -52,7 +52,7 @@ class Taken:
         self.emitted += events
 
     def take(self, *payloads: bytes, now: float = 0.0) -> list[Event]:
-        """Take messages of the publisher of rank 0; return what they make it emit."""
+        """Take messages of the publisher of rank 0; return the events that are emitted."""
         self.emitted.clear()
         for payload in payloads:
             self.pipeline.take(payload, 0, now)
@@ -68,15 +68,15 @@ class Taken:
 
 
 def test_copies_of_a_block() -> None:
-    """Only what is no longer there is told to be removed."""
-    taken = Taken()
-    taken.take(batch(stored(1, 2), stored(2, 3)))
-    assert taken.take(batch(removed(2))) == []
-    assert taken.take(batch(removed(1, 2, 3))) == [Removed(0, "device", [1, 2, 3])]
-    taken.take(batch(stored(1), stored(1), stored(5)))
-    assert taken.take(batch(removed(1, 5, 9))) == [Removed(0, "device", [5, 9])]
-    assert taken.take(batch(removed())) == []
-    found = taken.series()
+    """A removal of a block that was stored twice is emitted with the second copy."""
+    recorded = RecordedPipeline()
+    recorded.take(batch(stored(1, 2), stored(2, 3)))
+    assert recorded.take(batch(removed(2))) == []
+    assert recorded.take(batch(removed(1, 2, 3))) == [Removed(0, "device", [1, 2, 3])]
+    recorded.take(batch(stored(1), stored(1), stored(5)))
+    assert recorded.take(batch(removed(1, 5, 9))) == [Removed(0, "device", [5, 9])]
+    assert recorded.take(batch(removed())) == []
+    found = recorded.series()
     place = "{dp_rank=0,medium=device}"
     assert found[f"blocks_stored_total{place}"] == 7
     assert found[f"blocks_removed_total{place}"] == 5
@@ -85,29 +85,29 @@ def test_copies_of_a_block() -> None:
 
 
 def test_events_do_not_pile_up() -> None:
-    """Until a tick they wait for others, so that there is less to wake for; but not all of them."""
-    taken = Taken()
+    """Events wait for a tick, but never more than 1024 of them."""
+    recorded = RecordedPipeline()
     message = batch(*[stored(block) for block in range(100)])
     for count in range(1, 50):
-        taken.pipeline.take(message, 0, 0.0)
-        assert 0 <= 100 * count - len(taken.emitted) < 1024
-    assert taken.emitted
-    assert len(taken.emitted) % 100 == 0
+        recorded.pipeline.take(message, 0, 0.0)
+        assert 0 <= 100 * count - len(recorded.emitted) < 1024
+    assert recorded.emitted
+    assert len(recorded.emitted) % 100 == 0
 
 
 def test_a_clear_takes_all_of_its_rank() -> None:
-    """In every medium; what was kept to be joined goes before it."""
-    taken = Taken(Batcher(1.0))
+    """A clear removes the blocks of its rank in every medium, after the pending events."""
+    recorded = RecordedPipeline(Batcher(1.0))
     here = [
         batch(stored(1, medium=medium), rank=rank) for medium in ("GPU", "CPU") for rank in (0, 1)
     ]
-    assert [event.rank for event in taken.take(*here)] == [0, 1]
-    assert taken.take(batch(CLEARED, rank=1)) == [
+    assert [event.rank for event in recorded.take(*here)] == [0, 1]
+    assert recorded.take(batch(CLEARED, rank=1)) == [
         Stored(1, "host", [1], None, [0, 1], 2),
         Cleared(1),
     ]
-    assert taken.take(now=1.0) == [Stored(0, "host", [1], None, [0, 1], 2)]
-    found = taken.series()
+    assert recorded.take(now=1.0) == [Stored(0, "host", [1], None, [0, 1], 2)]
+    found = recorded.series()
     resident = {name: value for name, value in found.items() if name.startswith("blocks_resident")}
     assert resident == {
         "blocks_resident{dp_rank=0,medium=device}": 1,
@@ -118,56 +118,56 @@ def test_a_clear_takes_all_of_its_rank() -> None:
     assert found["blocks_removed_total{dp_rank=1,medium=host}"] == 1
 
 
-def test_tokens_that_were_found() -> None:
-    """Of a prefix on the device that goes on in two ways; until it is gone."""
-    taken = Taken()
+def test_hit_tokens() -> None:
+    """A prefix on the device is found when it is continued a second time, until it is gone."""
+    recorded = RecordedPipeline()
     chain = stored(1, 2, size=16)
-    taken.take(batch(chain, stored(3, parent=2, size=16)))
-    assert taken.series()["hit_tokens_total{dp_rank=0}"] == 0
+    recorded.take(batch(chain, stored(3, parent=2, size=16)))
+    assert recorded.series()["hit_tokens_total{dp_rank=0}"] == 0
     again = [stored(9, parent=2, size=16, medium="CPU"), stored(3, parent=2, size=16)]
-    taken.take(batch(*again, stored(4, parent=2, size=16), stored(5, parent=1, size=16)))
-    assert taken.series()["hit_tokens_total{dp_rank=0}"] == 48
-    taken.take(batch(removed(2)), batch(stored(6, parent=2, size=16)))
-    taken.take(batch(CLEARED), batch(stored(7, parent=1, size=16)))
-    assert taken.series()["hit_tokens_total{dp_rank=0}"] == 48
+    recorded.take(batch(*again, stored(4, parent=2, size=16), stored(5, parent=1, size=16)))
+    assert recorded.series()["hit_tokens_total{dp_rank=0}"] == 48
+    recorded.take(batch(removed(2)), batch(stored(6, parent=2, size=16)))
+    recorded.take(batch(CLEARED), batch(stored(7, parent=1, size=16)))
+    assert recorded.series()["hit_tokens_total{dp_rank=0}"] == 48
 
 
-def test_how_late_messages_are() -> None:
-    """Clocks may differ, and a time may be no number."""
-    taken = Taken()
+def test_the_lag_of_messages() -> None:
+    """The lag is never negative, and a time that is not finite does not change it."""
+    recorded = RecordedPipeline()
     for sent, lag in ((99.5, 0.5), (90, 10), (math.nan, 10), (math.inf, 10), (101, 0)):
-        taken.take(batch(ts=sent, rank=4))
-        assert taken.series()["lag_seconds{dp_rank=4}"] == lag
-    assert taken.series()["batches_total{dp_rank=4}"] == 5
+        recorded.take(batch(ts=sent, rank=4))
+        assert recorded.series()["lag_seconds{dp_rank=4}"] == lag
+    assert recorded.series()["batches_total{dp_rank=4}"] == 5
 
 
 def test_after_a_loss() -> None:
-    """Of the rank that lost it, the next removal of a block counts."""
-    taken = Taken()
+    """After lost messages of one rank, the next removal of a block of that rank is emitted."""
+    recorded = RecordedPipeline()
     for rank in (0, 1):
-        taken.take(batch(stored(1), stored(1), rank=rank))
-    taken.pipeline.doubt(0)
+        recorded.take(batch(stored(1), stored(1), rank=rank))
+    recorded.pipeline.doubt(0)
     removals = [batch(removed(1), rank=rank) for rank in (0, 1)]
-    assert taken.take(*removals) == [Removed(0, "device", [1])]
-    taken.pipeline.clear(1, 0.0)
-    taken.pipeline.flush()
-    assert taken.emitted[-1] == Cleared(1)
+    assert recorded.take(*removals) == [Removed(0, "device", [1])]
+    recorded.pipeline.clear(1, 0.0)
+    recorded.pipeline.flush()
+    assert recorded.emitted[-1] == Cleared(1)
 
 
 def test_blocks_that_are_never_removed() -> None:
     """The oldest blocks and their prefixes are forgotten, so that they do not fill the memory."""
-    taken = Taken(most_blocks=64)
+    recorded = RecordedPipeline(most_blocks=64)
     for block in range(1, 1000):
-        taken.take(batch(stored(block, parent=block - 1)))
-        assert taken.pipeline.block_counts.place(0, "device").resident <= 64
-        assert len(taken.pipeline.prefixes[0]) <= 64
-    found = taken.series()
+        recorded.take(batch(stored(block, parent=block - 1)))
+        assert recorded.pipeline.block_counts.place(0, "device").resident <= 64
+        assert len(recorded.pipeline.prefixes[0]) <= 64
+    found = recorded.series()
     assert found["blocks_forgotten_total{dp_rank=0,medium=device}"] > 900
 
 
 def test_families_are_those_that_are_announced() -> None:
-    """Each has its name and help, and is there from the beginning."""
-    collector = EventCollector(Taken().pipeline, [])
+    """Every family has its name and help, and exists from the beginning."""
+    collector = EventCollector(RecordedPipeline().pipeline, [])
     assert list(collector.describe()) == []
     names = [(family.name, family.documentation) for family in collector.collect()]
     assert names == [(family.name, family.help) for family in EVENT_FAMILIES]
@@ -183,7 +183,7 @@ def test_families_are_those_that_are_announced() -> None:
     ],
 )
 def test_documents(event: Event, document: dict[str, Any]) -> None:
-    """An event is shown with its kind."""
+    """A document has the kind of the event, and its fields."""
     assert as_document(event) == document
 
 
@@ -203,8 +203,8 @@ def test_documents(event: Event, document: dict[str, Any]) -> None:
         ("ipc:///run/kv", 0, "ipc:///run/kv"),
     ],
 )
-def test_where_a_rank_is(endpoint: str, rank: int, there: str) -> None:
-    """As vLLM has it: the next port."""
+def test_the_endpoint_of_a_rank(endpoint: str, rank: int, there: str) -> None:
+    """The endpoint of a rank has the port of the first one plus the rank, as in vLLM."""
     assert resolve_endpoint(endpoint, rank) == there
 
 
@@ -223,8 +223,8 @@ def test_where_a_rank_is(endpoint: str, rank: int, there: str) -> None:
         ("", 0),
     ],
 )
-def test_where_no_rank_is(endpoint: str, rank: int) -> None:
-    """It is said with the endpoint, in one line."""
+def test_an_endpoint_without_the_rank(endpoint: str, rank: int) -> None:
+    """An endpoint that has no place for the rank raises an error of one line that names it."""
     with pytest.raises(EventEndpointError) as caught:
         resolve_endpoint(endpoint, rank)
     assert str(caught.value).startswith(f"endpoint {endpoint!r}: ")
@@ -232,7 +232,7 @@ def test_where_no_rank_is(endpoint: str, rank: int) -> None:
 
 
 def test_publishers_of_an_engine() -> None:
-    """One for each rank, with its replays if there are any."""
+    """An engine has a publisher for each rank, with a replay endpoint if one is given."""
     assert publishers("tcp://h:10", "tcp://h:20", ranks=2, first_rank=4) == [
         Publisher(4, "tcp://h:14", "tcp://h:24"),
         Publisher(5, "tcp://h:15", "tcp://h:25"),
@@ -250,7 +250,7 @@ def test_publishers_of_an_engine() -> None:
 def test_packages_that_are_missing(
     module: str, package: str, make: Callable[[], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is said which extra brings them."""
+    """A missing package raises an error that names the extra."""
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtraError, match=rf"{package}.*zmq"):
         make()
@@ -259,17 +259,17 @@ def test_packages_that_are_missing(
 # -- the bridge ------------------------------------------------------------------------------------
 
 
-def nobody() -> EventSource:
-    """Return a source where nobody is."""
+def make_idle_source() -> EventSource:
+    """Return a source whose publisher does not exist."""
     return EventSource([Publisher(0, "ipc:///nowhere/at/all")])
 
 
 def test_a_bridge_beside_an_event_loop() -> None:
-    """It ends when it is cancelled, and leaves no thread behind."""
+    """A bridge beside an event loop ends when its task is cancelled, and leaves no thread."""
     threads = threading.active_count()
 
     async def main() -> None:
-        bridge = EventBridge(nobody(), [CallbackSink(print)])
+        bridge = EventBridge(make_idle_source(), [CallbackSink(print)])
         task = asyncio.create_task(bridge.run())
         await asyncio.sleep(0)
         assert threading.active_count() > threads
@@ -282,17 +282,19 @@ def test_a_bridge_beside_an_event_loop() -> None:
 
 
 def test_a_bridge_that_never_began() -> None:
-    """It can be stopped, and more than once."""
-    bridge = EventBridge(nobody())
+    """A bridge that was never started can be stopped, also more than once."""
+    bridge = EventBridge(make_idle_source())
     bridge.stop()
     bridge.stop()
-    with EventBridge(nobody()) as other:
+    with EventBridge(make_idle_source()) as other:
         other.stop()
 
 
 def test_several_bridges_on_one_page() -> None:
-    """Constant labels tell their metrics apart."""
-    made = [EventBridge(nobody(), labels={"engine": name}) for name in ("prefill", "decode")]
+    """Constant labels distinguish the metrics of several bridges on one page."""
+    made = [
+        EventBridge(make_idle_source(), labels={"engine": name}) for name in ("prefill", "decode")
+    ]
     for number, bridge in enumerate(made):
         bridge._pipeline.tally["lost", "0"] = number
         bridge.stop()
@@ -304,16 +306,16 @@ def test_several_bridges_on_one_page() -> None:
 
 @pytest.mark.parametrize("name", ["sink", "le", "a-b"])
 def test_labels_that_cannot_be(name: str) -> None:
-    """The metrics have them already, or nobody can."""
+    """A constant label that is invalid or used by the metrics raises an error."""
     with pytest.raises(LabelError, match=name):
-        EventCollector(Taken().pipeline, [], {name: "x"})
+        EventCollector(RecordedPipeline().pipeline, [], {name: "x"})
 
 
 def test_stopping_many_sinks() -> None:
-    """Takes no longer than stopping one, when all brokers are down."""
+    """Stopping many sinks takes no longer than stopping one, when all brokers are down."""
     worker = Worker(1)
     sinks = [NatsSink(f"nats://{LOOPBACK}:1", worker, name=f"nats-{n}") for n in range(4)]
-    with EventBridge(nobody(), sinks) as bridge:
+    with EventBridge(make_idle_source(), sinks) as bridge:
         for sink in sinks:
             sink.put([Cleared(0)])
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""What all sinks have: a buffer with an end, exact counts, and an end that comes in time."""
+"""What all sinks have: a bounded buffer, exact counts, and a stop that does not hang."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def removed(number: int, rank: int = 0) -> Removed:
 
 
 def test_a_full_buffer_drops_the_oldest() -> None:
-    """And says of which rank they were, to whoever takes the next ones."""
+    """A full buffer drops the oldest events, and reports their ranks with the next ones."""
     buffer = EventBuffer(3)
     buffer.put([removed(number, rank=number % 2) for number in range(5)])
     assert (len(buffer), buffer.dropped) == (3, 2)
@@ -57,8 +57,8 @@ def test_a_full_buffer_drops_the_oldest() -> None:
     assert (again.events, again.dropped) == ([removed(4)], {})
 
 
-def test_what_is_in_hand_waits_too() -> None:
-    """Until it is done, or lost."""
+def test_events_in_hand() -> None:
+    """Events in hand count as waiting until they are done or lost."""
     buffer = EventBuffer(10)
     buffer.put([removed(number, rank=number % 2) for number in range(5)])
     buffer.take(4)
@@ -73,7 +73,7 @@ def test_what_is_in_hand_waits_too() -> None:
 
 
 def test_a_closed_buffer() -> None:
-    """Gives what is left, and takes nothing more."""
+    """A closed buffer returns what is left, and drops what is put."""
     buffer = EventBuffer(10)
     buffer.put([removed(1)])
     buffer.close()
@@ -86,8 +86,8 @@ def test_a_closed_buffer() -> None:
     assert buffer.dropped == 1
 
 
-def test_who_takes_waits() -> None:
-    """Until there is something, or it is over."""
+def test_take_waits() -> None:
+    """`take` waits until there is an event, or the buffer is closed."""
     buffer = EventBuffer(10)
     taken: list[Any] = []
 
@@ -108,7 +108,7 @@ def test_who_takes_waits() -> None:
 
 
 def test_a_callback_that_raises() -> None:
-    """Costs that event, is counted and logged once."""
+    """A callback that raises costs that event, is counted, and is logged once."""
     seen = []
 
     def callback(event: Any) -> None:
@@ -126,12 +126,12 @@ def test_a_callback_that_raises() -> None:
 
 
 def test_a_callback_that_hangs() -> None:
-    """Keeps neither who puts, nor for long who stops."""
-    let_go, hangs = threading.Event(), threading.Event()
+    """A callback that hangs delays neither `put` nor, for long, `stop`."""
+    release, hangs = threading.Event(), threading.Event()
 
     def callback(_: Any) -> None:
         hangs.set()
-        let_go.wait()
+        release.wait()
 
     sink = CallbackSink(callback, capacity=3)
     sink.start()
@@ -142,7 +142,7 @@ def test_a_callback_that_hangs() -> None:
     sink.stop(0.1)
     assert time.monotonic() - began < 10
     assert sink.buffer.dropped == 10
-    let_go.set()
+    release.set()
     eventually(lambda: not len(sink.buffer), "it ends")
 
 
@@ -153,7 +153,7 @@ class FakeLink:
     """Takes as many messages at a time as it is told to, and then fails."""
 
     def __init__(self, *limits: int, reason: str = LOST) -> None:
-        """Take everything when there are no more *limits*."""
+        """Take everything after the last of the *limits*."""
         self._limits = list(limits)
         self._reason = reason
         self.taken: list[Message] = []
@@ -182,7 +182,7 @@ class FakeLink:
     st.sampled_from([LOST, TOO_LARGE]),
 )
 def test_every_event_is_counted_once(limits: list[int], ranks: list[int], reason: str) -> None:
-    """As sent, rejected or dropped, whatever a link takes; and in the order of its rank."""
+    """Every event is counted once, whatever a link takes, and is sent in the order of its rank."""
     link = FakeLink(*limits, reason=reason)
     sink = PlaneSink("plane", Worker(1), link, extra="nats", first_pause=0.0)
     sink.put([removed(number, rank) for number, rank in enumerate(ranks)])
@@ -202,8 +202,8 @@ def test_every_event_is_counted_once(limits: list[int], ranks: list[int], reason
     assert link.calls == ["close"]
 
 
-def test_not_too_much_at_once() -> None:
-    """Or a slow link would never be through with it in time; one message goes in any case."""
+def test_the_size_of_what_is_sent_at_once() -> None:
+    """Messages are sent in portions of a limited size; a message that is larger goes alone."""
     sizes: list[list[int]] = []
 
     class ListeningLink(FakeLink):
@@ -225,7 +225,7 @@ def test_not_too_much_at_once() -> None:
 
 
 def test_what_a_link_raises() -> None:
-    """Costs nothing but time, whatever it is."""
+    """An exception of a link costs no event: the events are sent again."""
 
     class OddLink(FakeLink):
         odd = True
@@ -243,8 +243,8 @@ def test_what_a_link_raises() -> None:
     assert sink.tally == Counter({("sent", "plane"): 1, ("failures", "plane", "error"): 1})
 
 
-def test_what_may_go_wrong_is_counted_from_zero() -> None:
-    """So that the first failure is an increase."""
+def test_failures_are_counted_from_zero() -> None:
+    """Every failure is counted from zero, so that Prometheus sees the first one as an increase."""
     sink = NatsSink("nats://localhost", Worker(1))
     assert sink.tally["sent", "nats"] == 0
     reasons = {key[2] for key in sink.tally if key[0] == "failures"}
@@ -268,7 +268,7 @@ def test_what_may_go_wrong_is_counted_from_zero() -> None:
     ],
 )
 def test_a_missing_package(package: str, made: str, extra: str) -> None:
-    """Is one line that says what to install; nothing else needs it."""
+    """A missing package raises an error of one line that says what to install."""
     program = f"""
 import sys
 sys.modules[{package!r}] = None

@@ -1,4 +1,4 @@
-"""Events of real publishers: processes that lose messages, replay them, restart, misbehave."""
+"""A source with real publishers: processes that lose messages, replay them, and restart."""
 
 from __future__ import annotations
 
@@ -42,22 +42,22 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def publisher(place: Path) -> Publisher:
-    """Return where a publisher is."""
+    """Return a publisher in that directory."""
     return Publisher(0, f"ipc://{place}/live", f"ipc://{place}/replay")
 
 
 def start(publisher: Publisher, **options: Any) -> EnginePublisher:
-    """Start a publisher there."""
+    """Start the process of *publisher*."""
     return EnginePublisher(publisher.endpoint, publisher.replay, **options)
 
 
 def blocks(*hashes: int, rank: int | None = None) -> list[bytes]:
-    """Return a message for each block, which is stored."""
+    """Return a message for each of some blocks, with a store."""
     return [batch(stored(block), rank=rank) for block in hashes]
 
 
 def test_events_of_a_live_publisher(publisher: Publisher) -> None:
-    """In every form, in their order; what was removed once of two times is there."""
+    """Events of every form arrive in their order, and every metric counts them."""
     with start(publisher) as engine, Consumer(publisher) as consumer:
         engine.do("subscribed")
         engine.publish(
@@ -98,8 +98,8 @@ def test_events_of_a_live_publisher(publisher: Publisher) -> None:
 
 
 @pytest.mark.parametrize("form", [3, 4])
-def test_what_is_lost_is_replayed(publisher: Publisher, form: int) -> None:
-    """Once, and in its place; both forms of answers are understood."""
+def test_lost_messages_are_replayed(publisher: Publisher, form: int) -> None:
+    """A lost message is replayed once, in its place, by both forms of answers."""
     with start(publisher, form=form) as engine, Consumer(publisher) as consumer:
         engine.do("subscribed")
         engine.publish(*blocks(1, 2))
@@ -117,7 +117,7 @@ def test_what_is_lost_is_replayed(publisher: Publisher, form: int) -> None:
 
 @pytest.mark.parametrize(("keep", "lost"), [(100, 0), (31, 20)])
 def test_a_late_start(publisher: Publisher, keep: int, lost: int) -> None:
-    """What was said before is replayed, as far as it is kept."""
+    """Messages from before the start are replayed, as far as the publisher keeps them."""
     with start(publisher, keep=keep) as engine:
         engine.publish(*blocks(*range(1, 51)))
         with Consumer(publisher) as consumer:
@@ -132,7 +132,7 @@ def test_a_late_start(publisher: Publisher, keep: int, lost: int) -> None:
 
 
 def test_numbers_of_64_bits(publisher: Publisher) -> None:
-    """They are as good as others."""
+    """Numbers of 64 bits are read like all others."""
     with start(publisher) as engine, Consumer(publisher) as consumer:
         engine.do("subscribed")
         engine.do("begin_with", (1 << 63) - 1)
@@ -158,7 +158,7 @@ def test_numbers_of_64_bits(publisher: Publisher) -> None:
     ],
 )
 def test_a_replay_that_goes_wrong(publisher: Publisher, how: str, outcome: str, lost: int) -> None:
-    """It costs what it does not bring, and the next one may do better."""
+    """A replay that goes wrong costs only the messages that it does not bring."""
     with start(publisher) as engine, Consumer(publisher, patience=SOON) as consumer:
         engine.do("subscribed")
         engine.do("answer", how)
@@ -171,8 +171,8 @@ def test_a_replay_that_goes_wrong(publisher: Publisher, how: str, outcome: str, 
     assert series["lost_messages_total 0"] == lost
 
 
-def test_nobody_who_replays(publisher: Publisher, place: Path) -> None:
-    """Of a dead endpoint is as much known as of a silent one; without any nothing is waited for."""
+def test_no_replay_endpoint(publisher: Publisher, place: Path) -> None:
+    """A dead replay endpoint costs the patience; without one nothing is waited for."""
     for replay in (f"ipc://{place}/nobody", ""):
         here = publisher._replace(replay=replay)
         with start(publisher) as engine, Consumer(here, patience=SOON) as consumer:
@@ -219,7 +219,7 @@ def test_no_descriptor_for_a_replay(publisher: Publisher) -> None:
 
 
 def test_an_engine_that_is_killed(publisher: Publisher) -> None:
-    """The next one numbers from 0 and has nothing of what was there."""
+    """After a restart the blocks of all ranks of the engine are cleared."""
     with Consumer(publisher) as consumer:
         with start(publisher) as engine:
             engine.do("subscribed")
@@ -239,7 +239,7 @@ def test_an_engine_that_is_killed(publisher: Publisher) -> None:
 
 @pytest.mark.parametrize("ahead", [0, 5])
 def test_an_engine_that_is_killed_and_soon_ahead(publisher: Publisher, ahead: int) -> None:
-    """Its numbers do not go back, but it is another one: its own are replayed from 0."""
+    """A restarted engine is noticed though its numbers are ahead, and is replayed from 0."""
     with Consumer(publisher) as consumer:
         with start(publisher) as engine:
             engine.do("subscribed")
@@ -259,7 +259,7 @@ def test_an_engine_that_is_killed_and_soon_ahead(publisher: Publisher, ahead: in
 
 @pytest.mark.parametrize("lost", [0, 3])
 def test_a_connection_that_is_lost(publisher: Publisher, lost: int) -> None:
-    """The same publisher goes on, and nothing is lost or comes twice."""
+    """After a lost connection the same publisher goes on, with no message lost or repeated."""
     with start(publisher) as engine, Consumer(publisher) as consumer:
         engine.do("subscribed")
         engine.publish(*blocks(1, 2))
@@ -277,8 +277,8 @@ def test_a_connection_that_is_lost(publisher: Publisher, lost: int) -> None:
     assert "gaps_total 0 restarted" not in series
 
 
-def test_somebody_else_has_the_port(place: Path) -> None:
-    """What is no ZeroMQ makes it give up for good; the engine is heard all the same, later."""
+def test_another_server_has_the_port(place: Path) -> None:
+    """An engine is read although another server, that is not ZeroMQ, had its endpoint before."""
     publisher = Publisher(0, f"ipc://{place}/live")
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(f"{place}/live")
@@ -309,7 +309,7 @@ def test_a_message_that_is_too_large(place: Path) -> None:
 
 
 def test_ranks_have_publishers_of_their_own(place: Path) -> None:
-    """One that waits for a replay without end does not hold up the others."""
+    """A rank that waits for a replay does not delay the others."""
     both = [
         Publisher(rank, f"ipc://{place}/live{rank}", f"ipc://{place}/replay{rank}")
         for rank in (0, 1)
@@ -337,7 +337,7 @@ def test_ranks_have_publishers_of_their_own(place: Path) -> None:
 
 
 def test_ranks_have_ports_in_a_row() -> None:
-    """As vLLM has it; what a message says of its rank comes first."""
+    """Ranks have successive ports, as in vLLM; the rank that a message names comes first."""
     first = free_ports(4)
     given = f"tcp://*:{first}", f"tcp://*:{first + 2}"
     ranks = publishers(*given, ranks=2)
@@ -390,7 +390,7 @@ def test_a_publisher_that_connects(publisher: Publisher, lost: int) -> None:
 
 
 def test_a_topic(publisher: Publisher) -> None:
-    """Others are not subscribed to."""
+    """Messages on other topics are not read."""
     with start(publisher) as engine, Consumer(publisher, topic="kv") as consumer:
         engine.do("subscribed")
         engine.send(b"other", bytes(8), *blocks(1))
@@ -400,7 +400,7 @@ def test_a_topic(publisher: Publisher) -> None:
 
 
 def test_events_are_joined(publisher: Publisher) -> None:
-    """Until it is time, or all is over."""
+    """Events are joined until they are due, or the bridge is stopped."""
     chain = [batch(stored(block, parent=block - 1)) for block in range(11, 20)]
     with start(publisher) as engine, Consumer(publisher, delay=SOON) as consumer:
         engine.do("subscribed")
@@ -417,7 +417,7 @@ def test_events_are_joined(publisher: Publisher) -> None:
 
 
 def test_garbage(publisher: Publisher) -> None:
-    """Thousands of messages that nobody understands are counted, and those after them are read."""
+    """Thousands of malformed messages are counted, and the messages after them are read."""
     rnd = random.Random(4)
     model = batch(stored(1, 2, parent=3), ["BlockRemoved", [4]], CLEARED, rank=1)
     frames: list[list[bytes]] = []
@@ -448,10 +448,10 @@ def test_garbage(publisher: Publisher) -> None:
     assert not any(name.startswith(("gaps", "lost")) for name in series)
 
 
-def test_something_that_raises(
+def test_a_message_that_raises(
     publisher: Publisher, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It costs its message only, is counted, and is logged once."""
+    """A message that raises costs only itself, is counted, and is logged once."""
     with start(publisher) as engine, Consumer(publisher) as consumer:
         pipeline = consumer.bridge._pipeline
         take = pipeline.take
@@ -470,7 +470,7 @@ def test_something_that_raises(
 
 
 def test_counters_begin_with_zero(publisher: Publisher) -> None:
-    """Whoever watches how a counter increases does not see one that was not there before."""
+    """Counters exist from the beginning, so that Prometheus sees their first increase."""
     with start(publisher) as engine, Consumer(publisher) as consumer:
         engine.do("subscribed")
         engine.publish(*blocks(1))
@@ -496,7 +496,7 @@ def test_counters_begin_with_zero(publisher: Publisher) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_each_message_is_received_once_or_counted_as_lost(publisher: Publisher, seed: int) -> None:
-    """Whatever is lost on the way, replayed as far as it is kept, or of which engine it is."""
+    """Each message is received once or counted as lost, over restarts, gaps and reconnections."""
     rnd = random.Random(seed)
     sent: list[int] = []
     got: list[int] = []
@@ -525,15 +525,17 @@ def test_each_message_is_received_once_or_counted_as_lost(publisher: Publisher, 
 # -- what is left behind ---------------------------------------------------------------------------
 
 
-def descriptors() -> int:
+def count_descriptors() -> int:
     """Return how many are open."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are not to be seen")
+@pytest.mark.skipif(
+    not Path("/proc/self/fd").exists(), reason="count_descriptors are not to be seen"
+)
 def test_nothing_is_left_open(publisher: Publisher) -> None:
-    """Not even when a replay is under way."""
-    before, threads = descriptors(), threading.active_count()
+    """A stopped bridge leaves no descriptor and no thread, also during a replay."""
+    before, threads = count_descriptors(), threading.active_count()
     for how in ("nothing", "without end"):
         with start(publisher) as engine:
             with Consumer(publisher) as consumer:
@@ -546,20 +548,20 @@ def test_nothing_is_left_open(publisher: Publisher) -> None:
             assert consumer.until(2) == [2]
             consumer.bridge.stop()
     Consumer(publisher).bridge.stop()
-    assert (descriptors(), threading.active_count()) == (before, threads)
+    assert (count_descriptors(), threading.active_count()) == (before, threads)
 
 
 @pytest.mark.parametrize(
     ("endpoint", "replay"),
     [("tcp://127.0.0.1", ""), ("nonsense://x", ""), ("ipc:///tmp/x", "nonsense://x")],
 )
-def test_endpoints_of_no_use(endpoint: str, replay: str) -> None:
-    """They are a mistake to be known at once; nothing is left open."""
-    before = descriptors()
+def test_endpoints_that_are_not_valid(endpoint: str, replay: str) -> None:
+    """An endpoint that is not valid raises an error at once, and leaves nothing open."""
+    before = count_descriptors()
     good = Publisher(1, "tcp://127.0.0.1:5557")
     with pytest.raises(EventEndpointError, match=f"'{replay or endpoint}'"):
         EventSource([good, Publisher(0, endpoint, replay)])
-    assert descriptors() == before
+    assert count_descriptors() == before
 
 
 def test_without_assertions(publisher: Publisher) -> None:

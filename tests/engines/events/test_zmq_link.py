@@ -1,4 +1,4 @@
-"""The sink for ZeroMQ: listeners, a broker in between that goes and comes back, and mistakes."""
+"""The sink for ZeroMQ: listeners, a broker that goes and comes back, and mistakes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ANY = f"tcp://{LOOPBACK}:*"
 
 @contextmanager
 def running(endpoint: str = ANY, **more: Any) -> Iterator[ZmqSink]:
-    """Run a sink; it leaves no thread."""
+    """Run a sink, which leaves no thread."""
     sink = ZmqSink(endpoint, WORKER, **more)
     with no_threads_left():
         sink.start()
@@ -38,7 +38,7 @@ def running(endpoint: str = ANY, **more: Any) -> Iterator[ZmqSink]:
 
 @contextmanager
 def subscribed(kind: int, endpoint: str, *, bind: bool = False) -> Iterator[Any]:
-    """Yield a socket that hears everything."""
+    """Yield a socket that receives all messages."""
     with zmq.Context() as context, context.socket(kind) as subscriber:
         subscriber.setsockopt(zmq.LINGER, 0)
         subscriber.setsockopt(zmq.RCVTIMEO, int(PATIENCE * 1000))
@@ -51,12 +51,12 @@ def subscribed(kind: int, endpoint: str, *, bind: bool = False) -> Iterator[Any]
 
 
 def removed(*hashes: int) -> Removed:
-    """Return an event."""
+    """Return a removal."""
     return Removed(0, DEVICE, hashes)
 
 
-def heard(sink: ZmqSink, subscriber: Any) -> list[bytes]:
-    """Have a sink publish until it is heard: nobody tells it who has subscribed."""
+def publish_until_heard(sink: ZmqSink, subscriber: Any) -> list[bytes]:
+    """Publish until *subscriber* gets a message: ZeroMQ does not report subscribers."""
     subscriber.setsockopt(zmq.RCVTIMEO, 50)
     for _ in range(int(PATIENCE / 0.05)):
         sink.put([removed(1)])
@@ -70,10 +70,10 @@ def heard(sink: ZmqSink, subscriber: Any) -> list[bytes]:
     raise AssertionError(sink.tally)
 
 
-def test_the_frames() -> None:
-    """The topic, the publisher, the number, and a version, a length and the envelope."""
+def test_the_frames_of_a_message() -> None:
+    """The frames are the topic, the publisher, the number, and the envelope behind its length."""
     with running(publisher_id=0xABC) as sink, subscribed(zmq.SUB, sink.endpoint) as subscriber:
-        topic, publisher, number, packed = heard(sink, subscriber)
+        topic, publisher, number, packed = publish_until_heard(sink, subscriber)
         first = int.from_bytes(number, "big")
         sink.put([removed(2)])
         second = subscriber.recv_multipart()
@@ -88,10 +88,10 @@ def test_the_frames() -> None:
     assert int.from_bytes(second[2], "big") == first + 1
 
 
-def test_what_waits_is_sent_when_it_stops() -> None:
-    """Also what ZeroMQ has not sent yet."""
+def test_stopping_sends_what_waits() -> None:
+    """Stopping sends the events that wait, also those that ZeroMQ has not sent yet."""
     with running() as sink, subscribed(zmq.SUB, sink.endpoint) as subscriber:
-        heard(sink, subscriber)
+        publish_until_heard(sink, subscriber)
         sink.put([removed(number) for number in range(1, 5000)])
         sink.stop()
         blocks = 0
@@ -103,7 +103,7 @@ def test_what_waits_is_sent_when_it_stops() -> None:
 
 
 def test_a_broker() -> None:
-    """Events wait while it is not there; the oldest are dropped when there are too many."""
+    """Events wait while the broker is down; the oldest are dropped when there are too many."""
     endpoint = f"tcp://{LOOPBACK}:{free_port()}"
     with running(endpoint, bind=False, capacity=10) as sink:
         sink.put([removed(number) for number in range(100)])
@@ -112,13 +112,13 @@ def test_a_broker() -> None:
         assert sink.buffer.dropped == 90
         for _ in range(2):
             with subscribed(zmq.XSUB, endpoint, bind=True) as broker:
-                heard(sink, broker)
+                publish_until_heard(sink, broker)
             before = sink.tally["failures", "zmq", "unreachable"]
-            eventually(lambda: _tried(sink) > before, "a failure")  # noqa: B023 - it is called at once
+            eventually(lambda: put_and_count_failures(sink) > before, "a failure")  # noqa: B023 - it is called at once
 
 
-def test_somebody_else_has_the_port_of_a_broker() -> None:
-    """What is no ZeroMQ makes it give up for good; the broker gets everything all the same."""
+def test_another_server_has_the_port_of_a_broker() -> None:
+    """A broker gets events although another server had its port before."""
     with socket.create_server((LOOPBACK, 0)) as other:
         endpoint = f"tcp://{LOOPBACK}:{other.getsockname()[1]}"
         with running(endpoint, bind=False) as sink:
@@ -128,16 +128,17 @@ def test_somebody_else_has_the_port_of_a_broker() -> None:
                     pass
             other.close()
             with subscribed(zmq.XSUB, endpoint, bind=True) as broker:
-                heard(sink, broker)
+                publish_until_heard(sink, broker)
 
 
-def _tried(sink: ZmqSink) -> int:
+def put_and_count_failures(sink: ZmqSink) -> int:
+    """Put an event; return how often the broker was unreachable."""
     sink.put([removed(1)])
     return sink.tally["failures", "zmq", "unreachable"]
 
 
-def test_a_broker_that_is_not_there_keeps_nobody() -> None:
-    """What waits for it is dropped, and counted."""
+def test_a_broker_that_is_down_delays_no_caller() -> None:
+    """Events for a broker that is down are dropped and counted when the sink is stopped."""
     sink = ZmqSink(f"tcp://{LOOPBACK}:{free_port()}", WORKER, bind=False)
     sink.start()
     sink.put([removed(1)])
@@ -147,13 +148,13 @@ def test_a_broker_that_is_not_there_keeps_nobody() -> None:
 
 @pytest.mark.parametrize("bind", [True, False])
 @pytest.mark.parametrize("endpoint", ["", "tcp://", "nonsense", "tcp://127.0.0.1:99999"])
-def test_endpoints_that_are_none(endpoint: str, *, bind: bool) -> None:
-    """Are found at once."""
+def test_endpoints_that_are_not_valid(endpoint: str, *, bind: bool) -> None:
+    """An endpoint that is not valid raises an error at once."""
     with pytest.raises(EventEndpointError, match="endpoint "):
         ZmqSink(endpoint, WORKER, bind=bind)
 
 
-def test_an_endpoint_that_is_taken() -> None:
-    """Is found at once, too."""
+def test_an_endpoint_in_use() -> None:
+    """An endpoint in use raises an error at once."""
     with running() as sink, pytest.raises(EventEndpointError, match="in use"):
         ZmqSink(sink.endpoint, WORKER)

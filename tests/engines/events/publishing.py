@@ -82,7 +82,7 @@ class EnginePublisher:
 
     def publish(self, *payloads: bytes, lose: bool = False) -> None:
         """Publish messages; with *lose* they are numbered and kept, but not sent."""
-        self.do("publish", lose, *[payload.hex() for payload in payloads])
+        self.do("lose" if lose else "publish", *[payload.hex() for payload in payloads])
 
     def send(self, *frames: bytes) -> None:
         """Send any frames."""
@@ -129,7 +129,9 @@ class _Engine:
                 if not line:
                     return
                 command, *arguments = json.loads(line)
-                print(json.dumps(getattr(self, f"do_{command}")(*arguments)), flush=True)  # noqa: T201 - the pipe
+                answer = json.dumps(getattr(self, f"do_{command}")(*arguments))
+                sys.stdout.write(f"{answer}\n")
+                sys.stdout.flush()
             for _ in range(100 if self.endless else 0):
                 self.router.send_multipart(self.endless)
 
@@ -177,12 +179,17 @@ class _Engine:
         self.live.close(linger=0)
         self.live = self.open_live()
 
-    def do_publish(self, lose: bool, *payloads: str) -> None:  # noqa: FBT001 - over a pipe
+    def do_publish(self, *payloads: str) -> None:
         """Publish messages."""
-        for payload in map(bytes.fromhex, payloads):
-            if not lose:
-                self.live.send_multipart([b"kv", self.number.to_bytes(8, "big"), payload])
-            self.kept.append((self.number, payload))
+        for payload in payloads:
+            number = self.number.to_bytes(8, "big")
+            self.live.send_multipart([b"kv", number, bytes.fromhex(payload)])
+            self.do_lose(payload)
+
+    def do_lose(self, *payloads: str) -> None:
+        """Keep messages, with their numbers, without sending them."""
+        for payload in payloads:
+            self.kept.append((self.number, bytes.fromhex(payload)))
             self.number += 1
 
     def do_send(self, *frames: str) -> None:

@@ -67,7 +67,7 @@ def publish(rate: int) -> None:
     with zmq.Context() as context, context.socket(zmq.XPUB) as live:
         live.setsockopt(zmq.SNDHWM, 0)  # nothing is to be lost here
         live.bind("tcp://127.0.0.1:*")
-        print(live.getsockopt_string(zmq.LAST_ENDPOINT), flush=True)  # noqa: T201 - the pipe
+        _write_line(live.getsockopt_string(zmq.LAST_ENDPOINT))
         live.recv()
         began, number = time.monotonic(), 0
         while True:
@@ -79,8 +79,13 @@ def publish(rate: int) -> None:
             payload = batch(*events, ts=time.time())
             live.send_multipart([b"", number.to_bytes(8, "big"), payload])
             number += 1
-        print(number * AT_ONCE, flush=True)  # noqa: T201 - as above
+        _write_line(str(number * AT_ONCE))
         sys.stdin.read()
+
+
+def _write_line(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -240,8 +240,8 @@ def test_another_publisher_after_a_lost_connection(number: int) -> None:
     live(stream, 0, 1)
     stream.note_connection()
     live(stream, number)
-    anew = [ReplayEnd("restarted"), Notice(RESTARTED), Notice(LATE_START), ReplayRequest(0)]
-    assert stream.take_reply(1, b"something else", 0.0) == anew
+    expected = [ReplayEnd("restarted"), Notice(RESTARTED), Notice(LATE_START), ReplayRequest(0)]
+    assert stream.take_reply(1, b"something else", 0.0) == expected
     assert replay(stream, *range(number)) == [
         *messages(*range(number)),
         ReplayEnd("complete"),

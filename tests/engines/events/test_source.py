@@ -173,7 +173,7 @@ def test_a_replay_that_goes_wrong(publisher: Publisher, how: str, outcome: str, 
 
 def test_no_replay_endpoint(publisher: Publisher, place: Path) -> None:
     """A dead replay endpoint costs the patience; without one nothing is waited for."""
-    for replay in (f"ipc://{place}/nobody", ""):
+    for replay in (f"ipc://{place}/dead", ""):
         here = publisher._replace(replay=replay)
         with start(publisher) as engine, Consumer(here, patience=SOON) as consumer:
             engine.do("subscribed")

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import math
 import sys
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,7 @@ from mpmetrics.errors import LabelError, MissingExtraError
 from mpmetrics.pages.page import Page
 from tests.engines.endpoints import series
 from tests.engines.events.messages import CLEARED, batch, removed, stored
+from tests.leftovers import no_threads_left
 from tests.servers import LOOPBACK
 
 if TYPE_CHECKING:
@@ -266,19 +266,18 @@ def make_idle_source() -> EventSource:
 
 def test_a_bridge_beside_an_event_loop() -> None:
     """A bridge beside an event loop ends when its task is cancelled, and leaves no thread."""
-    threads = threading.active_count()
 
     async def main() -> None:
         bridge = EventBridge(make_idle_source(), [CallbackSink(print)])
         task = asyncio.create_task(bridge.run())
         await asyncio.sleep(0)
-        assert threading.active_count() > threads
+        assert bridge.is_running
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    asyncio.run(main())
-    assert threading.active_count() == threads
+    with no_threads_left():
+        asyncio.run(main())
 
 
 def test_a_bridge_that_never_began() -> None:

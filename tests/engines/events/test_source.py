@@ -9,8 +9,10 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,15 +21,19 @@ import zmq
 from mpmetrics.engines.errors import EventEndpointError
 from mpmetrics.engines.events.gaps import OUTCOMES
 from mpmetrics.engines.events.model import Cleared, Removed, Stored
+from mpmetrics.engines.events.pipeline import Pipeline
 from mpmetrics.engines.events.publisher import Publisher, publishers
 from mpmetrics.engines.events.source import EventSource
 from tests.engines.events.messages import CLEARED, batch, removed, stored
 from tests.engines.events.publishing import Consumer, EnginePublisher
+from tests.leftovers import count_descriptors, no_threads_left, wait_for_descriptors
 from tests.servers import free_ports
 from tests.workers import PATIENCE, environment, run_python
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from mpmetrics.engines.events.model import Event
 
 SOON = 0.2
 """Seconds of patience with a replay that brings nothing."""
@@ -448,25 +454,42 @@ def test_garbage(publisher: Publisher) -> None:
     assert not any(name.startswith(("gaps", "lost")) for name in series)
 
 
-def test_a_message_that_raises(
-    publisher: Publisher, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+class FailingPipeline(Pipeline):
+    """A pipeline that raises for some messages."""
+
+    def take(self, payload: bytes, rank: int, now: float) -> int:
+        """Take a message, or raise."""
+        if b"oops" in payload:
+            raise ZeroDivisionError
+        return super().take(payload, rank, now)
+
+
+def test_a_message_that_raises(publisher: Publisher, caplog: pytest.LogCaptureFixture) -> None:
     """A message that raises costs only itself, is counted, and is logged once."""
-    with start(publisher) as engine, Consumer(publisher) as consumer:
-        pipeline = consumer.bridge._pipeline
-        take = pipeline.take
-
-        def taken(payload: bytes, rank: int, now: float) -> int:
-            if b"oops" in payload:
-                raise ZeroDivisionError
-            return take(payload, rank, now)
-
-        monkeypatch.setattr(pipeline, "take", taken)
+    emitted: SimpleQueue[Sequence[Event]] = SimpleQueue()
+    source = EventSource([publisher])
+    pipeline = FailingPipeline(emitted.put, wall=time.time)
+    thread = threading.Thread(target=source.run, args=(pipeline,))
+    with start(publisher) as engine:
+        thread.start()
         engine.do("subscribed")
         engine.publish(b"oops", *blocks(1), b"oops", *blocks(2))
-        assert consumer.until(2) == [1, 2]
-        assert consumer.series()["malformed_messages_total failed"] == 2
+        stores: list[Event] = []
+        while len(stores) < 2:
+            stores += emitted.get(timeout=PATIENCE)
+        source.stop()
+        thread.join()
+    source.close()
+    assert [event.hashes for event in stores if isinstance(event, Stored)] == [[1], [2]]
+    assert pipeline.tally["problems", "failed"] == 2
     assert len(caplog.records) == 1
+
+
+def test_the_former_name_of_a_source() -> None:
+    """`Source` is still a name of `EventSource`."""
+    from mpmetrics.engines.events import Source
+
+    assert Source is EventSource
 
 
 def test_counters_begin_with_zero(publisher: Publisher) -> None:
@@ -525,30 +548,24 @@ def test_each_message_is_received_once_or_counted_as_lost(publisher: Publisher, 
 # -- what is left behind ---------------------------------------------------------------------------
 
 
-def count_descriptors() -> int:
-    """Return how many are open."""
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-@pytest.mark.skipif(
-    not Path("/proc/self/fd").exists(), reason="count_descriptors are not to be seen"
-)
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux lists descriptors")
 def test_nothing_is_left_open(publisher: Publisher) -> None:
     """A stopped bridge leaves no descriptor and no thread, also during a replay."""
-    before, threads = count_descriptors(), threading.active_count()
-    for how in ("nothing", "without end"):
-        with start(publisher) as engine:
-            with Consumer(publisher) as consumer:
-                engine.do("subscribed")
-                engine.do("answer", how)
-                engine.publish(*blocks(1), lose=True)
-                engine.publish(*blocks(2))
-                while not engine.do("asked"):
-                    pass
-            assert consumer.until(2) == [2]
-            consumer.bridge.stop()
-    Consumer(publisher).bridge.stop()
-    assert (count_descriptors(), threading.active_count()) == (before, threads)
+    before = count_descriptors()
+    with no_threads_left():
+        for how in ("nothing", "without end"):
+            with start(publisher) as engine:
+                with Consumer(publisher) as consumer:
+                    engine.do("subscribed")
+                    engine.do("answer", how)
+                    engine.publish(*blocks(1), lose=True)
+                    engine.publish(*blocks(2))
+                    while not engine.do("asked"):
+                        pass
+                assert consumer.until(2) == [2]
+                consumer.bridge.stop()
+        Consumer(publisher).bridge.stop()
+    wait_for_descriptors(before)
 
 
 @pytest.mark.parametrize(

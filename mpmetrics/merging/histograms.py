@@ -168,8 +168,9 @@ def _collect_buckets(
     children: dict[Labels, Buckets] = defaultdict(dict)
     unreadable: dict[str, Places] = {}
     bounds: dict[str | None, float | None] = {}
+    bucket_name, count_name = family + BUCKET, family + COUNT
     for (sample, labels, text), at in series.items():
-        if sample == family + BUCKET:
+        if sample == bucket_name:
             if text not in bounds:
                 bounds[text] = parse_bound(text)
             bound = bounds[text]
@@ -181,7 +182,7 @@ def _collect_buckets(
                 if known is not at:
                     buckets[bound] = tuple(sorted(known + at))
     for (sample, labels, _), at in series.items():
-        if sample == family + COUNT and labels not in children:
+        if sample == count_name and labels not in children:
             children[labels][math.inf] = at
     return children, unreadable
 

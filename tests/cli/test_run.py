@@ -1,4 +1,4 @@
-"""`mpmetrics run`: signals, exit statuses, directories, and what is left of it all."""
+"""`mpmetrics run`: signals, exit statuses, directories, metrics, and what is left at the end."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -24,6 +25,9 @@ from tests.database import counter
 from tests.workers import PATIENCE, VARIABLE, environment, fork, spawn
 from tests.wrapped import Wrapped
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 pytestmark = pytest.mark.skipif(not launch.IS_SUPPORTED, reason="run needs Linux")
 
 ANY = ("run", "--listen", "127.0.0.1:0")
@@ -31,29 +35,29 @@ ANY = ("run", "--listen", "127.0.0.1:0")
 
 @pytest.fixture(autouse=True)
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Have every run make its directories below the test's own, and sweep no other."""
+    """Have every run make and remove directories below the test's own only."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     return tmp_path
 
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
-    """Return a server of a kind: it says each signal that it gets, and ends at SIGTERM."""
+    """Return a server that reports each signal on standard error, and ends at SIGTERM."""
     path = tmp_path / "program.py"
     path.write_text(PROGRAM)
     return path
 
 
 PROGRAM = """
-import os, signal, sys, time
-def say(text): os.write(2, (text + "\\n").encode())
-def got(number, frame):
-    say(f"got {signal.Signals(number).name}")
+import os, signal
+names = "TERM INT HUP QUIT USR1 USR2 TTIN TTOU WINCH CONT".split()
+signals = {getattr(signal, f"SIG{name}") for name in names}
+signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # so that none is missed
+os.write(2, b"ready\\n")
+while True:
+    number = signal.sigwait(signals)
+    os.write(2, f"got {signal.Signals(number).name}\\n".encode())
     if number == signal.SIGTERM: os._exit(5)
-for name in "TERM INT HUP QUIT USR1 USR2 TTIN TTOU WINCH CONT".split():
-    signal.signal(getattr(signal, f"SIG{name}"), got)
-say("ready")
-while True: time.sleep(0.05)  # pause() would miss a signal just before it
 """
 
 
@@ -62,20 +66,20 @@ while True: time.sleep(0.05)  # pause() would miss a signal just before it
 
 @pytest.mark.parametrize("status", [0, 1, 7, 255])
 def test_the_exit_status_is_the_servers(status: int) -> None:
-    """Whatever it is."""
+    """The run ends with the exit status of its server, whatever it is."""
     ending = run(command(*ANY, "--", sys.executable, "-c", f"raise SystemExit({status})"))
     assert ending.status == status
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGQUIT, signal.SIGSEGV])
-def test_a_server_that_is_killed_kills_the_run(number: int) -> None:
-    """Whoever waits for the run sees the very signal."""
+def test_the_run_ends_by_the_signal_of_its_server(number: int) -> None:
+    """The run ends by the signal that ended its server."""
     ending = run(command(*ANY, "--", "sh", "-c", f"kill -{int(number)} $$"))
     assert ending.status == -number
 
 
-def test_a_command_that_is_not_there() -> None:
-    """As a shell has it: 127 for not found, 126 for not to be run."""
+def test_a_command_that_cannot_be_run() -> None:
+    """The statuses are those of a shell: 127 if the command is not found, 126 if not executable."""
     ending = run(command(*ANY, "--", "./no-such-server"))
     assert ending == Ending(127, "", "mpmetrics: ./no-such-server: command not found\n")
     ending = run(command(*ANY, "--", "/etc/passwd"))
@@ -94,14 +98,14 @@ def test_a_command_that_is_not_there() -> None:
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(arguments: list[str], words: str) -> None:
-    """And nothing was started, or left."""
+    """A mistake of the user is one line on standard error, and status 2."""
     status, stdout, stderr = invoke("run", *arguments)
     assert (status, stdout, stderr.count("\n")) == (2, "", 1)
     assert words in stderr
 
 
-def test_a_port_that_is_taken(tmp_path: Path) -> None:
-    """It is told before the server is started."""
+def test_a_port_in_use(tmp_path: Path) -> None:
+    """A port in use is reported before the server is started."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         ending = run(command("run", "--listen", address, "--", "touch", tmp_path / "started"))
@@ -110,8 +114,8 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
     assert not (tmp_path / "started").exists()
 
 
-def test_arguments_are_the_servers_own() -> None:
-    """What looks like an option of ours, behind the command, is not."""
+def test_arguments_behind_the_command_are_the_servers_own() -> None:
+    """Options behind the command are passed to the server, whatever they look like."""
     ending = run(command(*ANY, "--", "echo", "--listen", "-x", "--help"))
     assert (ending.status, ending.stdout) == (0, "--listen -x --help\n")
 
@@ -120,7 +124,7 @@ def test_arguments_are_the_servers_own() -> None:
 
 
 def test_signals_reach_the_server_once(program: Path) -> None:
-    """Each of those that mean something to a server, and no other process."""
+    """The server gets each signal that is sent to the run exactly once."""
     names = ["INT", "HUP", "QUIT", "USR1", "USR2", "TTIN", "TTOU", "WINCH", "CONT"]
     with Wrapped(sys.executable, str(program)) as wrapped:
         wrapped.wait_for(rb"ready\n")
@@ -133,7 +137,7 @@ def test_signals_reach_the_server_once(program: Path) -> None:
 
 
 def test_an_ignored_signal_stays_ignored(program: Path) -> None:
-    """As nohup wants it: neither the run nor the server sees a HUP."""
+    """A signal that the run was started to ignore, as by nohup, reaches neither run nor server."""
     line = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh"]
     with spawn(
         [
@@ -161,7 +165,7 @@ def test_an_ignored_signal_stays_ignored(program: Path) -> None:
 
 
 def test_the_server_does_not_outlive_a_killed_run(program: Path) -> None:
-    """The kernel sends it SIGTERM."""
+    """The server gets SIGTERM when the run is killed."""
     with Wrapped(sys.executable, str(program)) as wrapped:
         wrapped.wait_for(rb"ready\n")
         (main,) = wrapped.children()
@@ -182,10 +186,12 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def test_grace_ends_everything(tmp_path: Path) -> None:
-    """A server that does not end is killed, with all that descends from it."""
-    stubborn = "trap '' TERM; sleep 1000 & sleep 1000 & echo ready >&2; wait; wait; sleep 1000"
-    with Wrapped("sh", "-c", stubborn, options=["--grace", "0.2"]) as wrapped:
+def test_after_the_grace_everything_is_killed(tmp_path: Path) -> None:
+    """A server that does not end within the grace is killed, with all that descends from it."""
+    # All of it ends with the input, which the test holds open.
+    stubborn = "exec 3<&0; trap '' TERM; cat <&3 & cat <&3 & echo ready >&2; cat <&3"
+    grace = ["--grace", "0.2"]
+    with Wrapped("sh", "-c", stubborn, options=grace, stdin=subprocess.PIPE) as wrapped:
         wrapped.wait_for(rb"ready\n")
         processes = wrapped.children()
         assert len(processes) >= 3
@@ -196,7 +202,7 @@ def test_grace_ends_everything(tmp_path: Path) -> None:
 
 
 def test_on_a_terminal_the_server_gets_each_key_once(program: Path) -> None:
-    """Ctrl-C goes to the whole foreground group; the run does not send it again."""
+    """The server gets a key of its terminal, such as Ctrl-C, once: the run does not repeat it."""
     main, follower = pty.openpty()
     pid = fork()
     if pid == 0:
@@ -225,15 +231,15 @@ def test_on_a_terminal_the_server_gets_each_key_once(program: Path) -> None:
 
 
 def read_until(descriptor: int, text: bytes) -> bytes:
-    """Read until *text* has come."""
+    """Read until *text* has been read; return everything."""
     said = b""
     while text not in said:
         said += os.read(descriptor, 1 << 12)
     return said
 
 
-def test_as_the_first_process_of_a_container(program: Path, tmp_path: Path) -> None:
-    """It passes signals on, reaps orphans, and ends with the status that a shell would give."""
+def test_the_first_process_of_a_container(program: Path, tmp_path: Path) -> None:
+    """As pid 1 the run forwards signals, reaps orphans, and ends with the status of a shell."""
     orphans = 'for i in 1 2 3; do (sleep 0.01 &) ; done; exec "$@"'
     line = command(*ANY, "--", "sh", "-c", orphans, "sh", sys.executable, program)
     unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
@@ -258,31 +264,33 @@ def test_as_the_first_process_of_a_container(program: Path, tmp_path: Path) -> N
 # -- successors -----------------------------------------------------------------------------------
 
 
+# Workers outlive their main process here; they end with the test, which holds their input open.
 SUCCESSION = """
-import os, signal, sys, time
+import os, signal
+signals = {signal.SIGTERM, signal.SIGUSR2}
+signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # so that none is missed
 def say(text): os.write(2, (text + "\\n").encode())
 def serve(name):
-    def end(*_):
-        say(f"{name} ends")
-        os._exit(3)
-    signal.signal(signal.SIGTERM, end)
-    worker = os.fork()
-    if worker == 0:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        while True: time.sleep(0.05)  # pause() would miss a signal just before it
-    say(f"{name} is ready")
-    while True: time.sleep(0.05)  # pause() would miss a signal just before it
-def replace(*_):
     if os.fork() == 0:
-        serve("new")
-signal.signal(signal.SIGUSR2, replace)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+        os.read(0, 1)
+        os._exit(0)
+    say(f"{name} is ready")
+    while signal.sigwait(signals) == signal.SIGUSR2:
+        if os.fork() == 0:
+            serve("new")
+    say(f"{name} ends")
+    os._exit(3)
 serve("old")
 """
 
 
 def test_a_new_main_process_is_followed() -> None:
-    """What has workers when its parent ends is the server now; workers alone are not."""
-    with Wrapped(sys.executable, "-c", SUCCESSION) as wrapped:
+    """When the main process ends, the run follows its child that has workers of its own.
+
+    Processes without children are reported as left behind.
+    """
+    with Wrapped(sys.executable, "-c", SUCCESSION, stdin=subprocess.PIPE) as wrapped:
         wrapped.wait_for(rb"old is ready\n")
         old = wrapped.children()[0]
         wrapped.process.send_signal(signal.SIGUSR2)
@@ -300,14 +308,14 @@ reader, writer = os.pipe()
 if os.fork() == 0:
     os.close(writer)
     os.read(reader, 1)  # until the main process has ended
-    time.sleep(0.2)
+    time.sleep(0.2)  # so that the run sees it
     os._exit(0)
 raise SystemExit(4)
 """
 
 
-def test_who_ends_right_after_the_main_process_was_not_left_behind() -> None:
-    """There is nothing to be said about it."""
+def test_a_process_that_ends_right_after_the_main_process_is_not_reported() -> None:
+    """A process that ends soon after the main process causes no warning."""
     ending = run(command(*ANY, "--", sys.executable, "-c", PARTING))
     assert (ending.status, ending.stderr.count("\n")) == (4, 1)
 
@@ -321,7 +329,7 @@ print(os.environ["PROMETHEUS_MULTIPROC_DIR"], "prometheus_multiproc_dir" in os.e
 
 
 def shown(*options: str | Path, **env: str) -> Path:
-    """Run a program that shows its directory; return that."""
+    """Run a program that prints its directory; return that directory."""
     ending = run(command(*ANY, *options, "--", sys.executable, "-c", SHOW), env=env)
     assert ending.status == 0, ending.stderr
     path, old = ending.stdout.split()
@@ -329,8 +337,8 @@ def shown(*options: str | Path, **env: str) -> Path:
     return Path(path)
 
 
-def test_a_directory_of_its_own_is_private_and_goes() -> None:
-    """On a tmpfs where there is room; nobody else may look into it."""
+def test_a_new_directory_is_private_and_removed_at_the_end() -> None:
+    """A new directory is on a tmpfs if there is room; no other user may read it."""
     with Wrapped(sys.executable, "-c", "input()", stdin=subprocess.PIPE) as wrapped:
         path = wrapped.directory
         assert path.name.startswith(run_directory.PREFIX)
@@ -345,7 +353,7 @@ def test_a_directory_of_its_own_is_private_and_goes() -> None:
 
 
 def test_a_directory_can_be_kept() -> None:
-    """Then it is said where it is."""
+    """A kept directory stays, and the run reports where it is."""
     ending = run(command(*ANY, "--keep", "--", sys.executable, "-c", SHOW))
     path = Path(ending.stdout.split()[0])
     assert path.is_dir()
@@ -358,7 +366,10 @@ def test_a_directory_can_be_kept() -> None:
 
 
 def test_a_given_directory_is_used_and_stays(tmp_path: Path) -> None:
-    """It is made if it is not there; the variable names one, too; it is not wiped."""
+    """A given directory is made if it is missing; it is emptied with --fresh only, and stays.
+
+    The variable can name it, too.
+    """
     given = tmp_path / "given"
     assert shown("--dir", given) == given
     fill(given, {"counter_7.db": counter("jobs", 1)})
@@ -369,8 +380,8 @@ def test_a_given_directory_is_used_and_stays(tmp_path: Path) -> None:
     assert [each.name for each in given.iterdir() if each.name[0] != "."] == []
 
 
-def test_fresh_needs_proof(tmp_path: Path) -> None:
-    """A file that somebody has open is not removed, nor is any other."""
+def test_fresh_removes_nothing_while_a_file_is_open(tmp_path: Path) -> None:
+    """While a process has a file of the directory open, --fresh removes none and reports that."""
     given = tmp_path / "given"
     given.mkdir()
     fill(given, {"counter_7.db": counter("jobs", 1), "counter_8.db": counter("jobs", 1)})
@@ -382,7 +393,7 @@ def test_fresh_needs_proof(tmp_path: Path) -> None:
 
 
 def test_two_runs_do_not_share_a_directory(tmp_path: Path) -> None:
-    """The second one says so; when the first is over, it may."""
+    """A second run on a directory is refused until the first has ended."""
     with Wrapped(
         sys.executable, "-c", "input()", options=["--dir", str(tmp_path)], stdin=subprocess.PIPE
     ) as wrapped:
@@ -394,21 +405,21 @@ def test_two_runs_do_not_share_a_directory(tmp_path: Path) -> None:
 
 @pytest.fixture
 def remains(tmp_path: Path) -> Path:
-    """Return what a killed run has left."""
+    """Return a directory that a killed run has left."""
     path = tmp_path / f"{run_directory.PREFIX}old"
     path.mkdir(mode=0o700)
     fill(path, {"counter_7.db": counter("jobs", 1), "MANIFEST": b"?"})
     return path
 
 
-def test_remains_of_killed_runs_are_swept(remains: Path) -> None:
-    """As soon as the next run begins."""
+def test_the_directory_of_a_killed_run_is_removed(remains: Path) -> None:
+    """The next run removes the directory of a killed run when it starts."""
     assert shown().exists() is False
     assert not remains.exists()
 
 
-def test_what_somebody_uses_is_not_swept(remains: Path) -> None:
-    """Neither files that are open, nor a directory that is locked."""
+def test_a_directory_in_use_is_not_removed(remains: Path) -> None:
+    """A directory with an open file, or with a lock, is not removed."""
     with (remains / "counter_7.db").open("rb"):
         shown()
         assert (remains / "counter_7.db").exists()
@@ -420,8 +431,8 @@ def test_what_somebody_uses_is_not_swept(remains: Path) -> None:
     assert not remains.exists()
 
 
-def test_what_only_looks_like_remains_is_not_swept(tmp_path: Path) -> None:
-    """A link, a file, and somebody else's directory."""
+def test_other_things_with_such_names_are_not_removed(tmp_path: Path) -> None:
+    """A link, a file, and a directory of another user are not removed, whatever their names."""
     target = tmp_path / "target"
     target.mkdir()
     (tmp_path / f"{run_directory.PREFIX}link").symlink_to(target)
@@ -442,28 +453,35 @@ def test_what_only_looks_like_remains_is_not_swept(tmp_path: Path) -> None:
 # -- metrics --------------------------------------------------------------------------------------
 
 FORKING = """
-import os, signal, sys, time
+import os, signal, time
 from prometheus_client import Counter
 jobs = Counter("jobs", "help")
+signals = {signal.SIGUSR1, signal.SIGCHLD}
+signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # so that none is missed
+reader, writer = os.pipe()
 def work():
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.close(writer)
     jobs.inc(5)
     end = time.process_time() + 0.2
     while time.process_time() < end: pass
     os.write(2, b"worked\\n")
-    while True: time.sleep(0.05)
+    os.read(reader, 1)  # until the main process has ended
+    os._exit(0)
 def fork():
     if os.fork() == 0:
         work()
+def reap():
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]: pass
+    except ChildProcessError: pass
 for _ in range(2): fork()
-signal.signal(signal.SIGUSR1, lambda *_: fork())
-signal.signal(signal.SIGCHLD, lambda *_: os.waitpid(-1, os.WNOHANG))
-while True: time.sleep(0.05)  # pause() would miss a signal just before it
+while True:
+    fork() if signal.sigwait(signals) == signal.SIGUSR1 else reap()
 """
 
 
 def test_process_metrics_are_of_all_processes() -> None:
-    """Summed by default; what the dead have used is not lost; restarts are counted."""
+    """Process metrics are sums over all processes, dead ones included; restarts are counted."""
     with Wrapped(sys.executable, "-c", FORKING) as wrapped:
         wrapped.wait_for(rb"worked\n(.*\n)*worked\n")
         before = wrapped.until(lambda page: page["mpmetrics_processes alive"] == 3)
@@ -489,7 +507,7 @@ def test_process_metrics_are_of_all_processes() -> None:
 
 
 def test_process_metrics_of_each_process() -> None:
-    """Instead of the sum, so that nothing is counted twice."""
+    """With --per-worker, the page has a series for each process instead of the sum."""
     with Wrapped(sys.executable, "-c", FORKING, options=["--per-worker"]) as wrapped:
         wrapped.wait_for(rb"worked\n(.*\n)*worked\n")
         page = wrapped.samples()
@@ -499,24 +517,35 @@ def test_process_metrics_of_each_process() -> None:
         wrapped.end(signal.SIGTERM)
 
 
-def test_a_crash_loop_is_told() -> None:
-    """Not with each death, but so that somebody looks."""
+def has_workers(*, running: int, ended: int) -> Callable[[dict[str, float]], bool]:
+    """Return whether so many workers are *running*, and have *ended*, by the samples of a page."""
+    return lambda page: (
+        (page["mpmetrics_workers"], page["mpmetrics_worker_exits_total"]) == (running, ended)
+    )
+
+
+def test_a_crash_loop_is_one_warning() -> None:
+    """Workers that keep ending soon after their start cause one warning, not one for each."""
     looping = """
-import os, time
+import os
 for _ in range(40):
     if os.fork() == 0:
-        time.sleep(0.15)
-        os._exit(3)
+        os._exit(3 if os.read(0, 1) else 0)
     os.wait()
 """
-    with Wrapped(sys.executable, "-c", looping) as wrapped:
+    with Wrapped(sys.executable, "-c", looping, stdin=subprocess.PIPE) as wrapped:
+        assert wrapped.process.stdin is not None
+        for ended in range(5):
+            wrapped.until(has_workers(running=1, ended=ended))
+            wrapped.process.stdin.write(b"!")
         wrapped.wait_for(rb"5 workers have ended within 10 s of their start")
+        wrapped.process.stdin.close()
         assert wrapped.end() == 0
     assert wrapped.said.count(b"workers have ended") == 1
 
 
-def test_the_page_outlives_its_server_crashing_workers_and_no_thread_is_left() -> None:
-    """Whoever stops the server gets everything back: the port, the directory, all processes."""
+def test_nothing_is_left_of_a_run() -> None:
+    """After a run whose workers have crashed, its port is free and its directory is gone."""
     with Wrapped(sys.executable, "-c", FORKING) as wrapped:
         wrapped.wait_for(rb"worked\n")
         directory, pids = wrapped.directory, wrapped.children()
@@ -530,7 +559,7 @@ def test_the_page_outlives_its_server_crashing_workers_and_no_thread_is_left() -
 
 
 def test_sockets_that_were_left_open_are_passed_on() -> None:
-    """As systemd does it for a server that it starts on demand."""
+    """The server inherits open sockets, as those that systemd passes for activation."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         number = listener.fileno()
         program = f"import socket; print(socket.socket(fileno={number}).getsockname()[1])"
@@ -538,8 +567,8 @@ def test_sockets_that_were_left_open_are_passed_on() -> None:
         assert ending.stdout == f"{listener.getsockname()[1]}\n"
 
 
-def test_the_variable_is_not_set_here() -> None:
-    """Only the server is to write metrics."""
+def test_the_variable_is_set_for_the_server_only() -> None:
+    """The variable is in the server's environment, and not in that of the run."""
     with Wrapped(sys.executable, "-c", "input()", stdin=subprocess.PIPE) as wrapped:
         own = Path(f"/proc/{wrapped.process.pid}/environ").read_bytes()
         assert VARIABLE.encode() not in own

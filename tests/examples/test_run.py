@@ -1,4 +1,4 @@
-"""Servers wrapped with `mpmetrics run`, or served beside: all that they count is there."""
+"""The examples of `mpmetrics run` and of a sidecar: everything that they count is on the page."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ SIDECAR = EXAMPLES / "kubernetes" / "sidecar.yaml"
 PATH = os.pathsep.join([sysconfig.get_path("scripts"), *os.defpath.split(os.pathsep)])
 
 
-def started(name: str, home: Path, **more: str) -> Wrapped:
-    """Run the script *name* with an environment that leads to the command."""
+def start_script(name: str, home: Path, **more: str) -> Wrapped:
+    """Start the script *name* with an environment in which it finds the command."""
     env = {**clean_environment(None, home), "PATH": PATH, **more}
     return Wrapped(script=SCRIPTS / name, cwd=home, env=env, stdout=sys.stderr.fileno())
 
 
 def is_up(url: str) -> bool:
-    """Tell whether somebody answers."""
+    """Return whether a server answers at *url*."""
     try:
         return fetch(url).status == 200
     except OSError:
@@ -53,14 +53,14 @@ def is_up(url: str) -> bool:
 
 @pytest.mark.parametrize("name", ["gunicorn.sh", "uvicorn.sh"])
 def test_a_wrapped_server(name: str, home: Path) -> None:
-    """The page has every greeting, whichever worker sent it; TERM ends the server."""
+    """The page of a wrapped server has the greetings of all workers; SIGTERM ends the server."""
     port = str(free_port())
     url = f"http://127.0.0.1:{port}"
     where = {
         "GUNICORN_CMD_ARGS": f"--bind 127.0.0.1:{port} --no-control-socket",
         "UVICORN_PORT": port,
     }
-    with started(name, home, **where) as wrapped:
+    with start_script(name, home, **where) as wrapped:
         eventually(lambda: is_up(url), "the server answers")
         # The first was is_up's.
         assert [fetch(url).body for _ in range(40)] == [b"hello\n"] * 40
@@ -69,7 +69,7 @@ def test_a_wrapped_server(name: str, home: Path) -> None:
 
 
 def test_wrapped_tasks(home: Path, tmp_path: Path) -> None:
-    """The page has every task that was done."""
+    """The page of a wrapped celery has every task that was done."""
     place = tmp_path / "place"
     place.mkdir()
     env = {**clean_environment(None, home), "PATH": PATH}
@@ -80,20 +80,20 @@ def test_wrapped_tasks(home: Path, tmp_path: Path) -> None:
         assert wrapped.end(signal.SIGTERM) == 0, wrapped.said.decode()
 
 
-def parsed(words: Sequence[str]) -> dict[str, Any]:
-    """Return what `mpmetrics run` makes of its arguments; it raises if that is nothing."""
+def parse_options(words: Sequence[str]) -> dict[str, Any]:
+    """Return the options that `mpmetrics run` reads from *words*; mistakes raise."""
     return run_command.make_context("run", list(words)).params
 
 
 def test_the_service(tmp_path: Path, needs_program: NeedsProgram) -> None:
-    """Systemd takes the unit, the command takes its line, and their deadlines agree."""
+    """Systemd accepts the unit, the command accepts its line, and their deadlines agree."""
     analyze = needs_program("systemd-analyze", package="systemd")
     unit = configparser.RawConfigParser()
     unit.read(UNIT)
     service = unit["Service"]
     program, command, *arguments = shlex.split(service["ExecStart"])
     assert (Path(program).name, command) == ("mpmetrics", "run")
-    options = parsed(arguments)
+    options = parse_options(arguments)
     assert options["command"][0] == "gunicorn"
     assert options["grace"] < float(service["TimeoutStopSec"])
     assert service["KillMode"] == "mixed"
@@ -107,7 +107,7 @@ def test_the_service(tmp_path: Path, needs_program: NeedsProgram) -> None:
 
 @pytest.fixture
 def pod() -> dict[str, Any]:
-    """Return what the manifest says of a pod."""
+    """Return the pod of the manifest."""
     manifest = yaml.safe_load(SIDECAR.read_text())
     template = manifest["spec"]["template"]
     assert manifest["spec"]["selector"]["matchLabels"] == template["metadata"]["labels"]
@@ -117,7 +117,7 @@ def pod() -> dict[str, Any]:
 
 
 def test_the_containers_of_the_pod_share_directory_and_user(pod: dict[str, Any]) -> None:
-    """Each has the volume at the same place; the owner of the files is the same everywhere."""
+    """The containers of the pod share the directory, at one path, and the user."""
     (volume,) = pod["volumes"]
     assert "emptyDir" in volume
     mount = {"name": volume["name"], "mountPath": "/metrics"}
@@ -131,7 +131,7 @@ def test_the_containers_of_the_pod_share_directory_and_user(pod: dict[str, Any])
 
 @contextmanager
 def container(pod: dict[str, Any], name: str, directory: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the command of a container here, with all that it starts, until the end of the block."""
+    """Run the command of a container here, until the end of the block, with all its children."""
     (command,) = [each["command"] for each in pod["containers"] if each["name"] == name]
     places = {"/metrics": os.fspath(directory), ":9464": "127.0.0.1:0"}
     for theirs, ours in places.items():
@@ -153,7 +153,7 @@ def container(pod: dict[str, Any], name: str, directory: Path) -> Iterator[subpr
 
 @pytest.mark.skipif(not liveness.HAS_LEASES, reason="this system has no file leases")
 def test_the_sidecars_serve_and_fold(pod: dict[str, Any], directory: Path) -> None:
-    """What a dead worker of the server has counted is folded, and on the page all the same."""
+    """The sidecars fold the file of a dead worker, and the page has its values."""
     with Worker(directory) as living, Worker(directory) as dead:
         for worker in (living, dead):
             worker.do("Counter('jobs', '').inc(3)")

@@ -1,4 +1,4 @@
-"""The machine's decisions: histories of events, and what it does about them."""
+"""The decisions of a wrapper: histories of events, and the actions that they cause."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TERM, INT, HUP, USR2 = signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGU
 
 
 def history(machine: Machine, *events: Any) -> list[list[Any]]:
-    """Return what *machine* does about each of the *events*; of words only that there are."""
+    """Return the actions of *machine* for each of the *events*, warnings without their text."""
     actions = [machine.handle(event) for event in events]
     return [[Warn if isinstance(each, Warn) else each for each in some] for some in actions]
 
@@ -69,7 +69,7 @@ HISTORIES: dict[str, tuple[Machine, list[tuple[Any, list[Any]]]]] = {
             (ChildEnded(20, 4), [Finish(4)]),
         ],
     ),
-    "who takes over while the server is to end, ends, too": (
+    "a successor that takes over while the server is to end, ends, too": (
         Machine(7),
         [
             (Signalled(TERM, 1.0), [Forward(7, TERM)]),
@@ -92,7 +92,7 @@ HISTORIES: dict[str, tuple[Machine, list[tuple[Any, list[Any]]]]] = {
             (ChildEnded(8, -9), [Finish(-9)]),
         ],
     ),
-    "without grace there is all the time in the world": (
+    "without grace nothing is killed": (
         Machine(7),
         [(Signalled(TERM, 1.0), [Forward(7, TERM)]), (Ticked(1e9), [])],
     ),
@@ -100,7 +100,7 @@ HISTORIES: dict[str, tuple[Machine, list[tuple[Any, list[Any]]]]] = {
         Machine(7),
         [(WorkerStarted(8), []), (WorkerEnded(8, 100.0, 100.0, 0), [Compact()])],
     ),
-    "a crash loop is told, but not all the time": (
+    "a crash loop is a warning, but not all the time": (
         Machine(7),
         [
             *((WorkerEnded(pid, 1.0, pid / 10, 1), [Compact()]) for pid in range(1, 5)),
@@ -132,14 +132,14 @@ HISTORIES: dict[str, tuple[Machine, list[tuple[Any, list[Any]]]]] = {
 
 @pytest.mark.parametrize("name", HISTORIES)
 def test_histories(name: str) -> None:
-    """Each event has its actions, in their order."""
+    """Each event of a history causes its actions, in their order."""
     machine, story = HISTORIES[name]
     events = [event for event, _ in story]
     assert history(machine, *events) == [actions for _, actions in story]
 
 
-def test_what_the_warning_says() -> None:
-    """How many, how soon, and with which status, if that is known."""
+def test_the_text_of_the_warning() -> None:
+    """The warning of short lives has their number, their length, and the last status if known."""
     machine = Machine(7)
     for pid in range(4):
         machine.handle(WorkerEnded(pid, 1.0, 0.0, 3))
@@ -165,8 +165,8 @@ def test_restarts_are_counted() -> None:
     assert machine.workers.last_status == -9
 
 
-def test_who_becomes_the_main_process_was_no_worker() -> None:
-    """It looked like one, as a child that runs the same program; neither it nor its end counts."""
+def test_the_main_process_is_no_worker() -> None:
+    """A worker that becomes the main process is no worker any more, and its end is not counted."""
     machine = Machine(1)
     history(machine, WorkerStarted(2), WorkerStarted(20), WorkerStarted(21))
     history(machine, WorkerEnded(2, 99.0, 99.0, 0), ChildEnded(1, 0, successors=[20]))
@@ -187,8 +187,8 @@ EVENTS = st.one_of(
 
 
 @given(st.lists(EVENTS, max_size=30), st.booleans(), st.none() | st.floats(0, 10))
-def test_whatever_happens(events: list[Any], shares: bool, grace: float | None) -> None:  # noqa: FBT001
-    """It ends exactly with its main process, and passes each signal on once, to nobody else."""
+def test_any_history(events: list[Any], shares: bool, grace: float | None) -> None:  # noqa: FBT001
+    """The machine ends exactly with its main process, and forwards each signal to it once."""
     machine = Machine(1, shares_terminal=shares, grace=grace)
     for event in events:
         main, over = machine.main, machine.is_over

@@ -1,8 +1,9 @@
-"""Real servers under `mpmetrics run`: what was answered is what is counted, whatever happens."""
+"""Real servers under `mpmetrics run`: every answer is counted, whatever happens to workers."""
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -57,11 +58,11 @@ async def asgi(scope, receive, send):
 
 
 class Server(NamedTuple):
-    """A server program: its command line, and what it makes of signals.
+    """A server program: its command line, and how it handles signals.
 
-    *port* and *more* options are to be filled in; *recycling* are those that have workers replaced
-    after a while. *respawns* tells whether it replaces a killed worker, *reloads* whether HUP has
-    it replace all of them.
+    The *line* has fields for the port and more options; *recycling* are options by which it
+    replaces workers after a while. *respawns* is whether it replaces a killed worker, *reloads*
+    whether it replaces all of them at HUP.
     """
 
     line: str
@@ -117,13 +118,13 @@ class Client:
         self.lost = 0
 
     def send(self) -> bool:
-        """Send one request; tell whether it was answered."""
+        """Send one request; return whether it was answered."""
         try:
             answer = fetch(self._url)
         except ConnectionRefusedError:
             return False
         except (OSError, HTTPException):
-            # Sent, but to a worker that was about to go: nobody knows whether it was counted.
+            # Sent, but to a worker that was about to end: it may have been counted or not.
             self.lost += 1
             return False
         pid = int(answer.body)
@@ -133,11 +134,11 @@ class Client:
     def send_until(
         self, wrapped: Wrapped, workers: int = 2, *, old: frozenset[int] = frozenset()
     ) -> None:
-        """Send until so many *workers*, without the *old* ones, have answered."""
+        """Send until that many *workers* have answered, without the *old* ones."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             self.send()
-            time.sleep(0.005)  # a server that is starting tells nobody
+            time.sleep(0.005)  # a server does not report that a worker is ready
             if len(self.answered.keys() - old) >= workers:
                 return
             assert wrapped.process.poll() is None, wrapped.said.decode()
@@ -157,7 +158,7 @@ def start(server: Server, app: Path, port: int, more: str = "", *options: str) -
 
 
 def check(wrapped: Wrapped, client: Client, *, alive: int | None = None) -> dict[str, float]:
-    """See that exactly what was answered is counted; return the page."""
+    """Check that exactly the answered requests are counted; return the page."""
     page = wrapped.until(
         lambda page: alive is None or page.get("mpmetrics_processes alive", 0) == alive
     )
@@ -167,8 +168,8 @@ def check(wrapped: Wrapped, client: Client, *, alive: int | None = None) -> dict
 
 
 @pytest.mark.parametrize("name", SERVERS)
-def test_start_and_stop(name: str, app: Path, port: int) -> None:
-    """Every answer is counted; TERM ends the server as its manual says; nothing is left."""
+def test_a_server_starts_and_stops(name: str, app: Path, port: int) -> None:
+    """Every answer is counted; SIGTERM ends the server as its manual says; no directory is left."""
     with start(SERVERS[name], app, port) as wrapped:
         client = Client(port)
         client.send_until(wrapped)
@@ -181,7 +182,7 @@ def test_start_and_stop(name: str, app: Path, port: int) -> None:
 
 @pytest.mark.parametrize("name", [name for name in SERVERS if SERVERS[name].respawns])
 def test_a_worker_is_killed(name: str, app: Path, port: int) -> None:
-    """Its counts stay, its live gauges go, and it is told that it was replaced."""
+    """The counts of a killed worker stay, its live gauges go, and its restart is counted."""
     with start(SERVERS[name], app, port) as wrapped:
         client = Client(port)
         client.send_until(wrapped)
@@ -199,8 +200,8 @@ def test_a_worker_is_killed(name: str, app: Path, port: int) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in SERVERS if SERVERS[name].reloads])
-def test_reload(name: str, app: Path, port: int) -> None:
-    """HUP goes to the main process: new workers, the same totals, one server."""
+def test_a_server_reloads(name: str, app: Path, port: int) -> None:
+    """At SIGHUP the main process replaces its workers, and the totals stay."""
     with start(SERVERS[name], app, port) as wrapped:
         client = Client(port)
         client.send_until(wrapped)
@@ -214,8 +215,8 @@ def test_reload(name: str, app: Path, port: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["gunicorn", "gunicorn-gthread", "uvicorn"])
-def test_recycling(name: str, app: Path, port: int) -> None:
-    """A worker for every few requests; their files do not pile up."""
+def test_a_server_recycles_its_workers(name: str, app: Path, port: int) -> None:
+    """The files of workers that live for a few requests do not pile up."""
     server = SERVERS[name]
     with start(server, app, port, server.recycling) as wrapped:
         client = Client(port)
@@ -231,8 +232,8 @@ def test_recycling(name: str, app: Path, port: int) -> None:
         assert wrapped.end(signal.SIGTERM) == 0, wrapped.said.decode()
 
 
-def test_an_import_error(app: Path, port: int) -> None:
-    """What gives up at once does so under the wrapper, too, and with the same status."""
+def test_a_server_that_cannot_import_its_application(app: Path, port: int) -> None:
+    """A server that gives up at once has the same status with and without the wrapper."""
     (app / "app.py").write_text("raise RuntimeError('no such thing')\n")
     one = "--workers 1"  # with more of them gunicorn's own status varies, 1 or 3
     line = SERVERS["gunicorn"].line.format(port=port, more=one).split()
@@ -244,7 +245,7 @@ def test_an_import_error(app: Path, port: int) -> None:
 
 
 def test_an_endless_crash_loop(app: Path, port: int) -> None:
-    """Uvicorn starts its workers over and over: the page is still there, and it is told."""
+    """While uvicorn starts crashing workers over and over, the page is served, and a line warns."""
     (app / "app.py").write_text("raise RuntimeError('no such thing')\n")
     with start(SERVERS["uvicorn"], app, port) as wrapped:
         wrapped.wait_for(rb"workers have ended within 10 s of their start, the last with status 1")
@@ -253,7 +254,7 @@ def test_an_endless_crash_loop(app: Path, port: int) -> None:
 
 
 def test_gunicorn_replaces_itself(app: Path, port: int) -> None:
-    """USR2, then TERM to the old main process, as its manual says: the new one is followed."""
+    """After SIGUSR2, and SIGTERM to the old main process, the run follows the new one."""
     with start(SERVERS["gunicorn"], app, port) as wrapped:
         client = Client(port)
         client.send_until(wrapped)
@@ -282,29 +283,33 @@ app.conf.update(
 @app.task
 def work(name):
     DONE.inc()
-    open(os.path.join("results", name), "w").write(str(os.getpid()))
+    with open("done", "w") as done:
+        done.write("!")
 """
 
 
 @pytest.fixture
 def tasks(tmp_path: Path) -> Path:
-    """Return a directory with tasks for celery, and folders in place of a broker."""
+    """Return a directory with tasks for celery, folders as its broker, and a pipe for results."""
     (tmp_path / "tasks.py").write_text(TASKS)
-    for name in ("queue", "results", "control"):
+    for name in ("queue", "control"):
         (tmp_path / name).mkdir()
+    os.mkfifo(tmp_path / "done")
     return tmp_path
 
 
 def submit(tasks: Path, count: int) -> None:
-    """Have celery do so many tasks, and wait until they are done."""
-    results = tasks / "results"
+    """Have celery do *count* tasks; return when they are done."""
     program = f"import tasks\nfor number in range({count}): tasks.work.delay(str(number))"
     env = {**environment(None), "PYTHONPATH": str(tasks)}
-    run_to_end([sys.executable, "-c", program], check=True, cwd=tasks, env=env)
-    deadline = time.monotonic() + PATIENCE
-    while len(list(results.iterdir())) < count:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)  # a broker of folders tells nobody
+    reader = os.open(tasks / "done", os.O_RDWR)  # for both, so that it does not end in between
+    try:
+        run_to_end([sys.executable, "-c", program], check=True, cwd=tasks, env=env)
+        for _ in range(count):
+            assert select.select([reader], [], [], PATIENCE)[0], "a task is not done"
+            os.read(reader, 1)
+    finally:
+        os.close(reader)
 
 
 def celery(tasks: Path) -> Wrapped:
@@ -317,7 +322,7 @@ def celery(tasks: Path) -> Wrapped:
 
 
 def test_celery_recycles_its_workers(tasks: Path) -> None:
-    """Every task that was done is counted; TERM ends it as its manual says."""
+    """Every task of recycled workers is counted; SIGTERM ends celery as its manual says."""
     with celery(tasks) as wrapped:
         submit(tasks, 20)
         page = wrapped.until(lambda page: page.get("done_total") == 20)
@@ -329,7 +334,7 @@ def test_celery_recycles_its_workers(tasks: Path) -> None:
 
 
 def test_a_worker_of_celery_is_killed(tasks: Path) -> None:
-    """What it has done stays counted; celery itself does not always end after that."""
+    """The tasks of a killed worker stay counted; celery itself does not always end after that."""
     with celery(tasks) as wrapped:
         submit(tasks, 10)
         page = wrapped.until(lambda page: page["mpmetrics_workers"] == 2)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class BatchLimits(NamedTuple):
-    """How much one batch may have: so many *files*, of so many *size* bytes together.
+    """The largest batch: its number of *files*, and their *size* in bytes.
 
     Each file of a batch costs a descriptor while it is committed, and its values are in memory.
     """
@@ -53,7 +53,7 @@ class FoldBatch(NamedTuple):
 
     *archives* has the bytes of each new archive by its name, *replaced* the names of the archives
     that they replace. *digests* has, by path, a digest of what each file held that is in a new
-    archive. *damaged* says which files could not be read; those are not among the *files*.
+    archive. *damaged* has the files that could not be read; those are not among the *files*.
     """
 
     files: Sequence[WorkerFile]

@@ -63,7 +63,7 @@ class WorkerStarted(NamedTuple):
 
 
 class WorkerEnded(NamedTuple):
-    """A worker has ended at the *age* of so many seconds; its *returncode* may be unknown."""
+    """A worker has ended at an *age* in seconds; its *returncode* may be unknown."""
 
     pid: int
     age: float

@@ -23,7 +23,7 @@ _PAUSE: Final = 1.0
 
 _BRISK_PAUSE: Final = 0.02
 _BRISK_FOR: Final = 10.0
-"""For so many seconds after a worker has started or ended, the pause is shorter."""
+"""The pause for some time after a worker has started or ended, and that time in seconds."""
 
 _SHARE: Final = 0.05
 """How much of the time may be spent with looking; where a look takes long, the pause is longer."""

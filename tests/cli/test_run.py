@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(not launch.IS_SUPPORTED, reason="run needs Linux")
 
 ANY = ("run", "--listen", "127.0.0.1:0")
+MEMORY = "/dev/shm"  # noqa: S108 - a mount point
 
 
 @pytest.fixture(autouse=True)
@@ -213,7 +214,7 @@ def test_on_a_terminal_the_server_gets_each_key_once(program: Path) -> None:
         # The first terminal that a session leader opens is its own.
         os.close(os.open(os.ttyname(follower), os.O_RDWR))
         line = command(*ANY, "--", sys.executable, program)
-        os.execvpe(line[0], line, environment(None))  # noqa: S606 - on purpose
+        os.execvpe(line[0], line, environment(None))  # noqa: S606 - there is no shell that could change the command
     try:
         os.close(follower)
         said = read_until(main, b"ready")
@@ -343,9 +344,9 @@ def test_a_new_directory_is_private_and_removed_at_the_end() -> None:
         path = wrapped.directory
         assert path.name.startswith(run_directory.PREFIX)
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
-        mount = find_mount("/dev/shm")  # noqa: S108 - a mount point
-        if mount is not None and mount.kind == "tmpfs" and os.access("/dev/shm", os.W_OK):  # noqa: S108
-            assert path.parent == Path("/dev/shm")  # noqa: S108
+        mount = find_mount(MEMORY)
+        if mount is not None and mount.kind == "tmpfs" and os.access(MEMORY, os.W_OK):
+            assert path.parent == Path(MEMORY)
         assert wrapped.process.stdin is not None
         wrapped.process.stdin.close()
         wrapped.end()

@@ -18,5 +18,5 @@ def directory(tmp_path: Path) -> Path:
     path = tmp_path / "metrics"
     path.mkdir()
     if not liveness.has_proven_leases(str(path)):
-        pytest.skip("the file system of the temporary directory does not tell open from closed")
+        pytest.skip("leases do not work on the file system of the temporary directory")
     return path

@@ -281,11 +281,11 @@ def test_a_lease_ends_although_a_child_has_a_copy_of_it(directory: Path) -> None
     path = write(directory / "counter_1.db", [counter("c", 1)])
     descriptor = liveness.open_for_lease(str(path))
     liveness.take_lease(descriptor)
-    told, tell = os.pipe()
+    reader, writer = os.pipe()
     child = fork()
     if child == 0:
-        os.close(tell)
-        select.select([told], [], [])
+        os.close(writer)
+        select.select([reader], [], [])
         os._exit(0)
     try:
         liveness.release_lease(descriptor)
@@ -293,8 +293,8 @@ def test_a_lease_ends_although_a_child_has_a_copy_of_it(directory: Path) -> None
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        os.close(told)
-        os.close(tell)
+        os.close(reader)
+        os.close(writer)
 
 
 def test_an_empty_file_leaves_no_archive(directory: Path) -> None:

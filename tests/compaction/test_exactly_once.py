@@ -39,7 +39,7 @@ def directory(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Seq
     workers = [1, 2]
     write_workers(path, workers)
     if not liveness.has_proven_leases(str(path)):
-        pytest.skip("the file system of the temporary directory does not tell open from closed")
+        pytest.skip("leases do not work on the file system of the temporary directory")
     if request.param == 2:
         assert compact(path, keep_dead_gauges=True).generation == 1
         write_workers(path, [3])

@@ -33,7 +33,7 @@ def before(tmp_path: Path) -> Path:
     path.mkdir()
     write_workers(path, [1, 2])
     if not liveness.has_proven_leases(str(path)):
-        pytest.skip("the file system of the temporary directory does not tell open from closed")
+        pytest.skip("leases do not work on the file system of the temporary directory")
     compact(path)
     return write_workers(path, [3])
 

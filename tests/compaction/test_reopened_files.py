@@ -103,7 +103,7 @@ def fill(path: Path, *, again: bool) -> float:
         write(path / f"counter_{number}.db", [counter("c", number)], size=4096)
         write(path / f"summary_{number}.db", summary("s", 1, number), size=4096)
     if not liveness.has_proven_leases(str(path)):
-        pytest.skip("the file system of the temporary directory does not tell open from closed")
+        pytest.skip("leases do not work on the file system of the temporary directory")
     if not again:
         return 6.0
     compact(path)

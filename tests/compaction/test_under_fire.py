@@ -75,32 +75,32 @@ class Child:
 
     def __init__(self, work: Callable[[int, int], object]) -> None:
         """Fork; *work* gets a descriptor to read commands from and one to answer to."""
-        told, self.tell = os.pipe()
+        commands, self.command = os.pipe()
         self.answers, answer = os.pipe()
         self.pid = fork()
         if self.pid == 0:
             status = 1
             try:
-                work(told, answer)
+                work(commands, answer)
                 status = 0
             except BaseException:  # noqa: BLE001 - nothing may get out of the child
                 traceback.print_exc(file=sys.__stderr__)
             finally:
                 os._exit(status)
-        os.close(told)
+        os.close(commands)
         os.close(answer)
         self.status: int | None = None
 
     def burst(self) -> None:
         """Have it do a burst of increments; return when they are done."""
-        os.write(self.tell, b"!")
+        os.write(self.command, b"!")
         assert os.read(self.answers, 1) == b".", "the worker has failed"
 
     def wait(self) -> int:
         """Wait until it has ended; return its status."""
         if self.status is None:
             self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-            os.close(self.tell)
+            os.close(self.command)
             os.close(self.answers)
         return self.status
 
@@ -114,7 +114,7 @@ class Child:
 def increment(path: Path, counts: Counts, slot: int, ident: object, bursts: int) -> Child:
     """Start a worker that increments: *bursts* at each command, or for ever if that is 0."""
 
-    def work(told: int, answer: int) -> None:
+    def work(commands: int, answer: int) -> None:
         os.environ[VARIABLE] = os.fspath(path)
         make = MultiProcessValue(lambda: ident)
         values = [
@@ -123,7 +123,7 @@ def increment(path: Path, counts: Counts, slot: int, ident: object, bursts: int)
             make("histogram", "h", "h_sum", (), (), "help"),
             make("histogram", "h", "h_bucket", ("le",), ("+Inf",), "help"),
         ]
-        while bursts == 0 or os.read(told, 1):
+        while bursts == 0 or os.read(commands, 1):
             for _ in range(bursts or 50):
                 counts.add(2 * slot)
                 for value, amount in zip(values, (1, 0.1, 0.1, 1), strict=True):
@@ -138,7 +138,7 @@ def increment(path: Path, counts: Counts, slot: int, ident: object, bursts: int)
 def read_on(counts: Counts, scrapes: int, collect: Callable[[], Iterable[Metric]]) -> Child:
     """Start a reader that fails as soon as a value is lower than it was, or missing."""
 
-    def work(_told: int, _answer: int) -> None:
+    def work(_commands: int, _answer: int) -> None:
         before: dict[Any, float] = {}
         while not counts.at(STOP):
             now = totals(collect())
@@ -157,7 +157,7 @@ def read_on(counts: Counts, scrapes: int, collect: Callable[[], Iterable[Metric]
 def compact_on(path: Path, counts: Counts) -> Child:
     """Start a process that compacts *path* repeatedly."""
 
-    def work(_told: int, _answer: int) -> None:
+    def work(_commands: int, _answer: int) -> None:
         compactor = mpmetrics.compaction.compactor.Compactor(path)
         while not counts.at(STOP):
             compactor.compact()
@@ -173,7 +173,7 @@ def test_nothing_is_lost_and_nothing_falls(tmp_path: Path, *, stop_first: bool) 
     the increment that it had begun may be there or not.
     """
     if not liveness.has_proven_leases(str(tmp_path)):
-        pytest.skip("the file system of the temporary directory does not tell open from closed")
+        pytest.skip("leases do not work on the file system of the temporary directory")
     seed = random.SystemRandom().randrange(1 << 32) if "MPMETRICS_SOAK" in os.environ else 3
     chance = random.Random(seed)
     counts = Counts()

@@ -186,8 +186,10 @@ EVENTS = st.one_of(
 )
 
 
-@given(st.lists(EVENTS, max_size=30), st.booleans(), st.none() | st.floats(0, 10))
-def test_any_history(events: list[Any], shares: bool, grace: float | None) -> None:  # noqa: FBT001
+@given(
+    events=st.lists(EVENTS, max_size=30), shares=st.booleans(), grace=st.none() | st.floats(0, 10)
+)
+def test_any_history(*, events: list[Any], shares: bool, grace: float | None) -> None:
     """The machine ends exactly with its main process, and forwards each signal to it once."""
     machine = Machine(1, shares_terminal=shares, grace=grace)
     for event in events:

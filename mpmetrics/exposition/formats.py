@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Format(NamedTuple):
-    """How families are written: the format, the escaping of names, and *labels* of every sample.
+    """A way to write families: format, escaping of names, and *labels* added to every sample.
 
     A label that a sample has itself keeps its value.
     """

@@ -78,7 +78,7 @@ def registered_names(name: str, kind: str) -> tuple[str, ...]:
 
 
 class NameClaims:
-    """Which family has which name on one page: the first that claims it."""
+    """The names that families have claimed on one page; a name belongs to its first family."""
 
     def __init__(self) -> None:
         """Start with every name free."""

@@ -52,7 +52,7 @@ class PlainNaming(list["SeriesName"]):
 
 
 class _LastText(NamedTuple):
-    """What a template wrote last in one format, to write again what has not changed."""
+    """The text that a template wrote last in one format, with the parts to reuse in the next."""
 
     header: str
     prefixes: list[str]
@@ -62,7 +62,7 @@ class _LastText(NamedTuple):
 
 
 class Template:
-    """All of a family but its values: name, type, help and the names of its series.
+    """A family without its values: name, type, help and the names of its series.
 
     It also remembers the text that it wrote last in each format. That memory is immutable values,
     replaced as a whole, so any number of threads may write at once.

@@ -118,7 +118,7 @@ class HistogramShape:
 
 
 class HistogramPlan(NamedTuple):
-    """What is found out about the histograms of one family.
+    """The plan for the histograms of one family.
 
     *slots* are the places that the rule has to merge for the *shape*. *firsts* has, for each
     series, the place of the first part of its child. *hidden* are the bounds that not all

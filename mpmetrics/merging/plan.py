@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class FamilyPlan(NamedTuple):
-    """How one family gets its values from its *slots*.
+    """The part of a plan for one family, which gets its values from its *slots*.
 
     A histogram has a *shape*, which turns the values of slots into those of series; for all other
     types they are the same. *firsts* has, for each series of the *template*, the place in *flat*
@@ -49,7 +49,7 @@ class FoldedSeries(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """How the values of a fixed list of segments become *families*, sorted by name.
+    """A plan for the values of a fixed list of segments: its *families* are sorted by name.
 
     *problems* are contradictions between the segments; what a problem names is left out.
     """

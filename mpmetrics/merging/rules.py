@@ -109,7 +109,7 @@ def _fold_by(merge: Merge) -> Fold:
 
 
 class Rule(NamedTuple):
-    """How one type of metric is merged.
+    """The rule by which one type of metric is merged.
 
     *merge* turns the columns of all processes into one list, the values of the page. *fold* does
     the same for an archive, which can be merged again: it returns (value, second number) pairs,

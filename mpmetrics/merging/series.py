@@ -34,14 +34,14 @@ class Segment(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """What decides how values are merged: the metric *type* and the gauge *mode*."""
+    """The metric *type* and gauge *mode* of a segment, which decide how its values are merged."""
 
     type: str
     mode: str
 
 
 class Origins:
-    """Which segment each value comes from, and under which HELP."""
+    """The origins of values: the segment of each place, and its HELP within the segment."""
 
     def __init__(self, segments: Sequence[Segment], helps: Mapping[int, str]) -> None:
         """Take the *segments*, and the HELP of each place whose series has several (*helps*)."""

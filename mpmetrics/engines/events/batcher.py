@@ -58,7 +58,7 @@ class Batcher:
                 ready += self._keep(event, now)
         return ready
 
-    def due(self, now: float) -> list[Event]:
+    def take_due(self, now: float) -> list[Event]:
         """Return the events that are due, and forget them."""
         ranks = [rank for rank, pending in self._pending.items() if pending.due <= now]
         return [event for rank in ranks for event in self._release(rank)]

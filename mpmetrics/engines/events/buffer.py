@@ -49,8 +49,8 @@ class EventBuffer:
     def take(self, most: int) -> TakenEvents | None:
         """Return up to *most* of the oldest events; wait while the buffer is empty.
 
-        They are in hand until `done` or `lose` is called. Returns None once the buffer is closed
-        and empty.
+        They are in hand until `mark_done` or `drop_in_hand` is called. Returns None once the buffer
+        is closed and empty.
         """
         with self._changed:
             while not self._events and not self._closed:
@@ -63,12 +63,12 @@ class EventBuffer:
             self._in_hand.update(event.rank for event in events)
             return TakenEvents(events, dropped)
 
-    def done(self, rank: int, count: int) -> None:
+    def mark_done(self, rank: int, count: int) -> None:
         """Mark *count* events in hand, of *rank*, as sent or rejected."""
         with self._changed:
             self._in_hand[rank] -= count
 
-    def lose(self) -> None:
+    def drop_in_hand(self) -> None:
         """Drop the events that are still in hand."""
         with self._changed:
             self._dropped.update(self._in_hand)

@@ -163,7 +163,7 @@ class PlaneSink(Sink):
             self.tally["rejected", self.name, why] += count
         others = parcel.events - sum(parcel.rejected.values())
         self.tally[(outcome, self.name, *reason)] += others
-        self.buffer.done(parcel.rank, parcel.events)
+        self.buffer.mark_done(parcel.rank, parcel.events)
 
     def _wait(self) -> bool:
         """Wait, twice as long as the last time; return whether the sink has given up."""

@@ -90,7 +90,7 @@ class Pipeline:
     def tick(self, now: float) -> None:
         """Send the events that are ready or due."""
         if self._batcher is not None:
-            self._ready += self._batcher.due(now)
+            self._ready += self._batcher.take_due(now)
         self._send()
 
     def flush(self) -> None:

@@ -82,7 +82,7 @@ class Sink:
                 self._send(taken)
             except Exception as error:  # it must not end the thread
                 self._warn(FAILED, error)
-            self.buffer.lose()
+            self.buffer.drop_in_hand()
         self._close()
 
     def _send(self, taken: TakenEvents) -> None:
@@ -92,7 +92,7 @@ class Sink:
     def _mark_done(self, events: Sequence[Event]) -> None:
         """Mark *events* as done: all events that were taken at once, each for the first time."""
         for rank, count in Counter(event.rank for event in events).items():
-            self.buffer.done(rank, count)
+            self.buffer.mark_done(rank, count)
 
     def _give_up(self) -> None:
         """Stop waiting for a receiver that does not take anything."""

@@ -190,17 +190,17 @@ async def with_stream(context: Any) -> None:
 def do(url: str, what: Callable[[Any], Coroutine[Any, Any, Any]], **options: Any) -> Any:
     """Return the result of *what*, called with a JetStream context."""
 
-    async def connected() -> Any:
+    async def connect_and_run() -> Any:
         client = await nats.connect(url, connect_timeout=PATIENCE, **options)
         try:
             return await what(client.jetstream(timeout=PATIENCE))
         finally:
             await client.close()
 
-    return asyncio.run(connected())
+    return asyncio.run(connect_and_run())
 
 
-def kept(url: str) -> list[Heard]:
+def read_stream(url: str) -> list[Heard]:
     """Return the messages of the stream."""
 
     async def read(context: Any) -> list[Heard]:

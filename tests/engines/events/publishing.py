@@ -42,7 +42,7 @@ class EnginePublisher:
     def __init__(
         self, endpoint: str, replay: str = "", *, form: int = 4, keep: int = 10_000
     ) -> None:
-        """Start the process, and wait until it is open_live."""
+        """Start the process, and wait until it is bound."""
         self.process = spawn(
             [sys.executable, "-m", __name__, endpoint, replay, str(form), str(keep)],
             env=environment(None, PYTHONPATH=":".join(sys.path)),

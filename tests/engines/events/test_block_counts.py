@@ -182,8 +182,8 @@ def test_a_chain_is_joined_until_it_is_time() -> None:
     """A chain is joined until it is due, or until the next event would make it too long."""
     batcher = Batcher(0.5, most=4)
     assert batcher.add([stores(1, 1), stores(2, 1, 1)], 10.0) == []
-    assert (batcher.deadline, batcher.due(10.4)) == (10.5, [])
-    assert batcher.due(10.5) == [stores(1, 2)]
+    assert (batcher.deadline, batcher.take_due(10.4)) == (10.5, [])
+    assert batcher.take_due(10.5) == [stores(1, 2)]
     assert batcher.add([stores(3, 3, 2), stores(6, 1, 5)], 11.0) == [stores(3, 4, 2)]
     assert batcher.add([stores(7, 3, 6), stores(10, 2, 9)], 11.0) == [stores(7, 3, 6)]
     assert batcher.flush() == [stores(10, 2, 9)]
@@ -252,7 +252,7 @@ def test_joined_events_say_the_same(events: list[Event], most: int) -> None:
     batcher = Batcher(1.0, most)
     got: list[Event] = []
     for now, event in enumerate(events):
-        got += [*batcher.due(now / 2), *batcher.add([event], now / 2)]
+        got += [*batcher.take_due(now / 2), *batcher.add([event], now / 2)]
     got += batcher.flush()
     for rank in (0, 1):
         assert flat(got, rank) == flat(events, rank)

@@ -20,16 +20,16 @@ from tests.engines.events.messages import CLEARED, batch, pack, removed, stored
 HIGH = 0xFFFF_FFFF_FFFF_FFFB
 
 
-def decoded(*events: Any, rank: int | None = None) -> Batch:
+def decode_events(*events: Any, rank: int | None = None) -> Batch:
     """Return what a new decoder makes of a batch of *events*."""
     found = Decoder().decode(batch(*events, rank=rank), 7)
     assert found is not None
     return found
 
 
-def one(event: Any) -> Any:
+def decode_one(event: Any) -> Any:
     """Return what a new decoder makes of *event*, usable or refused."""
-    found = decoded(event)
+    found = decode_events(event)
     results: list[Any] = [*found.events, *found.refused]
     assert len(results) == 1
     return results[0]
@@ -96,7 +96,7 @@ def one(event: Any) -> Any:
 )
 def test_a_store_in_every_form(event: Any) -> None:
     """A store is decoded to the same event from every form that engines send."""
-    assert one(event) == Stored(7, "device", [HIGH, 11], 3, [1, 2, 3, 4], 2, "a")
+    assert decode_one(event) == Stored(7, "device", [HIGH, 11], 3, [1, 2, 3, 4], 2, "a")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_store_in_every_form(event: Any) -> None:
 )
 def test_removals_and_clears(event: Any, result: object) -> None:
     """Removals and clears are decoded from arrays and from maps."""
-    assert one(event) == result
+    assert decode_one(event) == result
 
 
 @pytest.mark.parametrize(
@@ -127,8 +127,8 @@ def test_removals_and_clears(event: Any, result: object) -> None:
 )
 def test_mediums_have_one_name(medium: str | None, called: str) -> None:
     """A medium has one name, whatever engines call it."""
-    assert one(stored(1, medium=medium)).medium == called
-    assert one(removed(1, medium=medium)).medium == called
+    assert decode_one(stored(1, medium=medium)).medium == called
+    assert decode_one(removed(1, medium=medium)).medium == called
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_mediums_have_one_name(medium: str | None, called: str) -> None:
 )
 def test_an_event_of_no_use_costs_only_itself(event: Any, reason: RefusedEvent) -> None:
     """An event that cannot be used is refused, and the events around it are decoded."""
-    found = decoded(removed(1), event, removed(2))
+    found = decode_events(removed(1), event, removed(2))
     assert found.events == [Removed(7, "device", [1]), Removed(7, "device", [2])]
     assert found.refused == [reason]
 
@@ -205,8 +205,8 @@ def test_groups_are_learnt() -> None:
 
 def test_the_rank_of_a_batch() -> None:
     """A batch is of the rank that it names, else of the rank of its publisher."""
-    assert decoded(CLEARED, rank=3).events == [Cleared(3)]
-    assert decoded(CLEARED).events == [Cleared(7)]
+    assert decode_events(CLEARED, rank=3).events == [Cleared(3)]
+    assert decode_events(CLEARED).events == [Cleared(7)]
     payload = pack([1.0, [CLEARED], None])
     assert Decoder().decode(payload, 7) == Batch(1.0, 7, [Cleared(7)], [])
 
@@ -214,10 +214,10 @@ def test_the_rank_of_a_batch() -> None:
 def test_eagle_and_salt() -> None:
     """Pairs of tokens stay pairs, and a block of a salted request is recognized."""
     pairs = [[1, 2], [2, 3]]
-    assert one(stored(1, tokens=pairs)).tokens == pairs
+    assert decode_one(stored(1, tokens=pairs)).tokens == pairs
     keys = [["image", 5], [["dynamo-cache-salt:mine"]]]
-    assert one(stored(1, extra_keys=keys)).salted
-    assert not one(stored(1, extra_keys=[None, ["other"]])).salted
+    assert decode_one(stored(1, extra_keys=keys)).salted
+    assert not decode_one(stored(1, extra_keys=[None, ["other"]])).salted
 
 
 @pytest.mark.parametrize(

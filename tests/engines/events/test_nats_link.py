@@ -36,8 +36,8 @@ from tests.engines.events.brokers import (
     do,
     hanging_up,
     identifiers,
-    kept,
     plain,
+    read_stream,
     silent,
     with_stream,
 )
@@ -102,7 +102,7 @@ def counts(sink: PlaneSink) -> Mapping[str, int]:
 
 def wait_until_confirmed(sink: PlaneSink) -> None:
     """Wait until the server has confirmed all events."""
-    eventually(lambda: not len(sink.buffer), "everything is wait_until_confirmed")
+    eventually(lambda: not len(sink.buffer), "everything is confirmed")
 
 
 def wait_for_failure(sink: PlaneSink, reason: str) -> None:
@@ -206,8 +206,8 @@ def test_a_message_that_is_too_large_for_a_stream(
         eventually(lambda: sink.tally["rejected", "nats", "too_large"], "the first is rejected")
         sink.put([stored(1, rank=1), removal(5000), stored(2, rank=2)])
         wait_until_confirmed(sink)
-        sizes = [len(each.data) for each in kept(broker.url)]
-        ranks = [each.documents[0]["event"]["dp_rank"] for each in kept(broker.url)]
+        sizes = [len(each.data) for each in read_stream(broker.url)]
+        ranks = [each.documents[0]["event"]["dp_rank"] for each in read_stream(broker.url)]
     assert ranks == [1, 2], sizes
     expected = {"sent nats": 2, "rejected nats too_large": 2, "failures nats too_large": 2}
     assert counts(sink) == {**expected, "dropped": 0, "waiting": 0}
@@ -327,7 +327,7 @@ def test_a_stream_keeps_what_is_sent_again_once(
         sink.stop()
         assert len(cutter.cut) == 1
     assert heard[0].data == heard[1].data
-    assert [identifiers(each.documents) for each in kept(broker.url)] == [[1], [2]]
+    assert [identifiers(each.documents) for each in read_stream(broker.url)] == [[1], [2]]
     assert counts(sink)["sent nats"] == 2
     assert counts(sink)["dropped"] == 0
 
@@ -339,7 +339,7 @@ def test_messages_have_ids(broker: Broker, sinks: Callable[..., NatsSink]) -> No
     sink.put([stored(1)])
     sink.put([stored(2, rank=1)])
     sink.stop()
-    ids = [each.headers for each in kept(broker.url)]
+    ids = [each.headers for each in read_stream(broker.url)]
     assert ids == [b'{"Nats-Msg-Id": "abc-0"}', b'{"Nats-Msg-Id": "abd-0"}']
 
 
@@ -382,7 +382,7 @@ def test_a_stream_that_is_full(broker: Broker, sinks: Callable[..., NatsSink]) -
     assert counts(sink)["sent nats"] == 2
     do(broker.url, lambda context: context.purge_stream(STREAM))
     sink.stop(PATIENCE)
-    assert [each.documents[0]["event"]["dp_rank"] for each in kept(broker.url)] == [2]
+    assert [each.documents[0]["event"]["dp_rank"] for each in read_stream(broker.url)] == [2]
     assert counts(sink)["sent nats"] == 3
 
 
@@ -532,7 +532,7 @@ def test_a_file_with_credentials(
     program: str, tmp_path: Path, sinks: Callable[..., NatsSink]
 ) -> None:
     """A file with a JWT and a key, as `nsc` writes it, is accepted."""
-    config, credentials = credentialed(tmp_path)
+    config, credentials = write_credentials(tmp_path)
     with Broker(program, tmp_path, config, jetstream=False) as broker:
         options = NatsOptions(credentials=str(credentials))
         sink = sinks(broker.url, options)
@@ -544,19 +544,19 @@ def test_a_file_with_credentials(
         wait_for_failure(intruder, "authorization")
 
 
-def credentialed(tmp_path: Path) -> tuple[str, Path]:
+def write_credentials(tmp_path: Path) -> tuple[str, Path]:
     """Return the configuration of a server that trusts an operator, and a file of a user."""
     import nkeys  # type: ignore[import-untyped]
 
-    operator, account, user = (pair(nkeys, kind) for kind in (b"O", b"A", b"U"))
+    operator, account, user = (make_pair(nkeys, kind) for kind in (b"O", b"A", b"U"))
     names = {each: each.public_key.decode() for each in (operator, account, user)}
-    operator_jwt = jwt(operator, names[operator], {"type": "operator", "version": 2})
+    operator_jwt = make_jwt(operator, names[operator], {"type": "operator", "version": 2})
     limits = {"subs": -1, "conn": -1, "leaf": -1, "imports": -1, "exports": -1, "data": -1}
     sizes = {"payload": -1, "wildcards": True}
     about = {"type": "account", "version": 2, "limits": {**limits, **sizes}}
-    account_jwt = jwt(operator, names[account], about)
+    account_jwt = make_jwt(operator, names[account], about)
     about = {"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1}
-    user_jwt = jwt(account, names[user], about)
+    user_jwt = make_jwt(account, names[user], about)
     credentials = tmp_path / "user.creds"
     credentials.write_text(
         f"-----BEGIN NATS USER JWT-----\n{user_jwt}\n------END NATS USER JWT------\n\n"
@@ -569,7 +569,7 @@ def credentialed(tmp_path: Path) -> tuple[str, Path]:
     return config, credentials
 
 
-def pair(nkeys: Any, kind: bytes) -> Any:
+def make_pair(nkeys: Any, kind: bytes) -> Any:
     """Return a new pair of keys for an operator, an account or a user."""
     prefixes = {
         b"O": nkeys.PREFIX_BYTE_OPERATOR,
@@ -579,15 +579,15 @@ def pair(nkeys: Any, kind: bytes) -> Any:
     return nkeys.from_seed(nkeys.encode_seed(os.urandom(32), prefixes[kind]))
 
 
-def jwt(issuer: Any, subject: str, about: Mapping[str, Any]) -> str:
+def make_jwt(issuer: Any, subject: str, about: Mapping[str, Any]) -> str:
     """Return a JWT of NATS: the claims of *issuer* about *subject*."""
-    head = coded(b'{"typ":"JWT","alg":"ed25519-nkey"}')
+    head = encode(b'{"typ":"JWT","alg":"ed25519-nkey"}')
     claims = {"jti": "x", "iat": 1, "iss": issuer.public_key.decode(), "sub": subject}
-    body = coded(json.dumps({**claims, "name": "x", "nats": about}).encode())
-    return f"{head}.{body}.{coded(issuer.sign(f'{head}.{body}'.encode()))}"
+    body = encode(json.dumps({**claims, "name": "x", "nats": about}).encode())
+    return f"{head}.{body}.{encode(issuer.sign(f'{head}.{body}'.encode()))}"
 
 
-def coded(data: bytes) -> str:
+def encode(data: bytes) -> str:
     """Return *data* in the encoding of a JWT."""
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
@@ -610,7 +610,7 @@ def certificates(tmp_path: Path, authority: trustme.CA) -> Mapping[str, str]:
     return files
 
 
-def secured(certificates: Mapping[str, str], *, verify: bool) -> str:
+def configure_tls(certificates: Mapping[str, str], *, verify: bool) -> str:
     """Return the configuration of a server that encrypts; with *verify* it checks clients."""
     files = f'cert_file: "{certificates["s"]}", key_file: "{certificates["s-key"]}"'
     return f'tls {{ {files}, ca_file: "{certificates["ca"]}", verify: {str(verify).lower()} }}\n'
@@ -625,7 +625,7 @@ def test_tls(
     """A server is accepted if its certificate is of the given authority, and of no other."""
     context = ssl.create_default_context(cafile=certificates["ca"])
     with (
-        Broker(program, tmp_path, secured(certificates, verify=False)) as broker,
+        Broker(program, tmp_path, configure_tls(certificates, verify=False)) as broker,
         Listener(broker.port, context=context) as listener,
     ):
         sinks(broker.url, NatsOptions(tls_ca=certificates["ca"])).put([stored(1)])
@@ -645,7 +645,7 @@ def test_tls_with_a_certificate_of_the_client(
     """A server that asks for a certificate accepts only clients that have one."""
     options = NatsOptions(tls_ca=certificates["ca"])
     mine = options._replace(tls_cert=certificates["c"], tls_key=certificates["c-key"])
-    with Broker(program, tmp_path, secured(certificates, verify=True)) as broker:
+    with Broker(program, tmp_path, configure_tls(certificates, verify=True)) as broker:
         sink = sinks(broker.url, mine)
         sink.put([stored(1)])
         sink.stop(PATIENCE)

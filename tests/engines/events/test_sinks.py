@@ -63,9 +63,9 @@ def test_events_in_hand() -> None:
     buffer.put([removed(number, rank=number % 2) for number in range(5)])
     buffer.take(4)
     assert len(buffer) == 5
-    buffer.done(0, 2)
+    buffer.mark_done(0, 2)
     assert (len(buffer), buffer.dropped) == (3, 0)
-    buffer.lose()
+    buffer.drop_in_hand()
     assert (len(buffer), buffer.dropped) == (1, 2)
     taken = buffer.take(4)
     assert taken is not None

@@ -122,7 +122,7 @@ def test_nothing_twice_and_nothing_lost_but_what_is_counted(
         "failures": sum(n for key, n in sink.tally.items() if key[0] == "failures"),
     }
     record_property("figures", figures)
-    print(figures)  # noqa: T201 - `make soak-events` shows it
+    print(figures)  # noqa: T201 - shown by `make soak-events`
     assert lost == []
     assert count > 0
     assert set(seen.values()) == {1}

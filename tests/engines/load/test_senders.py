@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from mpmetrics.engines.events.transport import LinkError
 from mpmetrics.engines.load.publisher import TOPIC
 from tests.engines.events.brokers import Broker, Listener, silent
 from tests.engines.events.messages import unpack
+from tests.leftovers import no_threads_left
 from tests.servers import LOOPBACK, eventually
 from tests.workers import fork
 
@@ -40,12 +40,6 @@ def broker(needs_program: NeedsProgram, tmp_path: Path) -> Iterator[Broker]:
     """Return a running NATS server."""
     with Broker(needs_program("nats-server", package="nats-server"), tmp_path) as broker:
         yield broker
-
-
-def threads() -> list[str]:
-    """Return the names of this project's threads."""
-    names = [thread.name for thread in threading.enumerate()]
-    return [name for name in names if "mpmetrics" in name]
 
 
 def test_load_over_nats(broker: Broker) -> None:
@@ -117,7 +111,7 @@ def test_load_over_zmq() -> None:
 
 def test_a_broker_that_hangs() -> None:
     """A broker that hangs blocks neither `publish` nor `close`."""
-    with silent() as port:
+    with silent() as port, no_threads_left():
         sender = NatsSender(f"nats://{LOOPBACK}:{port}", ADDRESS)
         publisher = WorkerLoadPublisher(sender, 7, timing=DebounceTiming(window=0))
         began = time.monotonic()
@@ -125,7 +119,6 @@ def test_a_broker_that_hangs() -> None:
             publisher.publish(0, kv_used_blocks=blocks)
         publisher.close()
         assert time.monotonic() - began < 10
-    eventually(lambda: not threads(), "no thread is left")
     with pytest.raises(LinkError, match="interrupted"):
         sender(ActiveLoad(7, 0, None, 1))
 

@@ -2,7 +2,7 @@
 
 A publisher numbers its messages from 0. A message that is not the next one is kept until a replay
 has brought what is missing, or has failed; meanwhile nothing else is read. This module has no clock
-and no sockets: `Stream` takes numbers and times, and returns actions.
+and no sockets: `GapTracker` takes numbers and times, and returns actions.
 
 After a lost connection the publisher may be another one, whose numbers are already beyond those of
 the one before. So the first replay after a new connection begins one message earlier, with one that
@@ -52,7 +52,7 @@ LONGEST: Final = 12
 
 
 class Delivery(NamedTuple):
-    """Delivery this message: it is the next one."""
+    """Deliver this message: it is the next one."""
 
     payload: bytes
 
@@ -97,8 +97,8 @@ class _Replay:
         self.flaw = ""
 
 
-class Stream:
-    """The messages of one publisher. With *patience*, in seconds, it asks for missing ones."""
+class GapTracker:
+    """Tracks the numbers of one publisher. With *patience*, in seconds, it requests replays."""
 
     def __init__(self, patience: float | None = None) -> None:
         """Expect message 0."""
@@ -167,7 +167,7 @@ class Stream:
         return self.end_replay(TIMEOUT) if late else ()
 
     def _deliver(self, number: int, payload: bytes) -> Sequence[Action]:
-        """Delivery a message, and expect the one behind it."""
+        """Deliver a message, and expect the next number."""
         self._expected, self._last = number + 1, payload
         return (Delivery(payload),)
 

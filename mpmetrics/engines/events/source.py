@@ -19,11 +19,11 @@ from mpmetrics.engines.events.gaps import (
     STOPPED,
     UNREACHABLE,
     Delivery,
+    GapTracker,
     Loss,
     Notice,
     ReplayEnd,
     ReplayRequest,
-    Stream,
 )
 from mpmetrics.engines.events.subscription import (
     LARGEST_MESSAGE,
@@ -123,10 +123,10 @@ class EventSource:
                     self._read_live(subscription, pipeline)
                 if subscription.replay in ready:
                     self._read_replay(subscription, pipeline)
-                self._act(subscription.stream.tick(self._clock()), subscription, pipeline)
+                self._act(subscription.tracker.tick(self._clock()), subscription, pipeline)
             pipeline.tick(self._clock())
         for subscription in self._subscriptions:
-            self._act(subscription.stream.end_replay(STOPPED), subscription, pipeline)
+            self._act(subscription.tracker.end_replay(STOPPED), subscription, pipeline)
 
     def _list_counters(self) -> Iterator[tuple[str, ...]]:
         """Yield the counters that exist from the beginning.
@@ -149,14 +149,14 @@ class EventSource:
             for each in self._subscriptions:
                 self._poller.register(each.monitor, self._zmq.POLLIN)
                 self._poller.register(each.replay or each.live, self._zmq.POLLIN)
-        own = [(each.stream.deadline, each.deadline) for each in self._subscriptions]
+        own = [(each.tracker.deadline, each.deadline) for each in self._subscriptions]
         times = [time for time in chain((deadline,), *own) if time is not None]
         wait = None if not times else max(0.0, min(times) - self._clock()) * 1000 + 1
         return dict(self._poller.poll(wait))
 
     def _read_live(self, subscription: Subscription, pipeline: Pipeline) -> None:
         """Read live messages until one is missing."""
-        stream, receive = subscription.stream, subscription.live.recv_multipart
+        tracker, receive = subscription.tracker, subscription.live.recv_multipart
         now = self._clock()
         for _ in range(_AT_ONCE):
             try:
@@ -167,21 +167,21 @@ class EventSource:
                 pipeline.tally["problems", FRAMES] += 1
                 continue
             number = int.from_bytes(frames[1], "big")
-            self._act(stream.take_live(number, frames[2], now), subscription, pipeline)
-            if stream.is_replaying or self._stopped:
+            self._act(tracker.take_live(number, frames[2], now), subscription, pipeline)
+            if tracker.is_replaying or self._stopped:
                 return
 
     def _read_replay(self, subscription: Subscription, pipeline: Pipeline) -> None:
         """Read messages of the replay."""
         now = self._clock()
         for _ in range(_AT_ONCE):
-            if not subscription.stream.is_replaying or self._stopped:
+            if not subscription.tracker.is_replaying or self._stopped:
                 return
             try:
                 frames = subscription.replay.recv_multipart(self._zmq.NOBLOCK)
             except self._zmq.Again:
                 return
-            self._act(take_reply(subscription.stream, frames, now), subscription, pipeline)
+            self._act(take_reply(subscription.tracker, frames, now), subscription, pipeline)
 
     def _act(
         self, actions: Iterable[Action], subscription: Subscription, pipeline: Pipeline
@@ -226,7 +226,7 @@ class EventSource:
             subscription.request_replay(action.start)
         # The process may have no free descriptor.
         except EventEndpointError:
-            self._act(subscription.stream.end_replay(UNREACHABLE), subscription, pipeline)
+            self._act(subscription.tracker.end_replay(UNREACHABLE), subscription, pipeline)
 
     def _end_replay(
         self, action: ReplayEnd, subscription: Subscription, pipeline: Pipeline
@@ -245,15 +245,15 @@ Source = EventSource
 """The former name of `EventSource`."""
 
 
-def take_reply(stream: Stream, frames: Sequence[bytes], now: float) -> Sequence[Action]:
-    """Pass one answer of a replay to *stream*; return the actions that follow.
+def take_reply(tracker: GapTracker, frames: Sequence[bytes], now: float) -> Sequence[Action]:
+    """Pass one answer of a replay to *tracker*; return the actions that follow.
 
     An answer is an empty frame, perhaps the topic, the number and the payload. The last answer has
     no payload.
     """
     if len(frames) not in _REPLY_FRAMES or frames[0] or len(frames[-2]) != NUMBER_SIZE:
-        return stream.end_replay(MALFORMED)
+        return tracker.end_replay(MALFORMED)
     number, payload = frames[-2:]
     if number == _END or not payload:
-        return stream.end_replay()
-    return stream.take_reply(int.from_bytes(number, "big"), payload, now)
+        return tracker.end_replay()
+    return tracker.take_reply(int.from_bytes(number, "big"), payload, now)

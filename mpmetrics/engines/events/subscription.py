@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from mpmetrics.engines.errors import EventEndpointError
-from mpmetrics.engines.events.gaps import Stream
+from mpmetrics.engines.events.gaps import GapTracker
 from mpmetrics.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Subscription:
         """Connect or listen; ZeroMQ waits for the publisher. Raises `EventEndpointError`."""
         zmq = import_zmq()
         self.publisher = publisher
-        self.stream = Stream(patience if publisher.replay else None)
+        self.tracker = GapTracker(patience if publisher.replay else None)
         self.ranks: set[int] = set()
         self.replay: Any = None
         self.deadline: float | None = None
@@ -81,7 +81,7 @@ class Subscription:
                 is_left = event == zmq.EVENT_DISCONNECTED and not self.publisher.bind
                 self.deadline = now + _TO_RECONNECT if is_left else None
                 if event in {zmq.EVENT_CONNECTED, zmq.EVENT_ACCEPTED}:
-                    self.stream.note_connection()
+                    self.tracker.note_connection()
                     # ZeroMQ subscribes again when the socket is next used, and a replay takes long.
                     self.live.getsockopt(zmq.EVENTS)
         if self.deadline is not None and now >= self.deadline:

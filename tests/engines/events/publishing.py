@@ -85,7 +85,7 @@ class EnginePublisher:
         self.do("lose" if lose else "publish", *[payload.hex() for payload in payloads])
 
     def send(self, *frames: bytes) -> None:
-        """Send any frames."""
+        """Send frames without a number."""
         self.do("send", *[frame.hex() for frame in frames])
 
 
@@ -159,7 +159,7 @@ class _Engine:
         yield [b"", *[b"" for _ in self.topic], END, b""]
 
     def do_nothing(self) -> None:
-        """Answer."""
+        """Do nothing, so that the caller sees the answer."""
 
     def do_subscribed(self) -> None:
         """Wait for a subscription."""

@@ -1,4 +1,4 @@
-"""Holders of blocks, prefixes, and the joining of events."""
+"""The counts of blocks, their prefixes, and the joining of events."""
 
 from __future__ import annotations
 

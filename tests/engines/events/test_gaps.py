@@ -14,11 +14,11 @@ from mpmetrics.engines.events.gaps import (
     RESTARTED,
     Action,
     Delivery,
+    GapTracker,
     Loss,
     Notice,
     ReplayEnd,
     ReplayRequest,
-    Stream,
 )
 from mpmetrics.engines.events.source import take_reply
 
@@ -38,23 +38,23 @@ def messages(*numbers: int) -> list[Action]:
     return [Delivery(payload(number)) for number in numbers]
 
 
-def live(stream: Stream, *numbers: int) -> list[Action]:
+def live(tracker: GapTracker, *numbers: int) -> list[Action]:
     """Return the actions that follow from live messages."""
     return [
-        action for number in numbers for action in stream.take_live(number, payload(number), 0.0)
+        action for number in numbers for action in tracker.take_live(number, payload(number), 0.0)
     ]
 
 
-def replay(stream: Stream, *numbers: int, now: float = 0.0) -> list[Action]:
+def replay(tracker: GapTracker, *numbers: int, now: float = 0.0) -> list[Action]:
     """Return the actions that follow from messages of a replay."""
     return [
-        action for number in numbers for action in stream.take_reply(number, payload(number), now)
+        action for number in numbers for action in tracker.take_reply(number, payload(number), now)
     ]
 
 
 def test_messages_in_order() -> None:
     """Messages in order are delivered at once."""
-    assert live(Stream(), 0, 1, 2) == messages(0, 1, 2)
+    assert live(GapTracker(), 0, 1, 2) == messages(0, 1, 2)
 
 
 @pytest.mark.parametrize(
@@ -63,52 +63,52 @@ def test_messages_in_order() -> None:
 )
 def test_without_replay(seen: tuple[int, ...], number: int, what: str, lost: int) -> None:
     """Without replays, missing messages are lost and counted."""
-    stream = Stream()
-    live(stream, *seen)
-    assert live(stream, number) == [Notice(what), Loss(lost), *messages(number)]
-    assert live(stream, number + 1) == messages(number + 1)
+    tracker = GapTracker()
+    live(tracker, *seen)
+    assert live(tracker, number) == [Notice(what), Loss(lost), *messages(number)]
+    assert live(tracker, number + 1) == messages(number + 1)
 
 
 @pytest.mark.parametrize("seen", [0, 5])
 @pytest.mark.parametrize("number", [0, 2])
 def test_a_number_that_goes_back(seen: int, number: int) -> None:
     """A number that goes back is a restart, and the messages before it are missing."""
-    stream = Stream()
-    live(stream, *range(seen + 3))
+    tracker = GapTracker()
+    live(tracker, *range(seen + 3))
     late = [Notice(LATE_START), Loss(number)] if number else []
-    assert live(stream, number) == [Notice(RESTARTED), *late, *messages(number)]
-    assert live(stream, number + 1) == messages(number + 1)
+    assert live(tracker, number) == [Notice(RESTARTED), *late, *messages(number)]
+    assert live(tracker, number + 1) == messages(number + 1)
 
 
 def test_the_same_number_again() -> None:
     """The same number again is a restart: no message comes twice over one connection."""
-    stream = Stream()
-    live(stream, 0)
-    assert live(stream, 0) == [Notice(RESTARTED), *messages(0)]
+    tracker = GapTracker()
+    live(tracker, 0)
+    assert live(tracker, 0) == [Notice(RESTARTED), *messages(0)]
 
 
 def test_a_replay() -> None:
     """A replay brings the missing messages before the one that showed the gap; more is ignored."""
-    stream = Stream(5)
-    assert live(stream, 0, 1, 4) == [*messages(0, 1), Notice(GAP), ReplayRequest(2)]
-    assert stream.is_replaying
-    assert replay(stream, 2) == messages(2)
-    assert replay(stream, 3) == [*messages(3), ReplayEnd("complete"), *messages(4)]
-    assert not stream.is_replaying
-    assert replay(stream, 4, 5) == []
-    assert live(stream, 5) == messages(5)
+    tracker = GapTracker(5)
+    assert live(tracker, 0, 1, 4) == [*messages(0, 1), Notice(GAP), ReplayRequest(2)]
+    assert tracker.is_replaying
+    assert replay(tracker, 2) == messages(2)
+    assert replay(tracker, 3) == [*messages(3), ReplayEnd("complete"), *messages(4)]
+    assert not tracker.is_replaying
+    assert replay(tracker, 4, 5) == []
+    assert live(tracker, 5) == messages(5)
 
 
 def test_a_replay_after_a_restart() -> None:
     """After a restart a replay is requested from message 0 on."""
-    stream = Stream(5)
-    assert live(stream, 0, 1, 2, 1) == [
+    tracker = GapTracker(5)
+    assert live(tracker, 0, 1, 2, 1) == [
         *messages(0, 1, 2),
         Notice(RESTARTED),
         Notice(LATE_START),
         ReplayRequest(0),
     ]
-    assert replay(stream, 0) == [*messages(0), ReplayEnd("complete"), *messages(1)]
+    assert replay(tracker, 0) == [*messages(0), ReplayEnd("complete"), *messages(1)]
 
 
 @pytest.mark.parametrize(
@@ -125,23 +125,23 @@ def test_a_replay_after_a_restart() -> None:
 )
 def test_an_incomplete_replay(replayed: tuple[int, ...], outcome: str, lost: int) -> None:
     """Of a replay of messages 2 to 5 some come; the others are lost, and live messages go on."""
-    stream = Stream(5)
-    live(stream, 0, 1, 6)
-    actions = [*replay(stream, *replayed), *stream.end_replay()]
+    tracker = GapTracker(5)
+    live(tracker, 0, 1, 6)
+    actions = [*replay(tracker, *replayed), *tracker.end_replay()]
     brought = sorted({number for number in replayed if 2 <= number <= 5})
     assert actions == [*messages(*brought), ReplayEnd(outcome), Loss(lost), *messages(6)]
-    assert live(stream, 7) == messages(7)
+    assert live(tracker, 7) == messages(7)
 
 
 def test_a_replay_has_its_time_for_each_message() -> None:
     """A replay has its time limit for each message, not only for the whole."""
-    stream = Stream(5)
-    stream.take_live(3, payload(3), 10.0)
-    assert (stream.deadline, stream.tick(14.9)) == (15.0, ())
-    assert replay(stream, 0, now=14.0) == messages(0)
-    assert stream.tick(18.9) == ()
-    assert stream.tick(19.0) == [ReplayEnd("timeout"), Loss(2), *messages(3)]
-    assert (stream.deadline, stream.tick(99.0)) == (None, ())
+    tracker = GapTracker(5)
+    tracker.take_live(3, payload(3), 10.0)
+    assert (tracker.deadline, tracker.tick(14.9)) == (15.0, ())
+    assert replay(tracker, 0, now=14.0) == messages(0)
+    assert tracker.tick(18.9) == ()
+    assert tracker.tick(19.0) == [ReplayEnd("timeout"), Loss(2), *messages(3)]
+    assert (tracker.deadline, tracker.tick(99.0)) == (None, ())
 
 
 @pytest.mark.parametrize(
@@ -162,9 +162,9 @@ def test_a_replay_has_its_time_for_each_message() -> None:
 )
 def test_both_forms_of_answers(answers: list[list[bytes]]) -> None:
     """Answers of a replay are understood with a topic, as in new engines, and without."""
-    stream = Stream(5)
-    stream.take_live(3, b"live", 0.0)
-    actions = [action for answer in answers for action in take_reply(stream, answer, 0.0)]
+    tracker = GapTracker(5)
+    tracker.take_live(3, b"live", 0.0)
+    actions = [action for answer in answers for action in take_reply(tracker, answer, 0.0)]
     assert actions == [
         Delivery(b"a"),
         Delivery(b"b"),
@@ -190,29 +190,29 @@ def test_both_forms_of_answers(answers: list[list[bytes]]) -> None:
 )
 def test_answers_that_end_a_replay(frames: list[bytes], outcome: str) -> None:
     """An empty payload ends a replay like a marker, and so does an answer of another form."""
-    stream = Stream(5)
-    stream.take_live(1, b"live", 0.0)
-    assert take_reply(stream, frames, 0.0) == [ReplayEnd(outcome), Loss(1), Delivery(b"live")]
+    tracker = GapTracker(5)
+    tracker.take_live(1, b"live", 0.0)
+    assert take_reply(tracker, frames, 0.0) == [ReplayEnd(outcome), Loss(1), Delivery(b"live")]
 
 
 def test_a_replay_that_goes_on_and_on() -> None:
     """A replay whose messages are all in time ends when the whole takes too long."""
-    stream = Stream(5)
-    stream.take_live(1000, b"live", 0.0)
+    tracker = GapTracker(5)
+    tracker.take_live(1000, b"live", 0.0)
     for number in range(14):
-        assert stream.tick(number * 4.5) == ()
-        replay(stream, number, now=number * 4.5)
-    assert stream.deadline == 60
-    assert stream.tick(60)[0] == ReplayEnd("timeout")
+        assert tracker.tick(number * 4.5) == ()
+        replay(tracker, number, now=number * 4.5)
+    assert tracker.deadline == 60
+    assert tracker.tick(60)[0] == ReplayEnd("timeout")
 
 
 def test_a_replay_that_is_stopped() -> None:
     """When a replay is stopped, the message that was kept is delivered."""
-    stream = Stream(5)
-    assert stream.end_replay("stopped") == ()
-    live(stream, 0, 3)
-    replay(stream, 1)
-    assert stream.end_replay("stopped") == [ReplayEnd("stopped"), Loss(1), *messages(3)]
+    tracker = GapTracker(5)
+    assert tracker.end_replay("stopped") == ()
+    live(tracker, 0, 3)
+    replay(tracker, 1)
+    assert tracker.end_replay("stopped") == [ReplayEnd("stopped"), Loss(1), *messages(3)]
 
 
 # -- a new connection ------------------------------------------------------------------------------
@@ -221,28 +221,28 @@ def test_a_replay_that_is_stopped() -> None:
 @pytest.mark.parametrize("number", [2, 5])
 def test_the_same_publisher_after_a_lost_connection(number: int) -> None:
     """After a lost connection a publisher is the same if its last message is."""
-    stream = Stream(5)
-    stream.note_connection()
-    live(stream, 0, 1)
-    stream.note_connection()
+    tracker = GapTracker(5)
+    tracker.note_connection()
+    live(tracker, 0, 1)
+    tracker.note_connection()
     notice = [Notice(GAP)] if number > 2 else []
-    assert live(stream, number) == [*notice, ReplayRequest(1)]
+    assert live(tracker, number) == [*notice, ReplayRequest(1)]
     between = range(2, number)
     end = [ReplayEnd("complete"), *messages(number)]
-    assert replay(stream, 1, *between) == [*messages(*between), *end]
-    assert live(stream, number + 1) == messages(number + 1)
+    assert replay(tracker, 1, *between) == [*messages(*between), *end]
+    assert live(tracker, number + 1) == messages(number + 1)
 
 
 @pytest.mark.parametrize("number", [2, 5])
 def test_another_publisher_after_a_lost_connection(number: int) -> None:
     """Another payload with the last number is a restart: the new messages are requested from 0."""
-    stream = Stream(5)
-    live(stream, 0, 1)
-    stream.note_connection()
-    live(stream, number)
+    tracker = GapTracker(5)
+    live(tracker, 0, 1)
+    tracker.note_connection()
+    live(tracker, number)
     expected = [ReplayEnd("restarted"), Notice(RESTARTED), Notice(LATE_START), ReplayRequest(0)]
-    assert stream.take_reply(1, b"something else", 0.0) == expected
-    assert replay(stream, *range(number)) == [
+    assert tracker.take_reply(1, b"something else", 0.0) == expected
+    assert replay(tracker, *range(number)) == [
         *messages(*range(number)),
         ReplayEnd("complete"),
         *messages(number),
@@ -251,15 +251,15 @@ def test_another_publisher_after_a_lost_connection(number: int) -> None:
 
 def test_an_empty_replay_after_a_lost_connection() -> None:
     """If a replay brings nothing, the publisher counts as the same, and is not asked again."""
-    stream = Stream(5)
-    live(stream, 0, 1)
-    stream.note_connection()
-    live(stream, 2)
-    assert stream.end_replay() == [ReplayEnd("empty"), *messages(2)]
-    assert live(stream, 3) == messages(3)
-    stream.note_connection()
-    live(stream, 6)
-    assert replay(stream, 5) == [
+    tracker = GapTracker(5)
+    live(tracker, 0, 1)
+    tracker.note_connection()
+    live(tracker, 2)
+    assert tracker.end_replay() == [ReplayEnd("empty"), *messages(2)]
+    assert live(tracker, 3) == messages(3)
+    tracker.note_connection()
+    live(tracker, 6)
+    assert replay(tracker, 5) == [
         *messages(5),
         ReplayEnd("started_after_requested"),
         Loss(1),
@@ -269,10 +269,10 @@ def test_an_empty_replay_after_a_lost_connection() -> None:
 
 def test_a_lost_connection_without_replays() -> None:
     """Without replays, a publisher counts as the same after a lost connection."""
-    stream = Stream()
-    live(stream, 0, 1)
-    stream.note_connection()
-    assert live(stream, 2, 4) == [*messages(2), Notice(GAP), Loss(1), *messages(4)]
+    tracker = GapTracker()
+    live(tracker, 0, 1)
+    tracker.note_connection()
+    assert live(tracker, 2, 4) == [*messages(2), Notice(GAP), Loss(1), *messages(4)]
 
 
 # -- histories -------------------------------------------------------------------------------------
@@ -282,23 +282,25 @@ def test_a_lost_connection_without_replays() -> None:
 def test_every_message_of_a_run_is_delivered_or_lost(data: st.DataObject) -> None:
     """Each message of every run of a publisher is delivered once, in order, or counted as lost."""
     patience = data.draw(st.sampled_from([None, 5.0]))
-    stream = Stream(patience)
+    tracker = GapTracker(patience)
     run, last, number = 0, -1, 0
     for _ in range(data.draw(st.integers(1, 12))):
         if number and data.draw(st.booleans()):
             run, last, number = run + 1, -1, data.draw(st.integers(0, number - 1))
         else:
             number += data.draw(st.integers(0, 3))
-        actions = list(stream.take_live(number, payload(number), 0.0))
-        while stream.is_replaying:
+        actions = list(tracker.take_live(number, payload(number), 0.0))
+        while tracker.is_replaying:
             event = data.draw(st.sampled_from(["reply", "end", "spoil", "tick"]))
             wild = data.draw(st.integers(0, number + 2))
             if event == "reply":
-                actions += stream.take_reply(wild, payload(wild), 0.0)
+                actions += tracker.take_reply(wild, payload(wild), 0.0)
             elif event == "tick":
-                actions += stream.tick(5.0)
+                actions += tracker.tick(5.0)
             else:
-                actions += stream.end_replay() if event == "end" else stream.end_replay("malformed")
+                actions += (
+                    tracker.end_replay() if event == "end" else tracker.end_replay("malformed")
+                )
         got = [int(each.payload.split()[1]) for each in actions if isinstance(each, Delivery)]
         lost = sum(each.messages for each in actions if isinstance(each, Loss))
         assert got == sorted(set(got))
@@ -315,7 +317,7 @@ def test_each_message_is_received_once_or_lost(data: st.DataObject) -> None:
     Replays are those of the publisher that is there. They begin as early as it likes, repeat
     messages, go on after what is missing, break off, or bring nothing.
     """
-    stream = Stream(5.0)
+    tracker = GapTracker(5.0)
     got: list[bytes] = []
     lost = sent = 0
 
@@ -327,23 +329,23 @@ def test_each_message_is_received_once_or_lost(data: st.DataObject) -> None:
     for run in range(data.draw(st.integers(1, 3))):
         count = data.draw(st.integers(1, 15))
         said = [b"%d %d" % (run, number) for number in range(count)]
-        stream.note_connection()
+        tracker.note_connection()
         is_first = True
         for number in sorted(
             data.draw(st.sets(st.integers(0, count - 1), max_size=8)) | {count - 1}
         ):
             if data.draw(st.booleans()):
-                stream.note_connection()
-            note(stream.take_live(number, said[number], 0.0))
-            while stream.is_replaying:
+                tracker.note_connection()
+            note(tracker.take_live(number, said[number], 0.0))
+            while tracker.is_replaying:
                 # A restart is noticed if the first replay is complete.
                 first = 0 if is_first else data.draw(st.integers(0, count))
                 end = number + 1 if is_first else data.draw(st.integers(0, number + 1))
                 is_first = False
                 for each in range(first, end):
                     for _ in range(data.draw(st.integers(1, 2))):
-                        note(stream.take_reply(each, said[each], 0.0))
-                note(stream.end_replay() if data.draw(st.booleans()) else stream.tick(99.0))
+                        note(tracker.take_reply(each, said[each], 0.0))
+                note(tracker.end_replay() if data.draw(st.booleans()) else tracker.tick(99.0))
             is_first = False
         sent += count
     assert len(got) == len(set(got))

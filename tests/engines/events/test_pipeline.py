@@ -1,4 +1,4 @@
-"""From messages to events and metrics, endpoints of ranks, and a bridge beside an event loop."""
+"""The pipeline from messages to events and metrics, the endpoints of ranks, and the bridge."""
 
 from __future__ import annotations
 

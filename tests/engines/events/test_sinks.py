@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def removed(number: int, rank: int = 0) -> Removed:
-    """Return an event."""
+    """Return a removal."""
     return Removed(rank, DEVICE, [number])
 
 
@@ -150,7 +150,7 @@ def test_a_callback_that_hangs() -> None:
 
 
 class FakeLink:
-    """Takes as many messages at a time as it is told to, and then fails."""
+    """A link that takes a limited number of messages at a time, and then fails."""
 
     def __init__(self, *limits: int, reason: str = LOST) -> None:
         """Take everything after the last of the *limits*."""
@@ -168,11 +168,11 @@ class FakeLink:
             raise LinkError(self._reason, "no more", taken=limit)
 
     def interrupt(self) -> None:
-        """Take note."""
+        """Record the call."""
         self.calls.append("interrupt")
 
     def close(self) -> None:
-        """Take note."""
+        """Record the call."""
         self.calls.append("close")
 
 

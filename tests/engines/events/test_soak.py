@@ -1,4 +1,4 @@
-"""From an engine's publisher to a stream, while the broker is killed and restarted all the time.
+"""Events from an engine's publisher to a stream, while the broker is killed and restarted.
 
 `make soak-events` does the same for minutes: `MPMETRICS_SOAK_EVENTS` is for how many seconds.
 """
@@ -47,7 +47,7 @@ pytestmark = pytest.mark.timeout(0 if IS_LONG else 60)
 
 
 def read(url: str) -> Sequence[Heard]:
-    """Return what the stream has."""
+    """Return the messages of the stream."""
 
     async def fetch(context: Any) -> Sequence[Heard]:
         total = (await context.stream_info(STREAM)).state.messages
@@ -69,7 +69,7 @@ def read(url: str) -> Sequence[Heard]:
 
 
 def outages(broker: Broker) -> int:
-    """Kill and restart the broker until the time is over; return how often."""
+    """Kill and restart the broker for the given time; return how often."""
     end = time.monotonic() + SECONDS
     ways = itertools.cycle(
         [(signal.SIGKILL, 0.0), (signal.SIGTERM, 1.5), (signal.SIGKILL, 2.5), (signal.SIGTERM, 0.0)]
@@ -90,7 +90,7 @@ def outages(broker: Broker) -> int:
 def test_nothing_twice_and_nothing_lost_but_what_is_counted(
     needs_program: NeedsProgram, tmp_path: Path, record_property: Any
 ) -> None:
-    """What has been published is in the stream, once, or has been counted as dropped."""
+    """Every event that was published is in the stream once, or was counted as dropped."""
     program = needs_program("nats-server", package="nats-server")
     seen: Counter[int] = Counter()
 

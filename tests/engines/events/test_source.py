@@ -360,7 +360,7 @@ def test_ranks_have_ports_in_a_row() -> None:
 
 
 def test_addresses_of_ipv6() -> None:
-    """They are in brackets, as in URLs."""
+    """Addresses of IPv6 are given in brackets, as in URLs."""
     try:
         first = free_ports(2, "::1")
     except OSError as error:
@@ -372,8 +372,8 @@ def test_addresses_of_ipv6() -> None:
         assert consumer.until(1) == [1]
 
 
-def test_who_listens_where() -> None:
-    """On all interfaces here, if that is asked for; those of the engine are reached by loopback."""
+def test_the_endpoints_of_each_side() -> None:
+    """A bound source listens on all interfaces; an engine that does is reached by loopback."""
     _, second = publishers("tcp://*:5557", "tcp://*:6001", ranks=2, bind=True)
     assert second == Publisher(1, "tcp://*:5558", "tcp://127.0.0.1:6002", bind=True)
     assert publishers("tcp://*:5557") == [Publisher(0, "tcp://127.0.0.1:5557")]
@@ -381,7 +381,7 @@ def test_who_listens_where() -> None:
 
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_publisher_that_connects(publisher: Publisher, lost: int) -> None:
-    """It is listened to; replays are there as ever, also when another one comes."""
+    """A publisher can connect to the source; replays work the same, also after a restart."""
     here = publisher._replace(bind=True)
     with Consumer(here) as consumer:
         for _ in range(2):
@@ -582,7 +582,7 @@ def test_endpoints_that_are_not_valid(endpoint: str, replay: str) -> None:
 
 
 def test_without_assertions(publisher: Publisher) -> None:
-    """`python -O` makes no difference."""
+    """A bridge works the same under `python -O`."""
     program = f"""
 from queue import SimpleQueue
 from mpmetrics.engines.events.bridge import EventBridge

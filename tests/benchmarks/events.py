@@ -22,12 +22,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 import msgspec
 import zmq
 
-from mpmetrics.engines.events.bridge import EventBridge
+from mpmetrics.engines.events import CallbackSink, EventBridge, EventSource, Publisher
 from mpmetrics.engines.events.decoder import Decoder
 from mpmetrics.engines.events.pipeline import Pipeline
-from mpmetrics.engines.events.publisher import Publisher
-from mpmetrics.engines.events.sinks import CallbackSink
-from mpmetrics.engines.events.source import EventSource
 from tests.workers import fork
 
 if TYPE_CHECKING:

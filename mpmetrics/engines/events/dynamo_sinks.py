@@ -18,7 +18,7 @@ from mpmetrics.engines.events.dynamo_protocol import (
 )
 from mpmetrics.engines.events.model import HASHES, Cleared
 from mpmetrics.engines.events.nats_link import NatsLink
-from mpmetrics.engines.events.router_events import EventConverter
+from mpmetrics.engines.events.router_events import RouterEventConverter
 from mpmetrics.engines.events.sinks import CAPACITY, Sink
 from mpmetrics.engines.events.transport import (
     DENIED,
@@ -74,7 +74,7 @@ class _Parcel(NamedTuple):
     """The number of events that are not in the message, by reason."""
 
 
-class PlaneSink(Sink):
+class DynamoSink(Sink):
     """Packs events of one *worker* into messages, and sends them until a *link* takes them."""
 
     REJECTIONS: Sequence[str] = (CONVERSION, EMPTY)
@@ -95,18 +95,18 @@ class PlaneSink(Sink):
         In Dynamo each rank is a publisher of its own: its id is that of rank 0 plus the rank.
         """
         super().__init__(name, capacity)
-        self._converter = EventConverter(worker.worker_id, worker.block_size, extra)
+        self._converter = RouterEventConverter(worker.worker_id, worker.block_size, extra)
         self._make_author = partial(Author, KV_EVENTS, extra=extra)
         self._authors = {0: self._make_author(publisher_id)}
         self._worker = worker
         self._subject = worker.address.subject()
         self._link = link
-        self._over = threading.Event()
+        self._has_given_up = threading.Event()
         self._first_pause = self._pause = first_pause
 
     def publisher_id(self, rank: int = 0) -> int:
         """Return the id in the envelopes of *rank*."""
-        return self._author(rank).publisher_id
+        return self._find_author(rank).publisher_id
 
     def records(self, rank: int = 0) -> Mapping[str, Mapping[str, Any]]:
         """Return the records of the publisher of *rank* for Dynamo's discovery, by key.
@@ -117,7 +117,7 @@ class PlaneSink(Sink):
         key, record = source_record(address, KV_EVENTS, number, worker_id=worker_id, rank=rank)
         return {key: record}
 
-    def _author(self, rank: int) -> Author:
+    def _find_author(self, rank: int) -> Author:
         if rank not in self._authors:
             first = self._authors[0].publisher_id
             self._authors[rank] = self._make_author((first + rank) & HASHES)
@@ -140,7 +140,7 @@ class PlaneSink(Sink):
                 self._link.send(self._subject, messages)
         except Exception as error:  # the events are kept, and sent again
             failure = error if isinstance(error, LinkError) else LinkError(FAILED, str(error))
-            if not self._over.is_set():
+            if not self._has_given_up.is_set():
                 self._warn(failure.reason, error)
             return failure
         self._pause = self._first_pause
@@ -167,7 +167,7 @@ class PlaneSink(Sink):
 
     def _wait(self) -> bool:
         """Wait, twice as long as the last time; return whether the sink has given up."""
-        has_given_up = self._over.wait(self._pause)
+        has_given_up = self._has_given_up.wait(self._pause)
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
         return has_given_up
 
@@ -188,11 +188,11 @@ class PlaneSink(Sink):
                 rejected[document] += 1
             else:
                 documents.append(document)
-        message = self._author(rank).message(documents) if documents else None
+        message = self._find_author(rank).message(documents) if documents else None
         return _Parcel(rank, message, len(events), rejected)
 
     def _give_up(self) -> None:
-        self._over.set()
+        self._has_given_up.set()
         self._link.interrupt()
 
     def _close(self) -> None:
@@ -223,7 +223,7 @@ def _split(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
     yield portion
 
 
-class NatsSink(PlaneSink):
+class NatsSink(DynamoSink):
     """Publishes events on NATS *servers*: URLs, separated by commas."""
 
     FAILURES = (UNREACHABLE, LATE, LOST, DENIED, REFUSED, NO_STREAM, TOO_LARGE, FAILED)
@@ -246,7 +246,7 @@ class NatsSink(PlaneSink):
         )
 
 
-class ZmqSink(PlaneSink):
+class ZmqSink(DynamoSink):
     """Publishes events by ZeroMQ: on an *endpoint* of its own, or to a broker at *endpoint*."""
 
     FAILURES = (UNREACHABLE, FAILED)

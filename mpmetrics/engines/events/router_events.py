@@ -33,7 +33,7 @@ MOST_SALTED: Final = 1 << 20
 """The largest number of blocks of salted requests that are known of a rank."""
 
 
-class EventConverter:
+class RouterEventConverter:
     """Numbers and converts the events of one worker. The numbers of each rank begin with 1."""
 
     def __init__(

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from mpmetrics.engines.events.dynamo_sinks import PlaneSink
+    from mpmetrics.engines.events.dynamo_sinks import DynamoSink
     from mpmetrics.engines.events.model import Event
     from tests.conftest import NeedsProgram
 
@@ -153,7 +153,7 @@ def runtime(broker: Broker, tmp_path: Path) -> Iterator[Runtime]:
 
 
 @contextmanager
-def publishing(sink: PlaneSink) -> Iterator[PlaneSink]:
+def publishing(sink: DynamoSink) -> Iterator[DynamoSink]:
     """Run a sink."""
     sink.start()
     try:
@@ -355,7 +355,7 @@ def test_a_router_takes_events_by_zmq(tmp_path: Path) -> None:
         runtime.do("runtime.shutdown()")
 
 
-def check_routing(runtime: Runtime, make: Callable[[Worker], PlaneSink]) -> None:
+def check_routing(runtime: Runtime, make: Callable[[Worker], DynamoSink]) -> None:
     """Check that a router learns of blocks that are stored, removed and cleared."""
     runtime.do(ROUTER)
     with publishing(make(Worker(runtime.worker_id, ADDRESS, SIZE))) as sink:

@@ -24,7 +24,7 @@ from mpmetrics.engines.events import (
     Stored,
     Worker,
 )
-from mpmetrics.engines.events.dynamo_sinks import PlaneSink
+from mpmetrics.engines.events.dynamo_sinks import DynamoSink
 from mpmetrics.engines.events.model import DEVICE
 from mpmetrics.engines.events.nats_link import NatsLink
 from mpmetrics.engines.events.nats_options import connect_arguments
@@ -94,18 +94,18 @@ def stored(*hashes: int, rank: int = 0) -> Stored:
     return Stored(rank, DEVICE, hashes, None, tokens, 2)
 
 
-def counts(sink: PlaneSink) -> Mapping[str, int]:
+def counts(sink: DynamoSink) -> Mapping[str, int]:
     """Return what a sink has counted, dropped and still has."""
     found = {" ".join(map(str, key)): count for key, count in sink.tally.items() if count}
     return {**found, "dropped": sink.buffer.dropped, "waiting": len(sink.buffer)}
 
 
-def wait_until_confirmed(sink: PlaneSink) -> None:
+def wait_until_confirmed(sink: DynamoSink) -> None:
     """Wait until the server has confirmed all events."""
     eventually(lambda: not len(sink.buffer), "everything is confirmed")
 
 
-def wait_for_failure(sink: PlaneSink, reason: str) -> None:
+def wait_for_failure(sink: DynamoSink, reason: str) -> None:
     """Wait until a sink has counted a failure for this *reason*."""
     eventually(lambda: sink.tally["failures", "nats", reason], f"{reason} in {sink.tally}")
 
@@ -410,7 +410,7 @@ def test_a_server_that_stops(blocks: int, broker: Broker) -> None:
     With many blocks there is more than the connection takes.
     """
     link = NatsLink(broker.url, patience=0.2)
-    sink = PlaneSink("nats", WORKER, link, extra="nats")
+    sink = DynamoSink("nats", WORKER, link, extra="nats")
     sink.start()
     with Listener(broker.port) as listener:
         sink.put([stored(1)])

@@ -53,12 +53,13 @@ class Reading(NamedTuple):
         """How many files could not be opened that a moment earlier were there."""
         return sum(problem.reason in _MISSED for problem in self.problems)
 
-    def add(self, file: WorkerFile, layout: Layout, data: Data) -> None:
-        """Add the columns of *file* that are in *data*."""
+    def add(self, column: Column, data: Data) -> None:
+        """Add *column*, whose file has these bytes of *data*, and that of the rests, if any."""
+        file, layout, _ = column
         rule = RULES[file.name.type, file.name.mode]
         gather = layout.stamped_values if rule.stamped else layout.values
         self.values.extend(gather(data))
-        self.columns.append(Column(file, layout))
+        self.columns.append(column)
         if file.name.is_archive and rule.has_rests:
             rests = layout.seconds(data)
             if any(rests):
@@ -67,10 +68,14 @@ class Reading(NamedTuple):
 
 
 class _KnownFile(NamedTuple):
-    """What is remembered of one file."""
+    """What is remembered of one file.
+
+    The column is the same object as long as it is equal: then it takes no time to find out that
+    the columns of two readings are equal.
+    """
 
     identity: Identity
-    layout: Layout
+    column: Column
 
 
 class SegmentReader:
@@ -94,7 +99,7 @@ class SegmentReader:
     @property
     def layouts(self) -> Mapping[str, Layout]:
         """The layout of each remembered file, by path."""
-        return {path: known.layout for path, known in self._known.items()}
+        return {path: known.column.layout for path, known in self._known.items()}
 
     def knows(self, files: Iterable[WorkerFile]) -> bool:
         """Return whether all *files* are remembered."""
@@ -113,7 +118,7 @@ class SegmentReader:
         latest: dict[str, Layout] = {}
         for file in files:
             try:
-                layout = self._load(file, latest.get(file.name.prefix))
+                column = self._load(file, latest.get(file.name.prefix))
             except FileNotFoundError:
                 detail = "the file went away before it could be read"
                 reading.problems.append(Problem(file.path, "vanished", detail))
@@ -126,11 +131,11 @@ class SegmentReader:
             except DamagedError as error:
                 reading.problems.append(Problem(file.path, "damaged", str(error)))
             else:
-                reading.add(file, layout, self._buffer.data)
+                reading.add(column, self._buffer.data)
                 if inspect is not None:
                     with memoryview(self._buffer.data) as data:
-                        inspect(file, data[: layout.used])
-                latest[file.name.prefix] = layout
+                        inspect(file, data[: column.layout.used])
+                latest[file.name.prefix] = column.layout
         return reading
 
     def forget_files(self, *, besides: Iterable[Column] = ()) -> None:
@@ -141,30 +146,35 @@ class SegmentReader:
     def forget_unused_keys(self, columns: Iterable[Column]) -> None:
         """Forget the keys that are not in *columns*, once they are the larger part."""
         # Many files share a layout, which is equal to itself only.
-        layouts = {column.layout for column in columns}
+        layouts = {layout for _, layout, _ in columns}
         used = sum(len(layout.keys) for layout in layouts)
         if len(self._raws) > _FORGET_FROM * used + _FORGET_NOT_BELOW:
             live = {raw for layout in layouts for raw in layout.keys}
             self._keys.keep(live)
             self._raws = {raw: raw for raw in live}
 
-    def _load(self, file: WorkerFile, neighbour: Layout | None) -> Layout:
-        """Read *file* into the buffer and return its layout; *neighbour* is a likely guess.
+    def _load(self, file: WorkerFile, neighbour: Layout | None) -> Column:
+        """Read *file* into the buffer and return its column; *neighbour* is a likely layout.
 
         Raises `OSError` or `DamagedError`.
         """
         known = self._known.pop(file.path, None)
+        own = known.column.layout if known else None
         buffer = self._buffer
-        used, identity = buffer.load(file.path, known.layout.used if known else 0)
-        if known and known.layout.used == used and known.identity == identity:
-            layout = known.layout
+        used, identity = buffer.load(file.path, own.used if own else 0)
+        if known and own and own.used == used and known.identity == identity:
+            layout = own
+            if known.column.file == file:
+                self._known[file.path] = known
+                return known.column
         else:
-            layout = _recognise(buffer.data, used, known.layout if known else None, neighbour)
+            layout = _recognise(buffer.data, used, own, neighbour)
         if used != layout.used:
             layout = layout.extend(buffer.data, used, self._raws)
             self._learn(layout)
-        self._known[file.path] = _KnownFile(identity, layout)
-        return layout
+        column = Column(file, layout)
+        self._known[file.path] = _KnownFile(identity, column)
+        return column
 
     def _learn(self, layout: Layout) -> None:
         """Parse every key that was never seen before. Raises `DamagedError` with its offset."""

@@ -76,7 +76,7 @@ class Scraper:
             families = self._plan.merge(reading.values)
             unexpected = [each for each in reading.problems if not _is_expected(each)]
             problems = [*listing.problems, *unexpected, *self._plan.problems]
-        files = list(dict.fromkeys(column.file for column in reading.columns))
+        files = list(dict.fromkeys(file for file, _, _ in reading.columns))
         return Scrape(families, files, problems, reading.missed)
 
     def _make_plan(self, columns: list[Column]) -> None:

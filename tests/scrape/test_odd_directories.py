@@ -134,7 +134,7 @@ def test_names_need_not_be_text(tmp_path: Path) -> None:
 
 # -- rights --------------------------------------------------------------------------------------
 
-AS_NOBODY = """
+AS_ANOTHER_USER = """
 import json
 import logging
 import os
@@ -172,7 +172,7 @@ def test_a_directory_that_may_not_be_read_is_refused(public: Path, name: str, ri
     closed = public / name
     closed.mkdir(parents=True)
     (public / "closed").chmod(rights)
-    program = f"""{AS_NOBODY}
+    program = f"""{AS_ANOTHER_USER}
 reasons = []
 for attempt in (collect, lambda path: mpmetrics.MultiProcessCollector(None, path)):
     try:
@@ -196,7 +196,7 @@ def test_a_file_that_may_not_be_read_costs_itself_only(public: Path) -> None:
             worker.do("Counter('requests', '').inc()")
         (public / f"counter_{readable.pid}.db").chmod(0o644)
         (public / f"counter_{closed.pid}.db").chmod(0)
-    program = f"""{AS_NOBODY}
+    program = f"""{AS_ANOTHER_USER}
 collection = collect(path)
 print(json.dumps([collection.render().decode(), collection.problems]))
 """

@@ -83,11 +83,11 @@ def watch_an_engine(endpoint: Endpoint) -> str:
 
 def misuse(page: mpmetrics.Page) -> None:
     mpmetrics.collect(7)  # type: ignore[arg-type]
-    mpmetrics.collect("/run/metrics").families.append  # type: ignore[attr-defined]  # noqa: B018
+    mpmetrics.collect("/run/metrics").families.append  # type: ignore[attr-defined]
     mpmetrics.Page(3.5)  # type: ignore[arg-type]
     mpmetrics.Page("/run/metrics", labels={"host": 1})  # type: ignore[dict-item]
     mpmetrics.make_wsgi_app("/run/metrics")  # type: ignore[arg-type]
     page.render("openmetrics")  # type: ignore[arg-type]
-    mpmetrics.register().mode == "separate"  # type: ignore[comparison-overlap]  # noqa: B015
-    mpmetrics.nothing  # type: ignore[attr-defined]  # noqa: B018
-    engines.nothing  # type: ignore[attr-defined]  # noqa: B018
+    mpmetrics.register().mode == "separate"  # type: ignore[comparison-overlap]
+    mpmetrics.nothing  # type: ignore[attr-defined]
+    engines.nothing  # type: ignore[attr-defined]

@@ -27,7 +27,7 @@ class Recovery:
     def __init__(
         self, directory: str, listing: Listing, manifest: Manifest, prover: LeaseProver
     ) -> None:
-        """Plan nothing yet."""
+        """Plan the recovery; nothing is changed before `run`."""
         self._directory = directory
         self._listing = listing
         self._manifest = manifest

@@ -86,18 +86,21 @@ EXTRAS-demo := [serve]
 EXTRAS-test := [nats,serve,zmq]
 EXTRAS-dev := $(EXTRAS-test)
 
+# The pip of an older Python does not know dependency groups (PEP 735): pip 25.1 does.
+$(VENV)/pip: $(VENV)/made
+	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+	@touch $@
+
 # A stamp is newer than pyproject.toml when what that asks for is installed.
-$(VENV)/with-%: pyproject.toml $(VENV)/made
+$(VENV)/with-%: pyproject.toml $(VENV)/pip
 	$(BIN)/pip install --quiet --editable '.$(EXTRAS-$*)' --group $*
 	@touch $@
 
-$(VENV)/with-dev: pyproject.toml $(VENV)/made
+$(VENV)/with-dev: pyproject.toml $(VENV)/pip
 	$(BIN)/pip install --quiet --editable '.$(EXTRAS-dev)' --group dev
 	@touch $@ $(VENV)/with-demo $(VENV)/with-dynamo $(VENV)/with-test $(VENV)/with-docs
 
-# The pip of an older Python does not know dependency groups (PEP 735): pip 25.1 does.
 $(VENV)/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=...")'
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
 	@touch $@

@@ -162,7 +162,8 @@ class DynamoSink(Sink):
         for why, count in parcel.rejected.items():
             self.tally["rejected", self.name, why] += count
         others = parcel.events - sum(parcel.rejected.values())
-        self.tally[(outcome, self.name, *reason)] += others
+        key = (outcome, self.name, *reason)
+        self.tally[key] += others
         self.buffer.mark_done(parcel.rank, parcel.events)
 
     def _wait(self) -> bool:

@@ -58,6 +58,7 @@ async def wait_for_first(
 ) -> set[asyncio.Future[Any]]:
     """Wait for the first of *tasks*, and cancel the others. Raises `asyncio.TimeoutError`."""
     waiting = {*tasks}
+    done: set[asyncio.Future[Any]]
     try:
         done, _ = await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:

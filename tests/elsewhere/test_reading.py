@@ -63,7 +63,7 @@ SYSTEMS: Final = {
         modules=["fcntl", "resource", "termios"],
         names=[
             *("fork", "register_at_fork", "readv", "statvfs", "getuid", "geteuid", "pidfd_open"),
-            *("O_NONBLOCK", "O_CLOEXEC", "O_NOFOLLOW", "setpgid", "sysconf", "waitid"),
+            *("O_CLOEXEC", "O_NOFOLLOW", "setpgid", "sysconf", "waitid"),
         ],
         signals=["pthread_sigmask", "pthread_kill", "sigtimedwait", "SIGURG", "SIGHUP", "SIGKILL"],
     ),

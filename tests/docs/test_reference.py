@@ -14,6 +14,7 @@ import pytest
 
 import mpmetrics
 from mpmetrics import engines
+from mpmetrics.engines import events
 from mpmetrics_cli.__main__ import main
 from tests.conftest import FAIL_ON_SKIP
 from tests.docs.pages import DOCS
@@ -28,12 +29,14 @@ _BUILD_PACKAGES = ("sphinx", "furo", "myst_parser", "sphinx_click")
 
 # Sphinx reads everything: on a loaded machine that takes minutes.
 _BUILD_SECONDS: Final = 500
+
+_MARK: Final = "MPMETRICS_TEST_OF_THE_ENVIRONMENT"
 pytestmark = pytest.mark.timeout(_BUILD_SECONDS + 60)
 
 
 @pytest.fixture(scope="module")
-def inventory(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
-    """Build the documentation, with warnings as errors; return the address of each name."""
+def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the documentation, with warnings as errors; return the folder with its pages."""
     missing = [package for package in _BUILD_PACKAGES if find_spec(package) is None]
     if missing:
         reason = f"needs {', '.join(missing)}: the dependency group `docs` of this project"
@@ -47,9 +50,16 @@ def inventory(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
         capture_output=True,
         text=True,
         timeout=_BUILD_SECONDS,
+        env={**os.environ, _MARK: _MARK},
     )
     assert (done.returncode, done.stderr) == (0, "")
-    return dict(read_inventory(output / "objects.inv"))
+    return output
+
+
+@pytest.fixture(scope="module")
+def inventory(html: Path) -> Mapping[str, str]:
+    """Return the address of each name that the built documentation describes."""
+    return dict(read_inventory(html / "objects.inv"))
 
 
 def read_inventory(file: Path) -> Iterator[tuple[str, str]]:
@@ -69,6 +79,15 @@ def test_every_public_name_is_documented(inventory: Mapping[str, str]) -> None:
     for name in engines.__all__:
         described = inventory.get(f"mpmetrics.engines.{name}", "")
         assert described.startswith("reference/api.html#") or f"`{name}`" in page, name
+    for name in set(events.__all__) - set(engines.__all__):
+        assert inventory[f"mpmetrics.engines.events.{name}"].startswith("reference/api.html#")
+
+
+def test_no_page_shows_the_environment_of_the_build(html: Path) -> None:
+    """A default that is `os.environ` is on the page by this name, and not by its value."""
+    pages = [page.read_text(encoding="utf-8") for page in html.rglob("*.html")]
+    assert pages
+    assert not any(_MARK in page for page in pages)
 
 
 def test_every_command_and_option_is_documented(inventory: Mapping[str, str]) -> None:

@@ -11,20 +11,23 @@ from typing import TYPE_CHECKING
 from mpmetrics._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    # The names that are not in `__all__` are for other packages of this project, and `Source` is
+    # the former name of `EventSource`.
     from mpmetrics.engines.events.bridge import EventBridge
-    from mpmetrics.engines.events.dynamo_protocol import Address, Author, channel_record
+    from mpmetrics.engines.events.dynamo_protocol import Address
+    from mpmetrics.engines.events.dynamo_protocol import Author as Author
+    from mpmetrics.engines.events.dynamo_protocol import channel_record as channel_record
     from mpmetrics.engines.events.dynamo_sinks import NatsSink, Worker, ZmqSink
     from mpmetrics.engines.events.model import Cleared, Removed, Stored
-    from mpmetrics.engines.events.nats_link import NatsLink
+    from mpmetrics.engines.events.nats_link import NatsLink as NatsLink
     from mpmetrics.engines.events.nats_options import NatsOptions
     from mpmetrics.engines.events.publisher import Publisher, publishers
-    from mpmetrics.engines.events.sinks import CallbackSink, LinesSink, Sink
+    from mpmetrics.engines.events.sinks import CallbackSink, LinesSink
+    from mpmetrics.engines.events.sinks import Sink as Sink
     from mpmetrics.engines.events.source import EventSource
-    from mpmetrics.engines.events.source import (
-        Source as Source,
-    )  # the former name, not in `__all__`
-    from mpmetrics.engines.events.transport import Link
-    from mpmetrics.engines.events.zmq_link import ZmqLink
+    from mpmetrics.engines.events.source import Source as Source
+    from mpmetrics.engines.events.transport import Link as Link
+    from mpmetrics.engines.events.zmq_link import ZmqLink as ZmqLink
 
 _MODULES = {
     "bridge": ["EventBridge"],
@@ -42,24 +45,18 @@ _MODULES = {
 
 __all__ = [
     "Address",
-    "Author",
     "CallbackSink",
     "Cleared",
     "EventBridge",
     "EventSource",
     "LinesSink",
-    "Link",
-    "NatsLink",
     "NatsOptions",
     "NatsSink",
     "Publisher",
     "Removed",
-    "Sink",
     "Stored",
     "Worker",
-    "ZmqLink",
     "ZmqSink",
-    "channel_record",
     "publishers",
 ]
 

@@ -17,6 +17,7 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx_click",
+    "signatures",
     "tables",
 ]
 exclude_patterns = ["_build"]
@@ -31,8 +32,6 @@ myst_heading_anchors = 3
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-# Defaults as the code has them: the value of `os.environ` is the environment of the build.
-autodoc_preserve_defaults = True
 
 # Only public names are documented. Those of other projects and of our inner modules stay plain
 # text where they stand in a signature: no foreign inventory is fetched for a build.

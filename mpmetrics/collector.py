@@ -38,7 +38,7 @@ class MultiProcessCollector:
 
     It takes the same arguments and raises the same `ValueError` when the directory is missing at
     the start. Unlike prometheus_client's, it never raises for what it finds, or no longer finds,
-    in the directory: each problem is logged once, as a warning of the logger "mpmetrics".
+    in the directory. It logs each problem once, as a warning of the logger "mpmetrics".
     """
 
     def __init__(
@@ -86,8 +86,8 @@ class MultiProcessCollector:
     ) -> Sequence[Metric]:
         """Merge the given *files* once and return the families.
 
-        Without *accumulate* the buckets of histograms are not cumulative and there is no
-        `_count`, which is the form to write back to files.
+        Without *accumulate*, histograms have the form of files: the buckets are not cumulative,
+        and there is no `_count`. A problem is logged as a warning.
         """
         scraper, listing = Scraper(accumulate=accumulate), list_files(files)
         for pause in PAUSES:

@@ -58,7 +58,7 @@ REASONS: Final = {
 
 
 class MpmetricsError(Exception):
-    """Base class of every error that this package raises on its own account."""
+    """Base class of every error that mpmetrics itself raises."""
 
 
 class DamagedError(MpmetricsError, ValueError):
@@ -146,7 +146,7 @@ class FilterError(MpmetricsError, ValueError):
 
 
 class SourceError(_AboutError, RuntimeError):
-    """A source of a page that failed to return families: *source* and *why*."""
+    """A *source* that no page can have, or that failed to return families, and *why*."""
 
     def __init__(self, source: str, why: str) -> None:
         """Take the name of the *source*, and *why* it failed."""

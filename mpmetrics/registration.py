@@ -36,7 +36,7 @@ _IN_MEMORY: Final = (
 
 
 class Registration(NamedTuple):
-    """What `register` did: *mode*, *reason* for a person, and the *registry* to serve.
+    """What `register` did: *mode*, the *reason* as a sentence, and the *registry* to read.
 
     "shared": the given registry accepted the merged view. "isolated": it already had the same
     timeseries, so *registry* is a new one that holds the merged view alone. "in_process": there
@@ -68,7 +68,7 @@ class Registration(NamedTuple):
     ) -> Page:
         """Return a page that has every family once: merged where there is a merged value.
 
-        That holds as well for families that the registry gets later. The arguments are `Page`'s.
+        This includes families that the registry gets later. The arguments are those of `Page`.
         """
         return Page(self.sources(), include, exclude, labels, timeout=timeout)
 
@@ -86,8 +86,9 @@ def register(
 ) -> Registration:
     """Register the merged view of *path* (or of the environment's directory) with *registry*.
 
-    *registry* is prometheus_client's global one when None. When it already has timeseries of the
-    same names, it stays unchanged and the merged view goes to an isolated registry.
+    None stands for prometheus_client's global registry. If the registry already has timeseries of
+    the same names, it stays unchanged and the merged view goes to an isolated registry. If there
+    is no directory to merge, nothing is registered, and no error is raised.
     """
     given = REGISTRY if registry is None else registry
     directory = directory_from_environment() if path is None else os.fspath(path)

@@ -27,10 +27,11 @@ def compact(
     keep_dead_gauges: bool,
     dry_run: bool,
 ) -> int:
-    """Fold the files of DIR's dead workers into archives, each counted exactly once.
+    """Fold the files of DIR's dead workers into archives.
 
-    It may run at any time, also from cron, from several processes at once, and while DIR is
-    read. Exits with status 1 if it could not be done; then everything counts as before.
+    Each value counts exactly once. You can run this at any time, also from cron, from several
+    processes at once, and while DIR is read. Exits with status 1 if it could not be done; then
+    everything counts as before.
     """
     # Not at the top: `--help` does not wait for the library.
     from mpmetrics.compaction import compact

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 @report_format_option
 @click.pass_obj
 def doctor(probes: Probes | None, directory: str | None, form: str) -> int:
-    """Report what is wrong with DIR and its environment, and what to do.
+    """Report what is wrong with DIR and what to do.
 
-    Exits with status 1 if there is an error or a warning.
+    Without DIR, the environment variable is examined, too. Exits with status 1 if there is an
+    error or a warning.
     """
     # Not at the top: `--help` does not wait for the library.
     from mpmetrics.doctor import Probes, diagnose

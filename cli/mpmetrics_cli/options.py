@@ -148,7 +148,7 @@ _SERVING: Final[tuple[Decorator, ...]] = (
         default=5.0,
         show_default=True,
         metavar="SECONDS",
-        help="How long a scrape waits for each source; a late one is on the page as it was.",
+        help="How long a scrape waits for each source; of a late one the page has the last answer.",
     ),
     _WEB_CONFIG,
 )

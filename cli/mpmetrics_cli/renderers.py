@@ -1,6 +1,6 @@
 """The results of the commands as bytes, in each of their formats.
 
-JSON is for programs. It has no numbers for NaN and infinities: they are strings there, spelled as
+JSON is for programs. It has no numbers for NaN and infinities: they are strings there, spelt as
 in the text format.
 """
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     "--dir",
     "directory",
     metavar="DIR",
-    help="Have the server write to DIR, which stays; else a directory is made for this run, "
-    "unless PROMETHEUS_MULTIPROC_DIR is set.",
+    help="Have the server write to DIR, and keep DIR at the end. The default is the directory in "
+    "PROMETHEUS_MULTIPROC_DIR, or a new one if that is not set.",
 )
 @click.option("--fresh", is_flag=True, help="Empty DIR first, if no process uses what is in it.")
 @click.option("--keep", is_flag=True, help="Do not remove the directory at the end.")
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     default=15.0,
     show_default=True,
     metavar="SECONDS",
-    help="How often to fold the files of dead workers, besides after each death; 0 for never.",
+    help="How often to fold the files of dead workers, beside once after each death; 0 for never.",
 )
 @dead_gauges_options
 @click.option(
@@ -68,11 +68,11 @@ def run(
     per_worker: bool,
     **page: Any,
 ) -> int:
-    """Run COMMAND, any server of several processes, with its merged metrics at /metrics.
+    """Run a server with its merged metrics at /metrics.
 
-    Its processes write their metrics to a directory of this run; the files of those that have
-    died are folded. Signals go to the server, and its exit status is that of this command. Needs
-    the extra "serve", and Linux.
+    COMMAND is that of any server of several processes. The processes write their metrics to a
+    directory, and the files of dead ones are folded. Signals go to the server, and its exit status
+    is that of this command. Needs the extra "serve", and Linux.
     """
     # Not at the top: `--help` does not wait for the library.
     from mpmetrics.directory import VARIABLE

@@ -30,9 +30,10 @@ def serve(
     exclude: tuple[str, ...],
     labels: tuple[tuple[str, str], ...],
 ) -> int:
-    """Serve the merged metrics of DIR at /metrics until SIGTERM or SIGINT.
+    """Serve the merged metrics of DIR at /metrics.
 
-    The server that writes them may already be running. Needs the extra "serve".
+    The server that writes the metrics may already be running. The command ends at SIGTERM or
+    SIGINT. Needs the extra "serve".
     """
     # Not at the top: `--help` does not wait for the library.
     from mpmetrics.directory import require_directory

@@ -1,7 +1,7 @@
 """The multiprocess directory of an engine: the environment's, or a private one.
 
-`ensure_multiproc_dir` is the one function beside `mpmetrics run` that sets the variable
-`PROMETHEUS_MULTIPROC_DIR`. Call it before anything imports prometheus_client, which reads the
+`ensure_multiproc_dir` sets the variable `PROMETHEUS_MULTIPROC_DIR`, and `MultiprocDirectory.close`
+removes it. Call `ensure_multiproc_dir` before anything imports prometheus_client, which reads the
 variable once, when it is imported. For the same reason this module does not import it.
 """
 
@@ -70,7 +70,7 @@ class MultiprocDirectory(AbstractContextManager["MultiprocDirectory"]):
 
     @property
     def owned(self) -> bool:
-        """Whether it is for this process to remove."""
+        """Whether this process has made the directory, and removes it."""
         return self._run_directory is not None and self._pid == os.getpid()
 
     def close(self) -> bool:

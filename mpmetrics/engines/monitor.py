@@ -100,7 +100,7 @@ class EngineMonitor:
         timing: MonitorTiming | None = None,
         clock: Clock | None = None,
     ) -> None:
-        """Take what to call; *is_stopping* returns whether the engine is meant to end."""
+        """Take the functions to call; *is_stopping* returns whether the engine is meant to end."""
         self.reason = ""
         """Why the engine is dead, "" as long as it is alive."""
         self._check = _as_coroutine_function(check)
@@ -131,7 +131,7 @@ class EngineMonitor:
                 await task
 
     async def run(self) -> None:
-        """Check until the engine is dead and the steps are done, or until it is meant to end."""
+        """Check until the engine is dead and the steps are done, or `is_stopping` is true."""
         while not self._is_stopping():
             reason = await self._find_reason()
             if self._is_stopping():

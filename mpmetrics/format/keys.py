@@ -69,7 +69,7 @@ def parse_key(raw: bytes) -> Key:
 
 
 def format_key(family: str, sample: str, labels: Labels, help_text: str) -> bytes:
-    """Return the JSON of a key, spelled exactly as prometheus_client spells it."""
+    """Return the JSON of a key, spelt exactly as prometheus_client spells it."""
     return json.dumps([family, sample, dict(labels), help_text], sort_keys=True).encode()
 
 

@@ -26,17 +26,19 @@ if TYPE_CHECKING:
 class Page:
     """The union of *sources*: one of `mpmetrics.pages.SourceLike`, or several.
 
-    A path is a multiprocess directory, something with `collect` a registry, a callable a text
-    callback, an http(s) URL another exporter. *include* and *exclude* are prefixes of family
-    names, a string or several; exclude beats include. *labels* are added to every series that
-    does not have a label of that name.
+    A source is the path of a multiprocess directory, a registry or another object with `collect`,
+    a function that returns text, or the http(s) URL of another exporter. *include* and *exclude*
+    are prefixes of family names, a string or several; exclude beats include. *labels* are added to
+    every series that does not have a label of that name.
 
     A source that fails costs its own families only: `mpmetrics_source_up` is 0 for it. With a
-    *timeout*, in seconds, all sources are called at once, each in a thread of its own. For one
-    that is late `mpmetrics_source_up` is 0, too, but the page has what it gave last, and its age.
+    *timeout*, in seconds, all sources are called at once, each in a thread of its own. For a late
+    source `mpmetrics_source_up` is 0, too, but the page has what the source gave last, and its age.
 
-    Scrapes that overlap share one gathering: a scrape that begins while it lasts gets its result.
-    Raises `SourceError`, `FilterError` or `LabelError`, all before anything is scraped.
+    Scrapes that overlap share one reading of the sources: a scrape that begins during a reading
+    gets its result.
+
+    Raises `SourceError`, `FilterError` or `LabelError`, before anything is scraped.
     """
 
     def __init__(

@@ -43,7 +43,7 @@ class SelfMetrics(NamedTuple):
             ),
             _gauge(
                 "mpmetrics_families_shadowed",
-                "In-process families that lost to the merged view",
+                "Families of this process that the merged view replaces",
                 {(): float(self.shadowed)},
             ),
             problems_family(self.problems),
@@ -72,11 +72,16 @@ class SelfMetrics(NamedTuple):
         for each in answers:
             processes.update({(state,): count for state, count in each.processes.items()})
         return [
-            _gauge("mpmetrics_files", "Files of the directory, by what they are", kinds, "kind"),
-            _gauge("mpmetrics_processes", "Processes that wrote them", processes, "state"),
+            _gauge("mpmetrics_files", "Files of the directory", kinds, "kind"),
+            _gauge(
+                "mpmetrics_processes",
+                "Processes that wrote the files of the directory",
+                processes,
+                "state",
+            ),
             _gauge(
                 "mpmetrics_directory_bytes",
-                "Space that these files take on disk",
+                "Space that the files of the directory take on disk",
                 {(): sum(_allocated_bytes(file.path) for file in files)} if files else {},
             ),
         ]

@@ -156,7 +156,7 @@ def make_wsgi_app(page: Page) -> WsgiApp:
 
 
 def make_asgi_app(page: Page) -> AsgiApp:
-    """Return an ASGI application that serves *page*; it collects in a thread, off the loop."""
+    """Return an ASGI application that serves *page*; a thread makes the page, not the loop."""
     return _make_application(lambda _, request: respond(page, request))
 
 

@@ -72,7 +72,7 @@ def test_titles_stand_left_and_numbers_right() -> None:
 
 
 def test_nan_and_infinities() -> None:
-    """NaN and infinities are spelled as on the page, without a unit."""
+    """NaN and infinities are spelt as on the page, without a unit."""
     numbers = {"nan": math.nan, "+inf": math.inf, "-inf": -math.inf, "none": 0.0}
     assert table(gauge("wait_seconds", numbers)) == (
         "wait_seconds (gauge)\n"

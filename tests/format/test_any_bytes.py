@@ -87,7 +87,7 @@ def meaning(raw: bytes) -> Key | None:
 
 @given(st.lists(st.one_of(key_texts(), st.binary(max_size=30)), max_size=12))
 def test_a_key_means_the_same_beside_any_other_keys(texts: list[bytes]) -> None:
-    """A table gives a key the meaning of `parse_key`, whatever it has learned before."""
+    """A table gives a key the meaning of `parse_key`, whatever it has learnt before."""
     raws = [struct.pack("i", len(text)) + text for text in texts]
     table = KeyTable()
     for raw in raws:

@@ -136,11 +136,11 @@ class MultiConnector(Delegation):
         return self._call_chosen("get_external_cache_hit_sources", request, num_external_tokens)
 
     def can_load_prefix_replay_checkpoint(self, request: Any, *arguments: object) -> bool:
-        """Return whether the chosen connector can."""
+        """Return whether the chosen connector can load the checkpoint of a prefix."""
         return bool(self._call_chosen("can_load_prefix_replay_checkpoint", request, *arguments))
 
     def consume_prefix_replay_checkpoint(self, request: Any, *arguments: object) -> bool:
-        """Return whether the chosen connector does."""
+        """Return whether the chosen connector takes the checkpoint of a prefix."""
         return bool(self._call_chosen("consume_prefix_replay_checkpoint", request, *arguments))
 
     def build_connector_meta(self, scheduler_output: Any) -> MultiConnectorMetadata:

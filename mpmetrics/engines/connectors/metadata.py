@@ -12,8 +12,8 @@ from mpmetrics.engines.connectors.errors import ConnectorMetadataError
 class MultiConnectorMetadata:
     """The work of a step, from the scheduler to the workers.
 
-    *metadata* has the part of each connector. *extra_async_saves* is, by request, the number of
-    reports of a save that precede the last one.
+    *metadata* has the part of each connector. *extra_async_saves* is, by request, how many
+    connectors save it in the background beyond the first.
     """
 
     metadata: tuple[Any, ...]

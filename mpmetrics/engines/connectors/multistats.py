@@ -106,7 +106,7 @@ class MultiConnectorStats:
         return self
 
     def reduce(self) -> dict[str, Any]:
-        """Return the figures of each connector, for the log; aliases find them, too."""
+        """Return the figures of each connector, for the log, by name or alias."""
         return AliasedDict((name, stats.reduce()) for name, stats in self.data.items())
 
     def reset(self) -> None:
@@ -123,7 +123,7 @@ class MultiConnectorStats:
         return all(stats.is_empty() for stats in self.data.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the data of each connector, flat, ready to be sent; aliases find them, too."""
+        """Return the data of each connector, flat, ready to be sent, by name or alias."""
         return AliasedDict((name, stats.to_dict()) for name, stats in self.data.items())
 
     def __getitem__(self, name: str) -> Any:

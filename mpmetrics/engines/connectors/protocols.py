@@ -24,9 +24,10 @@ class Connector(Protocol):
     def get_num_new_matched_tokens(
         self, request: Any, num_computed_tokens: int
     ) -> tuple[int | None, bool]:
-        """Return how many more tokens can be loaded, None if not known yet, and if in background.
+        """Return how many tokens can be loaded, None if not known yet.
 
-        The tokens are beyond the *num_computed_tokens* that need no load.
+        They follow the *num_computed_tokens*, which need no load. The second value is whether the
+        connector loads them in the background.
         """
         ...  # pragma: no cover - a protocol has no body
 

@@ -101,16 +101,18 @@ class KvbmMetrics:
         self._counters[f"object_{what}_failures"].inc()
 
     def create_counter(self, name: str, documentation: str, labelnames: Iterable[str] = ()) -> Any:
-        """Return a counter with the prefix and the constant labels, under a sanitized name.
+        """Return a counter with the prefix and the constant labels.
 
-        Raises `MetricConflictError` if another metric has that name, or exposes it.
+        Illegal characters in its names are replaced. Raises `MetricConflictError` if another metric
+        has that name, or exposes it.
         """
         return self._create(name, define_metric("counter", documentation, labelnames, None))
 
     def create_gauge(self, name: str, documentation: str, labelnames: Iterable[str] = ()) -> Any:
-        """Return a gauge with the prefix and the constant labels, under a sanitized name.
+        """Return a gauge with the prefix and the constant labels.
 
-        Raises `MetricConflictError` if another metric has that name, or exposes it.
+        Illegal characters in its names are replaced. Raises `MetricConflictError` if another metric
+        has that name, or exposes it.
         """
         mode = {"multiprocess_mode": "livesum"}
         return self._create(name, define_metric("gauge", documentation, labelnames, None, **mode))

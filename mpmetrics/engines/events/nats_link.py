@@ -1,8 +1,8 @@
 """The link to a NATS server, which knows which messages the server has.
 
 It opens a new connection after every failure, and sends again what the server has not confirmed.
-Without JetStream a message may then come twice, and listeners recognize it by the number in its
-envelope. JetStream recognizes it by its id within its duplicate window, two minutes unless
+Without JetStream a message may then come twice, and listeners recognise it by the number in its
+envelope. JetStream recognises it by its id within its duplicate window, two minutes unless
 configured, and keeps one copy. Messages come in their order, except one that a stream has refused:
 the stream may have kept those behind it before it is sent again.
 """

@@ -192,7 +192,7 @@ def test_adding_to_itself_doubles() -> None:
     assert mine.aggregate(mine).data == {"seen": [1, 2, 1, 2], "count": {("a",): 2}}
 
 
-def test_declarations_are_learned_from_others() -> None:
+def test_declarations_are_learnt_from_others() -> None:
     """Aggregation adds the declarations of the other statistics."""
     mine = ConnectorStats({"count": 1}, FAMILIES[:1])
     mine.aggregate(ConnectorStats({"last": 5}, FAMILIES)).aggregate({"last": 3, "count": 1})

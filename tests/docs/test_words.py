@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 PLACES: Final = [
     *("mpmetrics", "cli", "docs", "examples", "tests"),
-    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "RELEASING.md", "SECURITY.md"),
 ]
 ENDINGS: Final = {".conf", ".md", ".py", ".pyi", ".service", ".sh", ".yaml", ".yml"}
 

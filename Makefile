@@ -30,11 +30,8 @@ dev: $(VENV)/with-dev ## Install everything that the targets below need
 test: $(VENV)/with-test ## Run the tests
 	$(BIN)/pytest -n auto $(ARGS)
 
-coverage: $(VENV)/with-test ## Run the tests, child processes included, and check how much of the code they reach
-	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n auto $(ARGS)
-	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
+coverage: $(VENV)/with-test ## Run the tests, and check how much of the code they reach
+	PYTHON=$(BIN)/python .ci/coverage -n auto $(ARGS)
 
 SECONDS ?= 300
 soak: $(VENV)/with-test ## Kill workers and compactors for SECONDS, twice, while readers look on

@@ -1,8 +1,9 @@
 """Access to the private parts of prometheus_client, all of it in one place.
 
-Each function here relies on a name or a behaviour that prometheus_client does not document and
-may change in any release. `tests/conformance/test_client.py` runs every function under the oldest
-supported version and the installed one, and names the function that a release has broken.
+Each function here relies on a name or a behaviour that prometheus_client may change in any release;
+only the names in `metric_class` are documented. `tests/conformance/test_client.py` runs every
+function under the oldest supported version and the installed one, and names the function that a
+release has broken.
 
 Importing this module does not import prometheus_client, which decides between memory and files at
 that moment.
@@ -12,12 +13,15 @@ from __future__ import annotations
 
 import inspect
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from prometheus_client import CollectorRegistry
+
+
+_CLASSES: Final = {"counter": "Counter", "gauge": "Gauge", "histogram": "Histogram"}
 
 
 class MetricDefinition(NamedTuple):
@@ -96,6 +100,13 @@ def merged_directories(registry: Any) -> list[str]:
         if isinstance(collector, MultiProcessCollector)
     ]
     return [path for path in paths if isinstance(path, str)]
+
+
+def metric_class(type_: str) -> Any:
+    """Return prometheus_client's class for metrics of *type_*: counter, gauge or histogram."""
+    import prometheus_client
+
+    return getattr(prometheus_client, _CLASSES[type_])
 
 
 def definition_of(metric: Any) -> MetricDefinition:

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         TokenLedgerError,
     )
     from mpmetrics.engines.events import CallbackSink, EventBridge, NatsOptions, NatsSink, ZmqSink
+    from mpmetrics.engines.health_monitor import EngineMonitor, MonitorTiming
     from mpmetrics.engines.load import (
         ActiveLoad,
         DebounceTiming,
@@ -71,7 +72,6 @@ if TYPE_CHECKING:
         WorkerLoadPublisher,
         ZmqSender,
     )
-    from mpmetrics.engines.monitor import EngineMonitor, MonitorTiming
     from mpmetrics.engines.prefixes import (
         DYNAMO_COMPONENT,
         KVBM,
@@ -154,7 +154,7 @@ _MODULES = {
         "WorkerLoadPublisher",
         "ZmqSender",
     ],
-    "monitor": ["EngineMonitor", "MonitorTiming"],
+    "health_monitor": ["EngineMonitor", "MonitorTiming"],
     "prefixes": [
         "DYNAMO_COMPONENT",
         "KVBM",

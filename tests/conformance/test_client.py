@@ -77,6 +77,13 @@ USES: dict[str, tuple[str, Any]] = {
             ["", "object", [], [], ""],
         ],
     ),
+    "metric_class": (
+        (
+            "[_client.metric_class(name) for name in ('counter', 'gauge', 'histogram')]"
+            " == [Counter, Gauge, Histogram]"
+        ),
+        True,
+    ),
     "add_observations": (
         (
             "[_client.add_observations(histogram, [1, 2, 4], 9.5)] + [sample.value"

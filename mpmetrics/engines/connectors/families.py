@@ -83,8 +83,7 @@ class ConnectorFamily:
             labels=_split_names(self.labels),
             buckets=self._finite_buckets(),
             merge=merge,
-            keys=_split_names(self.keys)
-            or tuple(dict.fromkeys((self.name, self.name.split(":")[-1]))),
+            keys=_split_names(self.keys) or self._default_keys(),
             mode=self.mode or (_MODES.get(merge, "") if self.type == "gauge" else ""),
             help=self.help or self.name,
             summaries=tuple(self.summaries),

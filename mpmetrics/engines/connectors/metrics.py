@@ -15,7 +15,7 @@ from mpmetrics.engines.connectors.multistats import COMPOSITE, MultiConnectorSta
 from mpmetrics.engines.connectors.names import AliasedDict, name_connectors, resolve_alias
 from mpmetrics.engines.connectors.numbers import is_blank, to_cells, unwrap_payload
 from mpmetrics.engines.connectors.recording import RECORDERS
-from mpmetrics.engines.connectors.registering import register_connector_families
+from mpmetrics.engines.connectors.registration import register_connector_families
 from mpmetrics.engines.connectors.rejections import (
     LABELS,
     NO_NUMBER,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from mpmetrics.engines.connectors.families import ConnectorFamily
-    from mpmetrics.engines.connectors.numbers import Cell, Labels
+    from mpmetrics.engines.connectors.numbers import Cell, LabelValues
 
 _DEEPEST_NESTING: Final = 16
 """The limit for composites within composites: far below the limit of recursion."""
@@ -111,7 +111,7 @@ class ConnectorMetrics:
         return stats
 
     def _record(
-        self, family: ConnectorFamily, key: str, engine: int | str, labels: Labels, cell: Cell
+        self, family: ConnectorFamily, key: str, engine: int | str, labels: LabelValues, cell: Cell
     ) -> None:
         """Record the *cell* that was sent under a *key* in one series, or count why not."""
         if len(labels) != len(family.labels):
@@ -126,7 +126,7 @@ class ConnectorMetrics:
         for reason in reasons:
             self._rejections.count(key, reason)
 
-    def _get_series(self, family: ConnectorFamily, engine: int | str, labels: Labels) -> Any:
+    def _get_series(self, family: ConnectorFamily, engine: int | str, labels: LabelValues) -> Any:
         """Return one series of a family."""
         common = (self._model_name, str(engine), *self._connector)
         return self._metrics[family.name].labels(*common, *labels)

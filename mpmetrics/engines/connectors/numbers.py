@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     Number: TypeAlias = int | float
     Cell: TypeAlias = Number | list[Number]
-    Labels: TypeAlias = tuple[str, ...]
-    Value: TypeAlias = Cell | dict[Labels, Cell]
+    LabelValues: TypeAlias = tuple[str, ...]
+    Value: TypeAlias = Cell | dict[LabelValues, Cell]
 
 _ENVELOPE: Final = frozenset({"data", "types", "info"})
 
@@ -62,12 +62,12 @@ def read_value(value: Any, merge: Merge) -> Value:
     return _read_cell(value, merge)
 
 
-def to_cells(value: Value) -> dict[Labels, Cell]:
+def to_cells(value: Value) -> dict[LabelValues, Cell]:
     """Return the cells of a *value* by labels, without a copy; a bare cell has no labels."""
     return value if isinstance(value, dict) else {(): value}
 
 
-def from_cells(cells: dict[Labels, Cell]) -> Value:
+def from_cells(cells: dict[LabelValues, Cell]) -> Value:
     """Return the value of *cells*, without a copy; a single cell without labels stays bare."""
     return cells[()] if cells.keys() == {()} else cells
 
@@ -96,7 +96,7 @@ def merge_cells(mine: Cell | None, theirs: Cell, merge: Merge) -> Cell:
     return _copy_cell(theirs) if mine is None else _MERGERS[merge.how](mine, theirs)
 
 
-def _read_labels(key: object) -> Labels:
+def _read_labels(key: object) -> LabelValues:
     """Return the labels of a *key*: a tuple, a single label, or the output of `write_value`."""
     several: Any = key if isinstance(key, tuple | list) else (key,)
     if isinstance(key, str) and key.startswith("["):

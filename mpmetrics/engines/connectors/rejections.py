@@ -29,7 +29,7 @@ RAISED: Final = "raised"
 """An exception of a metric, an exporter or statistics."""
 
 MOST_KEYS: Final = 1000
-"""The limit of keys that come from what was sent and that are remembered for good."""
+"""How many keys from sent data are remembered, at most."""
 
 
 class Rejections:

@@ -25,7 +25,7 @@ from mpmetrics.engines.connectors.numbers import (
     write_value,
 )
 from mpmetrics.engines.connectors.rejections import MOST_KEYS
-from mpmetrics.engines.connectors.summaries import summarise
+from mpmetrics.engines.connectors.summaries import summarize
 
 if TYPE_CHECKING:
     from mpmetrics.engines.connectors.families import ConnectorFamily
@@ -79,7 +79,7 @@ class ConnectorStats:
 
     def reduce(self) -> dict[str, Number]:
         """Return figures for the log, by title, as plain numbers of Python."""
-        return summarise(self.data, self.families)
+        return summarize(self.data, self.families)
 
     def reset(self) -> None:
         """Drop all numbers; each key that has a list keeps an empty one.

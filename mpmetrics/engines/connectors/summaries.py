@@ -18,7 +18,7 @@ _DIGITS: Final = 3
 _P90: Final = 0.9
 
 
-def summarise(
+def summarize(
     data: Mapping[str, Value], families: tuple[ConnectorFamily, ...]
 ) -> dict[str, Number]:
     """Return the figures of *data* by title.
@@ -28,16 +28,16 @@ def summarise(
     its sum.
     """
     figures: dict[str, Number] = {}
-    summarised: set[str] = set()
+    summarized: set[str] = set()
     for family in families:
         present = [key for key in family.keys if key in data]
         if family.summaries and present:
-            summarised.update(present)
+            summarized.update(present)
             numbers = [number for key in present for number in _iter_numbers(data[key])]
             for summary in family.summaries:
                 figures[summary.title] = _compute_figure(summary, numbers, data)
     merges = map_merges(families)
-    for key in (key for key in data if key not in summarised):
+    for key in (key for key in data if key not in summarized):
         figures.update(_default_figures(key, data[key], merges.get(key, UNDECLARED)))
     return figures
 
@@ -61,7 +61,7 @@ def _compute_figure(
 
 
 def _default_figures(key: str, value: Value, merge: Merge) -> Iterator[tuple[str, Number]]:
-    """Yield title and number of each figure of a *key* that no family summarises."""
+    """Yield title and number of each figure of a *key* that no family summarizes."""
     for labels, cell in to_cells(value).items():
         title = f"{key}:{labels!r}" if labels else key
         if not isinstance(cell, list):

@@ -1,10 +1,10 @@
 """Dynamo: the page of an endpoint, a registry tree, and metrics that Dynamo's dashboards know.
 
 `setup` and `callbacks` register callbacks with an `endpoint`. Their `sources` are gathered and
-joined as one `shared_page`, found by `runtime_pages`; `shares` divides it among the callbacks, and
-`encoders` write it. `registry` is the tree, joined by `registry_tree`, of `labelled_metrics` with
-names from `sanitize`. `gauges` has the gauges of a component, `kvbm` the metrics of the KV block
-manager, with `kvbm_families` and `kvbm_server`.
+joined as one `shared_page`, found by `runtime_pages`; `callback_shares` divides it among the
+callbacks, and `encoders` write it. `registry` is the tree, joined by `registry_tree`, of
+`labelled_metrics` with names from `sanitize`. `labels` has those of a worker, `gauges` the gauges
+of a component, `kvbm` the metrics of the KV block manager, with `kvbm_families` and `kvbm_server`.
 
 Names are loaded on first use, because many modules here import prometheus_client. The modules
 that do not, import the others inside functions.

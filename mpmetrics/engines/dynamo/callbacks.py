@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from mpmetrics.engines.dynamo.endpoint import DEFAULT_TIMEOUT, register_callbacks
-from mpmetrics.engines.dynamo.labels import Place, make_identity_labels
+from mpmetrics.engines.dynamo.labels import EndpointNames, make_identity_labels
 from mpmetrics.exposition import PrefixFilter
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ def register_engine_metrics_callback(  # noqa: PLR0917 - Dynamo's signature
     from mpmetrics.engines.dynamo.sources import resolve_sources
 
     prefix_filter = PrefixFilter.of(metric_prefix_filters, exclude_prefixes)
-    place = Place(namespace_name, component_name, endpoint_name, model_name)
-    labels = make_identity_labels(endpoint, place, inject_custom_labels)
+    names = EndpointNames(namespace_name, component_name, endpoint_name, model_name)
+    labels = make_identity_labels(endpoint, names, inject_custom_labels)
     spec = CallbackSpec(
         resolve_sources(registry),
         prefix_filter,

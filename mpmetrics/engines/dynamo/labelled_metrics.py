@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from mpmetrics._client import metric_class
 from mpmetrics._forks import ForkSafeLock
 from mpmetrics.engines.dynamo.sanitize import sanitize_label, sanitize_name
 from mpmetrics.engines.errors import MetricConflictError
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 RESERVED_LABELS: Final = ("dynamo_namespace", "dynamo_component", "dynamo_endpoint", "worker_id")
 """Labels that say where a metric is; callers cannot set them."""
-
-_CLASSES: Final = {"counter": "Counter", "gauge": "Gauge", "histogram": "Histogram"}
 
 
 class LabelledDefinition(NamedTuple):
@@ -80,7 +79,7 @@ class LabelledMetric:
 
 
 class MetricFactory:
-    """Makes the metrics of one registry: with a prefix, constant labels, and each metric once."""
+    """The metrics of one registry, with a prefix and constant labels; each is made once."""
 
     def __init__(self, prefix: str, labels: Mapping[str, str]) -> None:
         """Begin without metrics; all of them get the *prefix* and the constant *labels*."""
@@ -116,13 +115,11 @@ class MetricFactory:
 
     def _create(self, full_name: str, definition: LabelledDefinition) -> Any:
         """Create the metric with this *full_name*, and bind it to its constant labels."""
-        import prometheus_client
-
         constant = {**self._labels, **dict(definition.constant)}
         options: dict[str, Any] = dict(definition.options)
-        metric_class = getattr(prometheus_client, _CLASSES[definition.kind])
+        make = metric_class(definition.kind)
         try:
-            metric = metric_class(
+            metric = make(
                 full_name,
                 definition.documentation,
                 (*sorted(constant), *definition.labels),

@@ -21,8 +21,8 @@ DEFAULT_ENDPOINT: Final = "generate"
 _log = logging.getLogger("mpmetrics")
 
 
-class Place(NamedTuple):
-    """The place of an *endpoint* in Dynamo's hierarchy, and the *model* that it serves."""
+class EndpointNames(NamedTuple):
+    """The names of an *endpoint* in Dynamo's hierarchy, and the *model* that it serves."""
 
     namespace: str | None = None
     component: str | None = None
@@ -44,14 +44,14 @@ class Place(NamedTuple):
 
 
 def make_identity_labels(
-    endpoint: Endpoint, place: Place, inject_custom_labels: Mapping[str, str] | None = None
+    endpoint: Endpoint, names: EndpointNames, inject_custom_labels: Mapping[str, str] | None = None
 ) -> Labels:
     """Return the labels to inject, sorted by name; values are not changed.
 
     A custom label with the name of an automatic one is ignored with a warning. Raises `LabelError`
     for a label that may not be injected.
     """
-    automatic = place.make_labels(endpoint)
+    automatic = names.make_labels(endpoint)
     custom = dict(check_labels(inject_custom_labels))
     for name in sorted(custom.keys() & automatic.keys()):
         _log.warning(

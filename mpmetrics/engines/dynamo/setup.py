@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mpmetrics.directory import directory_from_environment
 from mpmetrics.engines.directory import recreate_if_missing
 from mpmetrics.engines.dynamo.endpoint import DEFAULT_TIMEOUT, register_callbacks
-from mpmetrics.engines.dynamo.labels import Place, make_identity_labels
+from mpmetrics.engines.dynamo.labels import EndpointNames, make_identity_labels
 from mpmetrics.engines.prefixes import DYNAMO_COMPONENT, LMCACHE, VLLM
 from mpmetrics.errors import FilterError
 from mpmetrics.exposition import PrefixFilter
@@ -140,8 +140,8 @@ def setup_metrics_collection(
         _choose(include, prefixes, DEFAULT_INCLUDE, "include", "prefixes"),
         _choose(exclude, exclude_prefixes, None, "exclude", "exclude_prefixes"),
     )
-    place = Place(namespace_name, component_name, endpoint_name, model_name)
-    labels = make_identity_labels(endpoint, place, inject_custom_labels)
+    names = EndpointNames(namespace_name, component_name, endpoint_name, model_name)
+    labels = make_identity_labels(endpoint, names, inject_custom_labels)
     directory = directory_from_environment() if path is None else os.fspath(path)
     remark = (
         f"{directory} was missing and has been recreated; "

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mpmetrics._problem_log import ProblemLog
 from mpmetrics._shared_call import SharedCall
+from mpmetrics.engines.dynamo.callback_shares import gather_shares
 from mpmetrics.engines.dynamo.encoders import TEXT, TYPED
 from mpmetrics.engines.dynamo.endpoint import DEFAULT_TIMEOUT
-from mpmetrics.engines.dynamo.shares import gather_shares
 from mpmetrics.errors import Problem
 from mpmetrics.pages import Gathering, add_labels
 

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from mpmetrics.engines.events.dynamo_protocol import Author as Author
     from mpmetrics.engines.events.dynamo_protocol import channel_record as channel_record
     from mpmetrics.engines.events.dynamo_sinks import NatsSink, Worker, ZmqSink
+    from mpmetrics.engines.events.link import Link as Link
     from mpmetrics.engines.events.model import Cleared, Removed, Stored
     from mpmetrics.engines.events.nats_link import NatsLink as NatsLink
     from mpmetrics.engines.events.nats_options import NatsOptions
-    from mpmetrics.engines.events.publisher import Publisher, publishers
+    from mpmetrics.engines.events.publisher_endpoints import Publisher, publishers
     from mpmetrics.engines.events.sinks import CallbackSink, LinesSink
     from mpmetrics.engines.events.sinks import Sink as Sink
     from mpmetrics.engines.events.source import EventSource
     from mpmetrics.engines.events.source import Source as Source
-    from mpmetrics.engines.events.transport import Link as Link
     from mpmetrics.engines.events.zmq_link import ZmqLink as ZmqLink
 
 _MODULES = {
@@ -36,10 +36,10 @@ _MODULES = {
     "model": ["Cleared", "Removed", "Stored"],
     "nats_link": ["NatsLink"],
     "nats_options": ["NatsOptions"],
-    "publisher": ["Publisher", "publishers"],
+    "publisher_endpoints": ["Publisher", "publishers"],
     "sinks": ["CallbackSink", "LinesSink", "Sink"],
     "source": ["EventSource", "Source"],
-    "transport": ["Link"],
+    "link": ["Link"],
     "zmq_link": ["ZmqLink"],
 }
 

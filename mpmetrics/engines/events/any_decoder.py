@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mpmetrics.engines.events.batch import (
     CONVERSION,
-    EMPTY,
+    EMPTY_STORE,
     FIELDS,
     FILTERED,
     ISSUE,
@@ -39,15 +39,15 @@ _PAIR: Final = [int, int]
 
 
 class _MalformedError(Exception):
-    """A field of an event has a wrong type or value."""
+    """A field of an event with a wrong type or value."""
 
 
 class _EmptyError(Exception):
-    """A store has no block."""
+    """A store without a block."""
 
 
 class AnyDecoder:
-    """Decodes batches of any form, and remembers the groups of layers of earlier ones."""
+    """A decoder of batches of any form, which remembers the groups of layers of earlier ones."""
 
     def __init__(self, attention: AttentionFilter | None = None) -> None:
         """Accept the events that *attention* accepts. Raises `MissingExtraError`."""
@@ -92,7 +92,7 @@ class AnyDecoder:
         except (_MalformedError, KeyError):
             return RefusedEvent(kind, ISSUE, CONVERSION)
         except _EmptyError:
-            return RefusedEvent(kind, ISSUE, EMPTY)
+            return RefusedEvent(kind, ISSUE, EMPTY_STORE)
 
 
 def _read_fields(raw: Any) -> tuple[Kind | None, Fields]:

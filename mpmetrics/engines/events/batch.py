@@ -22,7 +22,7 @@ FILTERED: Final = "filtered"
 ISSUE: Final = "issue"
 
 CONVERSION: Final = "conversion_none"
-EMPTY: Final = "empty_store_blocks"
+EMPTY_STORE: Final = "empty_store_blocks"
 
 RANKS: Final = 1 << 16
 """Ranks are below this: each one has a port. So garbage cannot add series without end."""

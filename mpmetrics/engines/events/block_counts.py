@@ -1,19 +1,16 @@
-"""What is counted of each block: its holders, and the tokens of the prefix that ends with it.
+"""The holders of each block, by rank and medium: how many times the engine has stored it.
 
 An engine may store one block twice, in two places, and remove one of them. A listener that sees
 this removal would believe that the block is gone. So a removal counts when the last holder is gone.
-Holders are counted by rank, medium and hash; prefixes by hash, for each rank.
 """
 
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from mpmetrics.engines.events.model import Stored
 
 MOST_BLOCKS_KNOWN: Final = 1 << 22
 """The largest number of blocks that are known of one rank in one medium."""
@@ -22,14 +19,11 @@ _DOUBT: Final = 1 << 32
 """More holders than any block can have."""
 
 
-# -- Holders ---------------------------------------------------------------------------------------
-
-
-class Place:
+class MediumBlocks:
     """The holders of blocks in one medium of one rank, and how many blocks came and went."""
 
     def __init__(self, most: int = MOST_BLOCKS_KNOWN) -> None:
-        """Create an empty place. Beyond *most* blocks it forgets the oldest."""
+        """Know no block. Beyond *most* blocks it forgets the oldest."""
         self.stored = self.removed = self.held = self.forgotten = 0
         self._most = most
         self._holders: dict[int, int] = {}
@@ -96,97 +90,25 @@ class Place:
 
 
 class BlockCounts:
-    """The places of all ranks and mediums."""
+    """The blocks of all ranks and mediums."""
 
     def __init__(self, most: int = MOST_BLOCKS_KNOWN) -> None:
-        """Create no place yet; each one will know *most* blocks."""
+        """Know no rank; in each of its mediums *most* blocks will be known."""
         self._most = most
-        self._places: dict[tuple[int, str], Place] = {}
+        self._mediums: dict[tuple[int, str], MediumBlocks] = {}
 
-    def place(self, rank: int, medium: str) -> Place:
-        """Return the place of the blocks of *rank* in *medium*."""
-        place = self._places.get((rank, medium))
-        if place is None:
-            place = self._places[rank, medium] = Place(self._most)
-        return place
+    def in_medium(self, rank: int, medium: str) -> MediumBlocks:
+        """Return the blocks of *rank* in *medium*."""
+        known = self._mediums.get((rank, medium))
+        if known is None:
+            known = self._mediums[rank, medium] = MediumBlocks(self._most)
+        return known
 
-    def places_of(self, rank: int) -> Sequence[Place]:
-        """Return the places of *rank*."""
-        return [place for (owner, _), place in self._places.items() if owner == rank]
+    def of_rank(self, rank: int) -> Sequence[MediumBlocks]:
+        """Return the blocks of *rank*, medium by medium."""
+        return [known for (owner, _), known in self._mediums.items() if owner == rank]
 
-    def items(self) -> Iterator[tuple[int, str, Place]]:
-        """Yield each rank and medium, and their place; any thread may call this."""
-        for (rank, medium), place in list(self._places.items()):
-            yield rank, medium, place
-
-
-# -- Prefixes --------------------------------------------------------------------------------------
-
-
-class Prefix(NamedTuple):
-    """The number of *tokens* up to the end of a block, and whether another block continues it."""
-
-    tokens: int
-    is_continued: bool
-
-
-class _SharedPrefixes(dict[int, Prefix]):
-    """Prefixes by their tokens: one object for all blocks that end at the same length.
-
-    A million blocks have only a few thousand lengths, so this takes less memory than a number for
-    each block.
-    """
-
-    _MOST = 1 << 16
-
-    def __init__(self, *, is_continued: bool) -> None:
-        super().__init__()
-        self._is_continued = is_continued
-
-    def __missing__(self, tokens: int) -> Prefix:
-        if len(self) >= self._MOST:  # only garbage has so many lengths
-            self.clear()
-        # A prefix without tokens is never found, so it does not matter what continues it.
-        prefix = self[tokens] = Prefix(tokens, self._is_continued and tokens > 0)
-        return prefix
-
-
-class PrefixLengths:
-    """The prefixes of the blocks of one rank: their tokens, and whether they are continued."""
-
-    def __init__(self) -> None:
-        """Know no block."""
-        self._prefixes: dict[int, Prefix] = {}
-        self._continued = _SharedPrefixes(is_continued=True)
-        self._ends = _SharedPrefixes(is_continued=False)
-
-    def __len__(self) -> int:
-        """Return how many blocks are known."""
-        return len(self._prefixes)
-
-    def store(self, event: Stored, *, is_new: bool) -> int:
-        """Add the blocks of *event*, the first of which *is_new*; return the tokens it found.
-
-        The tokens before it were found if another block continues the same prefix already.
-        """
-        prefixes, parent, hashes = self._prefixes, event.parent, event.hashes
-        tokens = found = 0
-        if parent is not None and (before := prefixes.get(parent)) is not None:
-            tokens = before.tokens
-            if is_new and before.is_continued:
-                found = tokens
-            elif is_new and tokens:
-                prefixes[parent] = self._continued[tokens]
-        last = prefixes.get(hashes[-1])
-        continued, size = self._continued, event.block_size
-        for block in hashes:
-            tokens += size
-            prefixes[block] = continued[tokens]
-        if last is None or not last.is_continued:
-            prefixes[hashes[-1]] = self._ends[tokens]
-        return found
-
-    def remove(self, hashes: Sequence[int]) -> None:
-        """Forget the *hashes*."""
-        for block in hashes:
-            self._prefixes.pop(block, None)
+    def items(self) -> Iterator[tuple[int, str, MediumBlocks]]:
+        """Yield each rank and medium, and the blocks there; any thread may call this."""
+        for (rank, medium), known in list(self._mediums.items()):
+            yield rank, medium, known

@@ -9,7 +9,7 @@ import time
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from mpmetrics.engines.events.batcher import Batcher
+from mpmetrics.engines.events.joiner import EventJoiner
 from mpmetrics.engines.events.metrics import EventCollector
 from mpmetrics.engines.events.pipeline import Pipeline
 from mpmetrics.engines.events.sinks import GRACE
@@ -28,7 +28,7 @@ _log = logging.getLogger("mpmetrics")
 
 
 class EventBridge(AbstractContextManager["EventBridge"]):
-    """Reads the events of a *source*, passes them to *sinks*, and counts them in its `metrics`.
+    """A bridge that passes the events of a *source* to *sinks*, and counts them in its `metrics`.
 
     With *delay*, in seconds, events that belong together are joined, and kept that long at the
     most. Constant *labels* of the metrics distinguish several bridges on one page. Raises
@@ -47,8 +47,8 @@ class EventBridge(AbstractContextManager["EventBridge"]):
         """Connect *source* to *sinks*; nothing is read before `start`."""
         self._source = source
         self._sinks = list(sinks)
-        batcher = None if not delay else Batcher(delay)
-        self._pipeline = Pipeline(self._emit, wall=wall, batcher=batcher)
+        joiner = None if not delay else EventJoiner(delay)
+        self._pipeline = Pipeline(self._emit, wall=wall, joiner=joiner)
         self.metrics = EventCollector(self._pipeline, self._sinks, labels)
         self._thread = threading.Thread(target=self._run, name="mpmetrics-events", daemon=True)
 

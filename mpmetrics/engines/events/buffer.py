@@ -20,7 +20,7 @@ class TakenEvents(NamedTuple):
 
 
 class EventBuffer:
-    """Keeps *capacity* events for one consumer, beside those that the consumer has in hand.
+    """Up to *capacity* events for one consumer, beside those that the consumer has in hand.
 
     An event is waiting, in hand, done or dropped: always exactly one of these.
     """

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Decoder:
-    """Decodes batches, and remembers what earlier ones said of the groups of layers."""
+    """A decoder of batches, which remembers the groups of layers of earlier ones."""
 
     def __init__(self) -> None:
         """Know no group. Raises `MissingExtraError`."""

@@ -83,21 +83,24 @@ class Message(NamedTuple):
 
 
 class Author:
-    """A publisher on a *topic*: it numbers its messages from 0."""
+    """A publisher on a *topic*: it numbers its messages from 0.
+
+    *pip_extra* is the extra of this project that brings the packages, for an error message.
+    """
 
     def __init__(
         self,
         topic: str,
         publisher_id: int | None = None,
         *,
-        extra: str = "nats",
+        pip_extra: str = "nats",
         wall: Callable[[], float] = time.time,
     ) -> None:
         """Publish as *publisher_id*, or with a random one. Raises `MissingExtraError`."""
         self._topic = topic
         self._given = publisher_id
         self._wall = wall
-        self._pack = make_packer(extra)
+        self._pack = make_packer(pip_extra)
         self.reset_after_fork()
         reset_in_children(self)
 
@@ -120,12 +123,15 @@ class Author:
         return Message(envelope, self._pack(envelope._asdict()))
 
 
-def make_packer(extra: str) -> Callable[[object], bytes]:
-    """Return a function that packs values as msgpack. Raises `MissingExtraError` for *extra*."""
+def make_packer(pip_extra: str) -> Callable[[object], bytes]:
+    """Return a function that packs values as msgpack.
+
+    Raises `MissingExtraError`, which names *pip_extra* as the extra to install.
+    """
     try:
         import msgspec  # only events need it
     except ImportError as error:
-        raise MissingExtraError(package="msgspec", extra=extra) from error
+        raise MissingExtraError(package="msgspec", extra=pip_extra) from error
     return msgspec.msgpack.Encoder().encode
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from mpmetrics.engines.events.batch import CONVERSION, EMPTY
+from mpmetrics.engines.events.batch import CONVERSION, EMPTY_STORE
 from mpmetrics.engines.events.dynamo_protocol import (
     KV_EVENTS,
     Address,
@@ -16,11 +16,7 @@ from mpmetrics.engines.events.dynamo_protocol import (
     channel_record,
     source_record,
 )
-from mpmetrics.engines.events.model import HASHES, Cleared
-from mpmetrics.engines.events.nats_link import NatsLink
-from mpmetrics.engines.events.router_events import RouterEventConverter
-from mpmetrics.engines.events.sinks import CAPACITY, Sink
-from mpmetrics.engines.events.transport import (
+from mpmetrics.engines.events.link import (
     DENIED,
     FAILED,
     LATE,
@@ -31,15 +27,19 @@ from mpmetrics.engines.events.transport import (
     UNREACHABLE,
     LinkError,
 )
+from mpmetrics.engines.events.model import HASHES, Cleared
+from mpmetrics.engines.events.nats_link import NatsLink
+from mpmetrics.engines.events.router_events import RouterEventConverter
+from mpmetrics.engines.events.sinks import CAPACITY, Sink
 from mpmetrics.engines.events.zmq_link import ZmqLink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from mpmetrics.engines.events.buffer import TakenEvents
+    from mpmetrics.engines.events.link import Link
     from mpmetrics.engines.events.model import Event
     from mpmetrics.engines.events.nats_options import NatsOptions
-    from mpmetrics.engines.events.transport import Link
 
 MOST_EVENTS: Final = 128
 MOST_BLOCKS: Final = 8192
@@ -75,9 +75,13 @@ class _Parcel(NamedTuple):
 
 
 class DynamoSink(Sink):
-    """Packs events of one *worker* into messages, and sends them until a *link* takes them."""
+    """A sink that packs events of one *worker* into messages, and sends them over a *link*.
 
-    REJECTIONS: Sequence[str] = (CONVERSION, EMPTY)
+    It sends a message again until the link takes it. *pip_extra* is the extra of this project that
+    brings the packages, for an error message.
+    """
+
+    REJECTIONS: Sequence[str] = (CONVERSION, EMPTY_STORE)
 
     def __init__(
         self,
@@ -85,7 +89,7 @@ class DynamoSink(Sink):
         worker: Worker,
         link: Link,
         *,
-        extra: str,
+        pip_extra: str,
         publisher_id: int | None = None,
         capacity: int = CAPACITY,
         first_pause: float = FIRST_PAUSE,
@@ -95,8 +99,8 @@ class DynamoSink(Sink):
         In Dynamo each rank is a publisher of its own: its id is that of rank 0 plus the rank.
         """
         super().__init__(name, capacity)
-        self._converter = RouterEventConverter(worker.worker_id, worker.block_size, extra)
-        self._make_author = partial(Author, KV_EVENTS, extra=extra)
+        self._converter = RouterEventConverter(worker.worker_id, worker.block_size, pip_extra)
+        self._make_author = partial(Author, KV_EVENTS, pip_extra=pip_extra)
         self._authors = {0: self._make_author(publisher_id)}
         self._worker = worker
         self._subject = worker.address.subject()
@@ -225,10 +229,10 @@ def _split(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
 
 
 class NatsSink(DynamoSink):
-    """Publishes events on NATS *servers*: URLs, separated by commas."""
+    """A sink that publishes events on NATS *servers*: URLs, separated by commas."""
 
     FAILURES = (UNREACHABLE, LATE, LOST, DENIED, REFUSED, NO_STREAM, TOO_LARGE, FAILED)
-    REJECTIONS = (CONVERSION, EMPTY, TOO_LARGE)
+    REJECTIONS = (CONVERSION, EMPTY_STORE, TOO_LARGE)
 
     def __init__(
         self,
@@ -243,12 +247,12 @@ class NatsSink(DynamoSink):
         """Connect later. Raises `MissingExtraError`, `EventEndpointError`, `NatsOptionError`."""
         link = NatsLink(servers, options)
         super().__init__(
-            name, worker, link, extra="nats", publisher_id=publisher_id, capacity=capacity
+            name, worker, link, pip_extra="nats", publisher_id=publisher_id, capacity=capacity
         )
 
 
 class ZmqSink(DynamoSink):
-    """Publishes events by ZeroMQ: on an *endpoint* of its own, or to a broker at *endpoint*."""
+    """A sink that publishes events by ZeroMQ, on its own *endpoint* or to a broker there."""
 
     FAILURES = (UNREACHABLE, FAILED)
 
@@ -265,7 +269,7 @@ class ZmqSink(DynamoSink):
         """Bind or connect. Raises `MissingExtraError` and `EventEndpointError`."""
         link = ZmqLink(endpoint, bind=bind)
         super().__init__(
-            name, worker, link, extra="zmq", publisher_id=publisher_id, capacity=capacity
+            name, worker, link, pip_extra="zmq", publisher_id=publisher_id, capacity=capacity
         )
         self.endpoint = link.endpoint
 

@@ -12,7 +12,7 @@ from types import GenericAlias
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Protocol
 
 from mpmetrics.engines.events.batch import (
-    EMPTY,
+    EMPTY_STORE,
     FIELDS,
     FILTERED,
     ISSUE,
@@ -60,7 +60,7 @@ class _TypedBatch(Protocol):
 
 
 class FastDecoder:
-    """Decodes usual batches; it tries first the form, map or array, that came last."""
+    """A decoder of usual batches; it tries first the form, map or array, that came last."""
 
     def __init__(self, attention: AttentionFilter) -> None:
         """Accept the events that *attention* accepts. Raises `MissingExtraError`."""
@@ -113,7 +113,7 @@ class FastDecoder:
         match kind:
             case "stored":
                 if not event.block_hashes:
-                    refused.append(RefusedEvent(kind, ISSUE, EMPTY))
+                    refused.append(RefusedEvent(kind, ISSUE, EMPTY_STORE))
                     return None
                 extra_keys = event.extra_keys
                 return Stored(

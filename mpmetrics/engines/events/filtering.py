@@ -64,7 +64,7 @@ def normalize_medium(name: object) -> str | None:
 
 
 class AttentionFilter:
-    """Accepts events of the main attention; it learns the groups of each rank from their stores."""
+    """A filter for events of the main attention; it learns a rank's groups from their stores."""
 
     def __init__(self) -> None:
         """Know no group."""

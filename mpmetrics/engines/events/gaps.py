@@ -52,31 +52,31 @@ LONGEST: Final = 12
 
 
 class Delivery(NamedTuple):
-    """Deliver this message: it is the next one."""
+    """The delivery of a message, which is the next one."""
 
     payload: bytes
 
 
 class Notice(NamedTuple):
-    """The numbers have a `GAP`, begin with a `LATE_START`, or the publisher has `RESTARTED`."""
+    """A notice of `NOTICES`: numbers are missing, begin late, or begin again."""
 
     what: str
 
 
 class ReplayRequest(NamedTuple):
-    """Ask for a replay from the number *start* on; read no live message until it ends."""
+    """A request for a replay from the number *start* on; until it ends, read no live message."""
 
     start: int
 
 
 class ReplayEnd(NamedTuple):
-    """The replay has ended: close it, and go on with live messages."""
+    """The end of a replay: close it, and go on with live messages."""
 
     outcome: str
 
 
 class Loss(NamedTuple):
-    """This number of messages is lost for good."""
+    """A number of messages that are lost for good."""
 
     messages: int
 
@@ -85,7 +85,12 @@ Action = Delivery | Notice | ReplayRequest | ReplayEnd | Loss
 
 
 class _Replay:
-    """A replay in progress, and the live message that is kept until it ends."""
+    """A replay in progress, and the live message that is kept until it ends.
+
+    *number* and *payload* are those of the live message, *known* is the payload of the last message
+    before it, if the replay has to repeat that one. *latest* is the time limit. `got` and `lost`
+    count messages, and `flaw` is the first fault of the replay, "" if it has none.
+    """
 
     def __init__(self, number: int, payload: bytes, known: bytes | None, latest: float) -> None:
         self.number = number
@@ -98,7 +103,7 @@ class _Replay:
 
 
 class GapTracker:
-    """Tracks the numbers of one publisher. With *patience*, in seconds, it requests replays."""
+    """The numbers of one publisher. With *patience*, in seconds, missing ones are requested."""
 
     def __init__(self, patience: float | None = None) -> None:
         """Expect message 0."""

@@ -177,9 +177,9 @@ class EventCollector:
         for key in ("filtered", "issues"):
             for (kind, _), refused in values[key].items():
                 values["events"]["received", kind] += refused
-        for rank, medium, place in self._pipeline.block_counts.items():
+        for rank, medium, blocks in self._pipeline.block_counts.items():
             for key in ("stored", "removed", "held", "forgotten", "resident"):
-                values[key][medium, str(rank)] = getattr(place, key)
+                values[key][medium, str(rank)] = getattr(blocks, key)
         for rank, lag in self._pipeline.lags.copy().items():
             values["lag"][str(rank),] = lag
         for sink in self._sinks:

@@ -7,7 +7,7 @@ import itertools
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from mpmetrics.engines.events.transport import NO_STREAM, REFUSED, TOO_LARGE, LinkError
+from mpmetrics.engines.events.link import NO_STREAM, REFUSED, TOO_LARGE, LinkError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mpmetrics.engines.events import nats_private
 from mpmetrics.engines.events.event_loop import wait_for, wait_for_first
-from mpmetrics.engines.events.transport import (
+from mpmetrics.engines.events.link import (
     DENIED,
     LATE,
     LOST,

@@ -1,8 +1,8 @@
 """The link to a NATS server, which knows which messages the server has.
 
 It opens a new connection after every failure, and sends again what the server has not confirmed.
-Without JetStream a message may then come twice, and listeners recognise it by the number in its
-envelope. JetStream recognises it by its id within its duplicate window, two minutes unless
+Without JetStream a message may then come twice, and listeners recognize it by the number in its
+envelope. JetStream recognizes it by its id within its duplicate window, two minutes unless
 configured, and keeps one copy. Messages come in their order, except one that a stream has refused:
 the stream may have kept those behind it before it is sent again.
 """
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Final
 
 from mpmetrics._forks import reset_in_children
 from mpmetrics.engines.events.event_loop import LoopThread, wait_for
+from mpmetrics.engines.events.link import INTERRUPTED, TOO_LARGE, LinkError
 from mpmetrics.engines.events.nats_acks import StreamAcks, size_with_headers
 from mpmetrics.engines.events.nats_connection import NatsConnection, explain, import_nats
 from mpmetrics.engines.events.nats_options import NatsOptions, check_url, connect_arguments
-from mpmetrics.engines.events.transport import INTERRUPTED, TOO_LARGE, LinkError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -7,14 +7,15 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from mpmetrics.engines.events.batch import FILTERED, UNDECODABLE
-from mpmetrics.engines.events.block_counts import MOST_BLOCKS_KNOWN, BlockCounts, PrefixLengths
+from mpmetrics.engines.events.block_counts import MOST_BLOCKS_KNOWN, BlockCounts
 from mpmetrics.engines.events.decoder import Decoder
 from mpmetrics.engines.events.model import DEVICE, Cleared, Event, Removed, Stored
+from mpmetrics.engines.events.prefix_lengths import PrefixLengths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from mpmetrics.engines.events.batcher import Batcher
+    from mpmetrics.engines.events.joiner import EventJoiner
 
     Emit = Callable[[Sequence[Event]], None]
     Tally = Counter[tuple[str | int, ...]]
@@ -24,7 +25,7 @@ _MOST_READY: Final = 1024
 
 
 class Pipeline:
-    """Decodes, filters and counts events, and passes them to *emit*. For one thread only.
+    """The decoding, filtering and counting of events, on their way to *emit*; for one thread only.
 
     The *tally* counts by the name of a metric and the values of its labels. The *block_counts*
     count what becomes of blocks.
@@ -35,10 +36,10 @@ class Pipeline:
         emit: Emit,
         *,
         wall: Callable[[], float],
-        batcher: Batcher | None = None,
+        joiner: EventJoiner | None = None,
         most_blocks: int = MOST_BLOCKS_KNOWN,
     ) -> None:
-        """Pass events to *emit*, joined by *batcher* if there is one; *wall* returns the time.
+        """Pass events to *emit*, joined by *joiner* if there is one; *wall* returns the time.
 
         Of one rank in one medium *most_blocks* blocks are known.
         """
@@ -48,14 +49,14 @@ class Pipeline:
         self.lags: dict[int, float] = {}
         self._emit = emit
         self._wall = wall
-        self._batcher = batcher
+        self._joiner = joiner
         self._decoder = Decoder()
         self._ready: list[Event] = []
 
     @property
     def deadline(self) -> float | None:
         """The latest time for the next `tick`, None if none is needed."""
-        return None if self._batcher is None else self._batcher.deadline
+        return None if self._joiner is None else self._joiner.deadline
 
     def take(self, payload: bytes, rank: int, now: float) -> int:
         """Take a message of the publisher of *rank*; return the rank that it names, or *rank*.
@@ -84,23 +85,23 @@ class Pipeline:
 
     def doubt(self, rank: int) -> None:
         """Take the removals of *rank* as uncertain, since messages are lost."""
-        for place in self.block_counts.places_of(rank):
-            place.doubt()
+        for blocks in self.block_counts.of_rank(rank):
+            blocks.doubt()
 
     def tick(self, now: float) -> None:
         """Send the events that are ready or due."""
-        if self._batcher is not None:
-            self._ready += self._batcher.take_due(now)
+        if self._joiner is not None:
+            self._ready += self._joiner.take_due(now)
         self._send()
 
     def flush(self) -> None:
         """Send all events that wait."""
-        if self._batcher is not None:
-            self._ready += self._batcher.flush()
+        if self._joiner is not None:
+            self._ready += self._joiner.flush()
         self._send()
 
     def _keep(self, events: list[Event], now: float) -> None:
-        self._ready += events if self._batcher is None else self._batcher.add(events, now)
+        self._ready += events if self._joiner is None else self._joiner.add(events, now)
         if len(self._ready) >= _MOST_READY:
             self._send()
 
@@ -125,9 +126,9 @@ class Pipeline:
     def _store(self, event: Stored) -> None:
         self.tally["accepted", "stored"] += 1
         rank, medium, hashes = event.rank, event.medium, event.hashes
-        place = self.block_counts.place(rank, medium)
-        is_new = hashes[0] not in place
-        forgotten = place.store(hashes)
+        blocks = self.block_counts.in_medium(rank, medium)
+        is_new = hashes[0] not in blocks
+        forgotten = blocks.store(hashes)
         if medium == DEVICE:
             prefixes = self.prefixes.get(rank)
             if prefixes is None:
@@ -142,7 +143,7 @@ class Pipeline:
         """Remove a holder of each block; return a removal of the blocks that have none left."""
         self.tally["accepted", "removed"] += 1
         rank, medium, hashes = event.rank, event.medium, event.hashes
-        gone = self.block_counts.place(rank, medium).remove(hashes)
+        gone = self.block_counts.in_medium(rank, medium).remove(hashes)
         if medium == DEVICE and rank in self.prefixes:
             self.prefixes[rank].remove(gone)
         if len(gone) == len(hashes):
@@ -150,6 +151,6 @@ class Pipeline:
         return event._replace(hashes=gone) if gone else None
 
     def _forget(self, event: Cleared) -> None:
-        for place in self.block_counts.places_of(event.rank):
-            place.clear()
+        for blocks in self.block_counts.of_rank(event.rank):
+            blocks.clear()
         self.prefixes.pop(event.rank, None)

@@ -7,7 +7,7 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from mpmetrics.engines.events.batch import CONVERSION, EMPTY
+from mpmetrics.engines.events.batch import CONVERSION, EMPTY_STORE
 from mpmetrics.engines.events.model import (
     DEVICE,
     DISK,
@@ -34,25 +34,25 @@ MOST_SALTED: Final = 1 << 20
 
 
 class RouterEventConverter:
-    """Numbers and converts the events of one worker. The numbers of each rank begin with 1."""
+    """A converter for the events of one worker. It numbers those of each rank from 1."""
 
     def __init__(
         self,
         worker_id: int,
         block_size: int | None = None,
-        extra: str = "nats",
+        pip_extra: str = "nats",
         *,
         most_salted: int = MOST_SALTED,
     ) -> None:
         """Convert for *worker_id*; leave out blocks of another size than *block_size*.
 
         Of the blocks of salted requests *most_salted* are known of each rank. Raises
-        `MissingExtraError` for the *extra* that brings what is needed.
+        `MissingExtraError`, which names *pip_extra* as the extra to install.
         """
         try:
             import xxhash  # only publishing needs it
         except ImportError as error:
-            raise MissingExtraError(package="xxhash", extra=extra) from error
+            raise MissingExtraError(package="xxhash", extra=pip_extra) from error
         self._hash: Callable[..., int] = xxhash.xxh3_64_intdigest
         self._worker_id = worker_id
         self._block_size = block_size
@@ -99,9 +99,9 @@ class RouterEventConverter:
             return CONVERSION
         size = event.block_size
         if not event.tokens or not size or len(event.tokens) != size * len(event.hashes):
-            return EMPTY
+            return EMPTY_STORE
         if self._block_size not in {None, size}:
-            return EMPTY
+            return EMPTY_STORE
         hashes = self._hash_tokens(event.tokens, size, event.lora)
         if hashes is None:
             return CONVERSION

@@ -8,8 +8,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from mpmetrics.engines.events.buffer import EventBuffer
+from mpmetrics.engines.events.link import FAILED
 from mpmetrics.engines.events.model import as_document
-from mpmetrics.engines.events.transport import FAILED
 from mpmetrics.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ GRACE: Final = 2.0
 _RAISED: Final = "raised"
 
 _TO_END: Final = 2.0
-"""Seconds in which a sink closes its connections after that."""
+"""Seconds that a sink that has been given up has to close its connections."""
 
 _AT_ONCE: Final = 1024
 """The largest number of events to take from a buffer at once."""
@@ -109,7 +109,7 @@ class Sink:
 
 
 class CallbackSink(Sink):
-    """Calls a function with each event, in a thread of its own, and counts what it raises."""
+    """A sink that calls a function with each event, in a thread of its own, and counts failures."""
 
     FAILURES = (_RAISED,)
 
@@ -139,7 +139,9 @@ class CallbackSink(Sink):
 
 
 class LinesSink(Sink):
-    """Writes each event as a line of JSON. Drops and counts the lines for which *write* raises.
+    """A sink that writes each event as a line of JSON.
+
+    Lines for which *write* raises are dropped and counted.
 
     A line is an object: `event` is "stored", "removed" or "cleared", and the other members are the
     fields of that event. Hashes are numbers of 64 bits, which some readers of JSON do not keep.

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from mpmetrics.engines.events.gaps import Action
     from mpmetrics.engines.events.pipeline import Pipeline
-    from mpmetrics.engines.events.publisher import Publisher
+    from mpmetrics.engines.events.publisher_endpoints import Publisher
 
 PATIENCE: Final = 5.0
 """Seconds that a replay may take for its next message."""
@@ -52,7 +52,7 @@ _REPLY_FRAMES: Final = (3, 4)
 FRAMES: Final = "frames"
 """The reason for leaving out a message: it is not a topic, a number and a payload."""
 
-FAILED: Final = "failed"
+DEFECT: Final = "failed"
 """The reason for leaving out a message: an exception that is a defect of ours."""
 
 _log = logging.getLogger("mpmetrics")
@@ -62,9 +62,9 @@ class EventSource:
     """The *publishers* of an engine, read as one source.
 
     Messages go to a pipeline in the order of their numbers, publisher by publisher. The source asks
-    for missing messages. A replay may take *patience* seconds for its next message, and `LONGEST`
-    times as long altogether. A message of more than *largest* bytes costs the connection. Raises
-    `MissingExtraError` or `EventEndpointError`.
+    for missing messages. A replay may take *patience* seconds for its next message, and
+    `gaps.LONGEST` times as long altogether. A message of more than *largest* bytes costs the
+    connection. Raises `MissingExtraError` or `EventEndpointError`.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class EventSource:
 
         Prometheus does not see the first increase of a counter that was not there before.
         """
-        for reason in (FRAMES, UNDECODABLE, FAILED):
+        for reason in (FRAMES, UNDECODABLE, DEFECT):
             yield "problems", reason
         for publisher in (each.publisher for each in self._subscriptions):
             rank = str(publisher.rank)
@@ -149,7 +149,7 @@ class EventSource:
             for each in self._subscriptions:
                 self._poller.register(each.monitor, self._zmq.POLLIN)
                 self._poller.register(each.replay or each.live, self._zmq.POLLIN)
-        own = [(each.tracker.deadline, each.deadline) for each in self._subscriptions]
+        own = [(each.tracker.deadline, each.reconnect_at) for each in self._subscriptions]
         times = [time for time in chain((deadline,), *own) if time is not None]
         wait = None if not times else max(0.0, min(times) - self._clock()) * 1000 + 1
         return dict(self._poller.poll(wait))
@@ -205,7 +205,7 @@ class EventSource:
         try:
             rank = pipeline.take(action.payload, rank, self._clock())
         except Exception:  # one message costs only itself
-            pipeline.tally["problems", FAILED] += 1
+            pipeline.tally["problems", DEFECT] += 1
             if not self._has_failed:
                 _log.exception("a message of rank %d is left out", rank)
             self._has_failed = True

@@ -11,7 +11,7 @@ from mpmetrics.engines.events.gaps import GapTracker
 from mpmetrics.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from mpmetrics.engines.events.publisher import Publisher
+    from mpmetrics.engines.events.publisher_endpoints import Publisher
 
 NUMBER_SIZE: Final = 8
 """Bytes of the number of a message, which is big-endian."""
@@ -50,7 +50,7 @@ class Subscription:
         self.tracker = GapTracker(patience if publisher.replay else None)
         self.ranks: set[int] = set()
         self.replay: Any = None
-        self.deadline: float | None = None
+        self.reconnect_at: float | None = None
         self._context = context
         self._largest = largest
         if publisher.replay:  # a mistake in its endpoint raises now, not at the first gap
@@ -78,13 +78,13 @@ class Subscription:
         with suppress(zmq.Again):
             while frames := self.monitor.recv_multipart(zmq.NOBLOCK):
                 event = int.from_bytes(frames[0][:2], sys.byteorder)
-                is_left = event == zmq.EVENT_DISCONNECTED and not self.publisher.bind
-                self.deadline = now + _TO_RECONNECT if is_left else None
+                is_lost = event == zmq.EVENT_DISCONNECTED and not self.publisher.bind
+                self.reconnect_at = now + _TO_RECONNECT if is_lost else None
                 if event in {zmq.EVENT_CONNECTED, zmq.EVENT_ACCEPTED}:
                     self.tracker.note_connection()
                     # ZeroMQ subscribes again when the socket is next used, and a replay takes long.
                     self.live.getsockopt(zmq.EVENTS)
-        if self.deadline is not None and now >= self.deadline:
+        if self.reconnect_at is not None and now >= self.reconnect_at:
             self._reconnect(now)
 
     def _reconnect(self, now: float) -> None:
@@ -94,14 +94,14 @@ class Subscription:
         But perhaps another server had the port of the engine at that time.
         """
         zmq = import_zmq()
-        self.deadline = now + _TO_RECONNECT
+        self.reconnect_at = now + _TO_RECONNECT
         # Disconnecting would lose the messages that are still to be read.
         if not self.live.getsockopt(zmq.EVENTS) & zmq.POLLIN:
             with suppress(zmq.ZMQError):
                 self.live.disconnect(self.publisher.endpoint)
             with suppress(zmq.ZMQError):
                 self.live.connect(self.publisher.endpoint)
-                self.deadline = None
+                self.reconnect_at = None
 
     def request_replay(self, start: int) -> None:
         """Request a replay from the number *start* on. Raises `EventEndpointError`.

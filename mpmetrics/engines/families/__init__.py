@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from mpmetrics.engines.families.dynamo import DYNAMO_FAMILIES
     from mpmetrics.engines.families.family import Family
     from mpmetrics.engines.families.lmcache import LMCACHE_FAMILIES
-    from mpmetrics.engines.families.register import register_families
+    from mpmetrics.engines.families.registration import register_families
     from mpmetrics.engines.families.vllm import KV_CONSUMER, VLLM_FAMILIES
 
 _MODULES = {
     "dynamo": ["DYNAMO_FAMILIES"],
     "family": ["Family"],
     "lmcache": ["LMCACHE_FAMILIES"],
-    "register": ["register_families"],
+    "registration": ["register_families"],
     "vllm": ["KV_CONSUMER", "VLLM_FAMILIES"],
 }
 

@@ -61,7 +61,7 @@ class Debounce(Generic[_Value]):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the newest value would never be published if another one came now."""
+        """Whether the newest value is neither published nor taken."""
         return self.is_pending and not self._is_taken
 
     def take(self) -> _Value | None:

@@ -27,19 +27,22 @@ _SECONDS_TO_END: Final = 1.0
 
 
 class PlaneSender:
-    """A sender over a *link* to the event plane, for the workers at an *address*."""
+    """A sender over a *link* to the event plane, for the workers at an *address*.
+
+    *pip_extra* is the extra of this project that brings the packages, for an error message.
+    """
 
     def __init__(
         self,
         link: Link,
         address: Address,
         *,
-        extra: str,
+        pip_extra: str,
         publisher_id: int | None = None,
     ) -> None:
         """Send as *publisher_id*, or under a new id. Raises `MissingExtraError`."""
         self._link = link
-        self._author = Author(TOPIC, publisher_id, extra=extra)
+        self._author = Author(TOPIC, publisher_id, pip_extra=pip_extra)
         self._subject = address.subject(TOPIC)
         self._using = ForkSafeLock()
 
@@ -73,7 +76,7 @@ class NatsSender(PlaneSender):
         Raises `MissingExtraError`, `EventEndpointError` and `NatsOptionError`.
         """
         link = NatsLink(servers, options)
-        super().__init__(link, address, extra="nats", publisher_id=publisher_id)
+        super().__init__(link, address, pip_extra="nats", publisher_id=publisher_id)
 
 
 class ZmqSender(PlaneSender):
@@ -89,7 +92,7 @@ class ZmqSender(PlaneSender):
     ) -> None:
         """Bind or connect. Raises `MissingExtraError` and `EventEndpointError`."""
         link = ZmqLink(endpoint, bind=bind)
-        super().__init__(link, address, extra="zmq", publisher_id=publisher_id)
+        super().__init__(link, address, pip_extra="zmq", publisher_id=publisher_id)
         self._address = address
         self.endpoint = link.endpoint
 
@@ -101,7 +104,7 @@ class ZmqSender(PlaneSender):
 
 
 class MetricsPublisher(Protocol):
-    """The interface of `dynamo.llm.WorkerMetricsPublisher`, once its endpoint is created."""
+    """What a sender needs of Dynamo's `WorkerMetricsPublisher`, once its endpoint is created."""
 
     def publish(
         self,

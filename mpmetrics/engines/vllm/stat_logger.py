@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("mpmetrics")
 
 
-class Publisher(Protocol):
-    """A publisher of load, such as Dynamo's `WorkerMetricsPublisher`.
+class MetricsPublisher(Protocol):
+    """What a stat logger needs of a publisher such as Dynamo's `WorkerMetricsPublisher`.
 
     If it has a method `create_endpoint`, that gets the endpoint before the first load.
     """
@@ -42,7 +42,7 @@ class StatLogger:
         dp_rank: int = 0,
         *,
         component_gauges: ComponentGauges | None = None,
-        publisher: Publisher | None = None,
+        publisher: MetricsPublisher | None = None,
         num_gpu_blocks: int | None = None,
     ) -> None:
         """Report to the *publisher* and to the gauges, either of which may be missing."""
@@ -149,7 +149,7 @@ def _to_finite(value: Any) -> float:
     """Return *value* as a finite number. Raises, for example, `ValueError` for NaN."""
     number = float(value)
     if not math.isfinite(number):
-        message = f"{number} is not known"
+        message = f"{number} is not finite"
         raise ValueError(message)
     return number
 
@@ -164,7 +164,7 @@ class StatLoggerFactory:
         self,
         endpoint: Endpoint | None = None,
         component_gauges: ComponentGauges | None = None,
-        publisher_factory: Callable[..., Publisher] | None = None,
+        publisher_factory: Callable[..., MetricsPublisher] | None = None,
     ) -> None:
         """Let each logger publish for *endpoint*, which may become known later.
 
@@ -234,7 +234,7 @@ class StatLoggerFactory:
         else:
             self._create_endpoint(logger.publisher, self._endpoint)
 
-    def _create_endpoint(self, publisher: Publisher, endpoint: Endpoint) -> None:
+    def _create_endpoint(self, publisher: MetricsPublisher, endpoint: Endpoint) -> None:
         """Pass the endpoint to a *publisher* that has `create_endpoint`. Never raises.
 
         If that is a coroutine function, a task of the running event loop awaits it.
@@ -271,7 +271,9 @@ async def _await_endpoint(created: Any) -> None:
         ERRORS.count("create_endpoint", "raised", error)
 
 
-def _make_publisher(factory: Callable[..., Publisher], endpoint: Endpoint) -> Publisher:
+def _make_publisher(
+    factory: Callable[..., MetricsPublisher], endpoint: Endpoint
+) -> MetricsPublisher:
     """Call a publisher *factory*, with the *endpoint* if it requires an argument."""
     try:
         inspect.signature(factory).bind()

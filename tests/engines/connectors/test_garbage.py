@@ -44,7 +44,7 @@ sent = st.dictionaries(
 
 @given(first=sent, second=sent)
 def test_nothing_is_raised_for_what_was_sent(first: Any, second: Any) -> None:
-    """Reading, merging, sending, summarising and showing raise nothing for any data."""
+    """Reading, merging, sending, summarizing and showing raise nothing for any data."""
     registry = CollectorRegistry()
     metrics = MultiConnectorMetrics.of({"X": FAMILIES}, registry, engines=(0,))
     merged = MultiConnectorStats(first, {"X": FAMILIES})

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from mpmetrics.engines.events.model import Event
-    from mpmetrics.engines.events.publisher import Publisher
+    from mpmetrics.engines.events.publisher_endpoints import Publisher
 
 END: Final = b"\xff" * 8
 

@@ -8,83 +8,84 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpmetrics.engines.events.batcher import Batcher
-from mpmetrics.engines.events.block_counts import BlockCounts, Place, PrefixLengths
+from mpmetrics.engines.events.block_counts import BlockCounts, MediumBlocks
+from mpmetrics.engines.events.joiner import EventJoiner
 from mpmetrics.engines.events.model import Cleared, Event, Removed, Stored
+from mpmetrics.engines.events.prefix_lengths import PrefixLengths
 
 
 def test_a_removal_counts_when_the_last_holder_is_gone() -> None:
     """A removal of a block that was stored twice counts when the second copy is removed."""
-    place = Place()
-    place.store([1, 2])
-    place.store([2, 3])
-    assert place.remove([1, 2]) == [1]
-    assert (place.stored, place.removed, place.held, place.resident) == (4, 1, 1, 2)
-    assert place.remove([2, 3]) == [2, 3]
-    assert (place.stored, place.removed, place.held, place.resident) == (4, 3, 1, 0)
+    known = MediumBlocks()
+    known.store([1, 2])
+    known.store([2, 3])
+    assert known.remove([1, 2]) == [1]
+    assert (known.stored, known.removed, known.held, known.resident) == (4, 1, 1, 2)
+    assert known.remove([2, 3]) == [2, 3]
+    assert (known.stored, known.removed, known.held, known.resident) == (4, 3, 1, 0)
 
 
 def test_the_removal_of_an_unknown_block_counts() -> None:
     """The removal of an unknown block counts: it may have been stored before the first message."""
-    place = Place()
-    assert place.remove([9, 9]) == [9, 9]
-    place.store([1])
-    assert place.remove([9]) == [9]
+    known = MediumBlocks()
+    assert known.remove([9, 9]) == [9, 9]
+    known.store([1])
+    assert known.remove([9]) == [9]
 
 
 def test_ranks_and_mediums_have_holders_of_their_own() -> None:
     """The same hash of another rank or in another medium is another block."""
     counts = BlockCounts()
     for rank, medium in ((0, "device"), (1, "device"), (0, "host")):
-        counts.place(rank, medium).store([1])
-    assert counts.place(0, "device").remove([1]) == [1]
-    for place in counts.places_of(0):
-        place.clear()
-    assert [(rank, medium, place.resident) for rank, medium, place in counts.items()] == [
+        counts.in_medium(rank, medium).store([1])
+    assert counts.in_medium(0, "device").remove([1]) == [1]
+    for known in counts.of_rank(0):
+        known.clear()
+    assert [(rank, medium, known.resident) for rank, medium, known in counts.items()] == [
         (0, "device", 0),
         (1, "device", 1),
         (0, "host", 0),
     ]
-    assert [place.removed for _, _, place in counts.items()] == [1, 0, 1]
+    assert [known.removed for _, _, known in counts.items()] == [1, 0, 1]
 
 
 def test_after_a_loss_the_next_removal_counts() -> None:
     """After lost messages blocks stay, and the next removal of each one counts."""
-    place = Place()
-    place.doubt()
-    place.store([1, 1, 2])
-    place.doubt()
-    assert place.resident == 2
-    place.store([2, 3, 3])
-    place.doubt()
-    place.store([3, 3])
-    assert place.remove([1, 2, 3]) == [1, 2]
-    assert place.remove([3]) == [3]
-    place.clear()
-    place.store([1, 1])
-    assert place.remove([1]) == []
+    known = MediumBlocks()
+    known.doubt()
+    known.store([1, 1, 2])
+    known.doubt()
+    assert known.resident == 2
+    known.store([2, 3, 3])
+    known.doubt()
+    known.store([3, 3])
+    assert known.remove([1, 2, 3]) == [1, 2]
+    assert known.remove([3]) == [3]
+    known.clear()
+    known.store([1, 1])
+    assert known.remove([1]) == []
 
 
 def test_the_oldest_blocks_are_forgotten() -> None:
-    """A full place forgets its oldest blocks, so that lost removals do not fill memory."""
-    place = Place(most=16)
-    assert place.store(range(16)) == ()
-    assert place.store([16]) == [0, 1, 2]
-    assert (place.resident, place.forgotten) == (14, 3)
-    assert 3 in place
-    assert place.remove([0, 3]) == [0, 3]
+    """A full medium forgets its oldest blocks, so that lost removals do not fill memory."""
+    known = MediumBlocks(most=16)
+    assert known.store(range(16)) == ()
+    assert known.store([16]) == [0, 1, 2]
+    assert (known.resident, known.forgotten) == (14, 3)
+    assert 3 in known
+    assert known.remove([0, 3]) == [0, 3]
     for block in range(100, 10_000):
-        place.store([block])
-        assert place.resident <= 16
-    assert place.stored == place.resident + place.forgotten + 1
+        known.store([block])
+        assert known.resident <= 16
+    assert known.stored == known.resident + known.forgotten + 1
 
 
-places = st.tuples(st.integers(0, 1), st.sampled_from(["device", "host"]))
+mediums = st.tuples(st.integers(0, 1), st.sampled_from(["device", "host"]))
 hashes = st.lists(st.integers(0, 3), max_size=4)
 steps = st.sampled_from(["store", "remove", "clear", "doubt"])
 
 
-@given(st.lists(st.tuples(steps, places, hashes)))
+@given(st.lists(st.tuples(steps, mediums, hashes)))
 def test_the_counts_are_those_of_a_multiset(
     history: list[tuple[str, tuple[int, str], list[int]]],
 ) -> None:
@@ -93,10 +94,10 @@ def test_the_counts_are_those_of_a_multiset(
     held: Counter[tuple[int, str, int]] = Counter()
     there: set[tuple[int, str, int]] = set()
     for what, (rank, medium), blocks in history:
-        place = counts.place(rank, medium)
+        known = counts.in_medium(rank, medium)
         keys = [(rank, medium, block) for block in blocks]
         if what == "store":
-            place.store(blocks)
+            known.store(blocks)
             held.update(keys)
             there.update(keys)
         elif what == "remove":
@@ -106,9 +107,9 @@ def test_the_counts_are_those_of_a_multiset(
                 if not held[key]:
                     there.discard(key)
                     gone.append(key[2])
-            assert place.remove(blocks) == gone
+            assert known.remove(blocks) == gone
         else:
-            for each in counts.places_of(rank):
+            for each in counts.of_rank(rank):
                 (each.clear if what == "clear" else each.doubt)()
             held = Counter({key: count for key, count in held.items() if key[0] != rank})
             there = {key for key in there if what == "doubt" or key[0] != rank}
@@ -180,14 +181,14 @@ def stores(first: int, count: int, parent: int | None = None, rank: int = 0) -> 
 
 def test_a_chain_is_joined_until_it_is_time() -> None:
     """A chain is joined until it is due, or until the next event would make it too long."""
-    batcher = Batcher(0.5, most=4)
-    assert batcher.add([stores(1, 1), stores(2, 1, 1)], 10.0) == []
-    assert (batcher.deadline, batcher.take_due(10.4)) == (10.5, [])
-    assert batcher.take_due(10.5) == [stores(1, 2)]
-    assert batcher.add([stores(3, 3, 2), stores(6, 1, 5)], 11.0) == [stores(3, 4, 2)]
-    assert batcher.add([stores(7, 3, 6), stores(10, 2, 9)], 11.0) == [stores(7, 3, 6)]
-    assert batcher.flush() == [stores(10, 2, 9)]
-    assert (batcher.flush(), batcher.deadline) == ([], None)
+    joiner = EventJoiner(0.5, most=4)
+    assert joiner.add([stores(1, 1), stores(2, 1, 1)], 10.0) == []
+    assert (joiner.deadline, joiner.take_due(10.4)) == (10.5, [])
+    assert joiner.take_due(10.5) == [stores(1, 2)]
+    assert joiner.add([stores(3, 3, 2), stores(6, 1, 5)], 11.0) == [stores(3, 4, 2)]
+    assert joiner.add([stores(7, 3, 6), stores(10, 2, 9)], 11.0) == [stores(7, 3, 6)]
+    assert joiner.flush() == [stores(10, 2, 9)]
+    assert (joiner.flush(), joiner.deadline) == ([], None)
 
 
 def test_events_that_do_not_belong_together_stay_apart() -> None:
@@ -202,21 +203,21 @@ def test_events_that_do_not_belong_together_stay_apart() -> None:
         Stored(0, "host", [4], 3, [4], 1, "lora", salted=True),
         Stored(0, "host", [5], 4, [], 1, "lora", salted=True),
     ]
-    batcher = Batcher(1.0)
-    assert [*batcher.add(events, 0.0), *batcher.flush()] == events
+    joiner = EventJoiner(1.0)
+    assert [*joiner.add(events, 0.0), *joiner.flush()] == events
 
 
 def test_removals_are_joined_and_a_clear_releases_them() -> None:
     """Removals are joined, and a clear sends the pending events of its own rank first."""
-    batcher = Batcher(1.0)
+    joiner = EventJoiner(1.0)
     events: list[Event] = [
         Removed(0, "device", [1]),
         Removed(1, "device", [7]),
         Removed(0, "device", [2]),
         Cleared(0),
     ]
-    assert batcher.add(events, 0.0) == [Removed(0, "device", [1, 2]), Cleared(0)]
-    assert batcher.flush() == [Removed(1, "device", [7])]
+    assert joiner.add(events, 0.0) == [Removed(0, "device", [1, 2]), Cleared(0)]
+    assert joiner.flush() == [Removed(1, "device", [7])]
 
 
 chains = st.builds(stores, st.integers(0, 5), st.integers(1, 3), st.integers(0, 5) | st.none())
@@ -249,11 +250,11 @@ def flat(events: list[Event], rank: int) -> list[tuple[str, int, int | None]]:
 @given(st.lists(chains | removals | st.builds(Cleared, st.integers(0, 1))), st.integers(1, 6))
 def test_joined_events_say_the_same(events: list[Event], most: int) -> None:
     """Joined events say the same as single ones, block by block, and none has too many blocks."""
-    batcher = Batcher(1.0, most)
+    joiner = EventJoiner(1.0, most)
     got: list[Event] = []
     for now, event in enumerate(events):
-        got += [*batcher.take_due(now / 2), *batcher.add([event], now / 2)]
-    got += batcher.flush()
+        got += [*joiner.take_due(now / 2), *joiner.add([event], now / 2)]
+    got += joiner.flush()
     for rank in (0, 1):
         assert flat(got, rank) == flat(events, rank)
     for event in got:

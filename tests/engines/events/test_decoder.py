@@ -212,7 +212,7 @@ def test_the_rank_of_a_batch() -> None:
 
 
 def test_eagle_and_salt() -> None:
-    """Pairs of tokens stay pairs, and a block of a salted request is recognised."""
+    """Pairs of tokens stay pairs, and a block of a salted request is recognized."""
     pairs = [[1, 2], [2, 3]]
     assert decode_one(stored(1, tokens=pairs)).tokens == pairs
     keys = [["image", 5], [["dynamo-cache-salt:mine"]]]

@@ -410,7 +410,7 @@ def test_a_server_that_stops(blocks: int, broker: Broker) -> None:
     With many blocks there is more than the connection takes.
     """
     link = NatsLink(broker.url, patience=0.2)
-    sink = DynamoSink("nats", WORKER, link, extra="nats")
+    sink = DynamoSink("nats", WORKER, link, pip_extra="nats")
     sink.start()
     with Listener(broker.port) as listener:
         sink.put([stored(1)])

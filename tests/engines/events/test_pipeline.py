@@ -13,14 +13,14 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from mpmetrics.engines.errors import EventEndpointError
-from mpmetrics.engines.events.batcher import Batcher
 from mpmetrics.engines.events.block_counts import MOST_BLOCKS_KNOWN
 from mpmetrics.engines.events.bridge import EventBridge
 from mpmetrics.engines.events.dynamo_sinks import NatsSink, Worker
+from mpmetrics.engines.events.joiner import EventJoiner
 from mpmetrics.engines.events.metrics import EVENT_FAMILIES, EventCollector
 from mpmetrics.engines.events.model import Cleared, Event, Removed, Stored, as_document
 from mpmetrics.engines.events.pipeline import Pipeline
-from mpmetrics.engines.events.publisher import Publisher, publishers, resolve_endpoint
+from mpmetrics.engines.events.publisher_endpoints import Publisher, publishers, resolve_endpoint
 from mpmetrics.engines.events.sinks import GRACE, CallbackSink
 from mpmetrics.engines.events.source import EventSource
 from mpmetrics.errors import LabelError, MissingExtraError
@@ -38,13 +38,13 @@ class RecordedPipeline:
     """A pipeline, the events that it emits, and its metrics."""
 
     def __init__(
-        self, batcher: Batcher | None = None, most_blocks: int = MOST_BLOCKS_KNOWN
+        self, joiner: EventJoiner | None = None, most_blocks: int = MOST_BLOCKS_KNOWN
     ) -> None:
         """Create the pipeline; the time is 100."""
         self.emitted: list[Event] = []
         self.wall = 100.0
         self.pipeline = Pipeline(
-            self._emit, wall=lambda: self.wall, batcher=batcher, most_blocks=most_blocks
+            self._emit, wall=lambda: self.wall, joiner=joiner, most_blocks=most_blocks
         )
 
     def _emit(self, events: Sequence[Event]) -> None:
@@ -97,7 +97,7 @@ def test_events_do_not_pile_up() -> None:
 
 def test_a_clear_takes_all_of_its_rank() -> None:
     """A clear removes the blocks of its rank in every medium, after the pending events."""
-    recorded = RecordedPipeline(Batcher(1.0))
+    recorded = RecordedPipeline(EventJoiner(1.0))
     here = [
         batch(stored(1, medium=medium), rank=rank) for medium in ("GPU", "CPU") for rank in (0, 1)
     ]
@@ -159,7 +159,7 @@ def test_blocks_that_are_never_removed() -> None:
     recorded = RecordedPipeline(most_blocks=64)
     for block in range(1, 1000):
         recorded.take(batch(stored(block, parent=block - 1)))
-        assert recorded.pipeline.block_counts.place(0, "device").resident <= 64
+        assert recorded.pipeline.block_counts.in_medium(0, "device").resident <= 64
         assert len(recorded.pipeline.prefixes[0]) <= 64
     found = recorded.series()
     assert found["blocks_forgotten_total{dp_rank=0,medium=device}"] > 900

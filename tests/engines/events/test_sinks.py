@@ -22,9 +22,9 @@ from mpmetrics.engines.events import (
 )
 from mpmetrics.engines.events.buffer import EventBuffer
 from mpmetrics.engines.events.dynamo_sinks import DynamoSink
+from mpmetrics.engines.events.link import LOST, TOO_LARGE, LinkError
 from mpmetrics.engines.events.model import DEVICE
 from mpmetrics.engines.events.router_events import RouterEventConverter
-from mpmetrics.engines.events.transport import LOST, TOO_LARGE, LinkError
 from tests.engines.events.messages import unpack
 from tests.servers import eventually
 from tests.workers import PATIENCE, environment, run_python
@@ -184,7 +184,7 @@ class FakeLink:
 def test_every_event_is_counted_once(limits: list[int], ranks: list[int], reason: str) -> None:
     """Every event is counted once, whatever a link takes, and is sent in the order of its rank."""
     link = FakeLink(*limits, reason=reason)
-    sink = DynamoSink("plane", Worker(1), link, extra="nats", first_pause=0.0)
+    sink = DynamoSink("plane", Worker(1), link, pip_extra="nats", first_pause=0.0)
     sink.put([removed(number, rank) for number, rank in enumerate(ranks)])
     sink.start()
     sink.stop(30)
@@ -214,7 +214,7 @@ def test_the_size_of_what_is_sent_at_once() -> None:
     def large(blocks: int) -> Removed:
         return Removed(0, DEVICE, [1 << 63] * blocks)
 
-    sink = DynamoSink("plane", Worker(1), ListeningLink(), extra="nats")
+    sink = DynamoSink("plane", Worker(1), ListeningLink(), pip_extra="nats")
     sink.put([large(8192)] * 100 + [large(200_000), large(1)])
     sink.start()
     sink.stop(30)
@@ -236,7 +236,7 @@ def test_what_a_link_raises() -> None:
                 raise RuntimeError(subject)
             super().send(subject, messages)
 
-    sink = DynamoSink("plane", Worker(1), OddLink(), extra="nats")
+    sink = DynamoSink("plane", Worker(1), OddLink(), pip_extra="nats")
     sink.start()
     sink.put([Cleared(0)])
     sink.stop(30)

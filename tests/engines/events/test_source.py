@@ -22,7 +22,7 @@ from mpmetrics.engines.errors import EventEndpointError
 from mpmetrics.engines.events.gaps import OUTCOMES
 from mpmetrics.engines.events.model import Cleared, Removed, Stored
 from mpmetrics.engines.events.pipeline import Pipeline
-from mpmetrics.engines.events.publisher import Publisher, publishers
+from mpmetrics.engines.events.publisher_endpoints import Publisher, publishers
 from mpmetrics.engines.events.source import EventSource
 from tests.engines.events.messages import CLEARED, batch, removed, stored
 from tests.engines.events.publishing import Consumer, EnginePublisher
@@ -586,14 +586,14 @@ def test_without_assertions(publisher: Publisher) -> None:
     program = f"""
 from queue import SimpleQueue
 from mpmetrics.engines.events.bridge import EventBridge
-from mpmetrics.engines.events.publisher import Publisher, publishers
+from mpmetrics.engines.events.publisher_endpoints import Publisher, publishers
 from mpmetrics.engines.events.sinks import CallbackSink
 from mpmetrics.engines.events.source import EventSource
 from tests.engines.events.messages import batch, stored
 from tests.engines.events.publishing import EnginePublisher
 
 if __debug__:
-    raise SystemExit("not optimised")
+    raise SystemExit("not optimized")
 publisher = Publisher{tuple(publisher)!r}
 seen = SimpleQueue()
 with EnginePublisher(publisher.endpoint, publisher.replay) as engine:

@@ -18,7 +18,7 @@ from mpmetrics.engines import (
     ZmqSender,
 )
 from mpmetrics.engines.events import Address
-from mpmetrics.engines.events.transport import LinkError
+from mpmetrics.engines.events.link import LinkError
 from mpmetrics.engines.load.publisher import TOPIC
 from tests.engines.events.brokers import Broker, Listener, silent
 from tests.engines.events.messages import unpack

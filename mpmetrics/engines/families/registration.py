@@ -6,12 +6,12 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
+from mpmetrics._client import metric_class
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mpmetrics.engines.families.family import Family
-
-_CLASSES: Final = {"counter": "Counter", "gauge": "Gauge", "histogram": "Histogram"}
 
 
 class _Registrations:
@@ -53,12 +53,10 @@ def register_families(families: Iterable[Family], registry: Any = None) -> dict[
 
 
 def _make_metric(family: Family, registry: Any) -> Any:
-    import prometheus_client  # see the package
-
     options: dict[str, Any] = {}
     if family.mode:
         options["multiprocess_mode"] = family.mode
     if family.buckets:
         options["buckets"] = family.buckets
-    make = getattr(prometheus_client, _CLASSES[family.type])
+    make = metric_class(family.type)
     return make(family.name, family.help, family.labels, registry=registry, **options)

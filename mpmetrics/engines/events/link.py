@@ -23,7 +23,7 @@ FAILED: Final = "error"
 
 
 class LinkError(MpmetricsError, RuntimeError):
-    """Messages were not sent: *reason* is the value of a label, *detail* a line for people.
+    """A failure to send messages: *reason* is the value of a label, *detail* a line for people.
 
     The first *taken* messages were sent; whether the others arrived is unknown.
     """

@@ -14,6 +14,7 @@ from mpmetrics._client import (
     MetricDefinition,
     collectors_by_name,
     definition_of,
+    metric_class,
     values_in_memory,
 )
 from mpmetrics._forks import ForkSafeLock
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from mpmetrics.engines.connectors.families import ConnectorFamily
-
-_CLASSES: Final = {"counter": "Counter", "gauge": "Gauge", "histogram": "Histogram"}
 
 
 class _Declaration(NamedTuple):
@@ -158,10 +157,8 @@ def _define(family: ConnectorFamily, labels: tuple[str, ...]) -> MetricDefinitio
 
 def _make_metric(declaration: _Declaration, registry: Any) -> Any:
     """Make one metric. Raises `ConnectorDeclarationError` if prometheus_client refuses."""
-    import prometheus_client  # see the package of the engines
-
     _, family, definition = declaration
-    make = getattr(prometheus_client, _CLASSES[definition.type])
+    make = metric_class(definition.type)
     options = dict(_options(definition))
     try:
         return make(family.name, family.help, definition.labels, registry=registry, **options)

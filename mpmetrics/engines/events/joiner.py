@@ -30,8 +30,8 @@ class _Pending:
         self.blocks += len(event.hashes)
 
 
-class Batcher:
-    """Joins successive events of one rank, and keeps them for *delay* seconds at the most.
+class EventJoiner:
+    """The joining of successive events of one rank, each kept for *delay* seconds at the most.
 
     Stores are joined if each one continues the chain of the one before it, removals if they are of
     the same medium. The order of the events of a rank does not change.

@@ -1,4 +1,4 @@
-"""A monitor of an engine: it checks that the engine is alive, and cleans up when it is dead."""
+"""A monitor of the health of an engine: it checks the engine, and cleans up when that is dead."""
 
 from __future__ import annotations
 
@@ -7,24 +7,23 @@ import inspect
 import logging
 import math
 import os
-import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from mpmetrics.directory import Liveness, is_alive, list_directory
+from mpmetrics.engines.steps import LateError, call_within
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from mpmetrics.engines.directory import MultiprocDirectory
+    from mpmetrics.engines.steps import Step
 
     Check = Callable[[], Awaitable[object] | object]
     """Checks the engine's health; it is dead if the check raises, is late or returns False.
 
     A function that is not a coroutine function is called in a thread of its own.
     """
-
-    Step = Callable[[], Awaitable[object] | object]
 
 _log = logging.getLogger("mpmetrics")
 
@@ -82,7 +81,7 @@ def _parse_seconds(text: str, default: float) -> float:
 
 
 class EngineMonitor:
-    """Checks an engine's health, and cleans up after it when it is dead.
+    """A monitor that checks an engine's health, and cleans up after it when it is dead.
 
     On its death the monitor logs the reason; removes the live gauges of dead processes, as
     `mark_process_dead` does; calls everything in *flush*; removes the *directory*, if this process
@@ -103,7 +102,7 @@ class EngineMonitor:
         """Take the functions to call; *is_stopping* returns whether the engine is meant to end."""
         self.reason = ""
         """Why the engine is dead, "" as long as it is alive."""
-        self._check = _as_coroutine_function(check)
+        self._check = check
         self._shutdown = shutdown
         self._directory = directory
         self._flush = tuple(flush)
@@ -145,8 +144,8 @@ class EngineMonitor:
     async def _find_reason(self) -> str:
         """Check the engine once; return why it is dead, "" if it is alive."""
         try:
-            answer = await self._call_within(self._timing.timeout, self._check)
-        except _LateError:
+            answer = await call_within(self._timing.timeout, self._check, self._clock.sleep)
+        except LateError:
             return f"no answer within {self._timing.timeout:g} s"
         except Exception as error:  # whatever the check raises, it means that the engine is dead
             return f"{type(error).__name__}: {error}"
@@ -155,19 +154,14 @@ class EngineMonitor:
     async def _clean_up(self) -> None:
         """Do all steps after the engine's death; a step that fails does not stop the next."""
         _log.error("the engine is dead: %s", self.reason)
-        steps: list[tuple[str, Step]] = [
-            ("marking the dead", _as_coroutine_function(self._remove_live_gauges))
-        ]
-        steps += [
-            (f"flushing by {_describe(step)}", _as_coroutine_function(step)) for step in self._flush
-        ]
+        steps: list[tuple[str, Step]] = [("marking the dead", self._remove_live_gauges)]
+        steps += [(f"flushing by {_describe(step)}", step) for step in self._flush]
         if self._directory is not None:
-            close = _as_coroutine_function(self._directory.close)
-            steps.append(("removing the directory", close))
+            steps.append(("removing the directory", self._directory.close))
         for name, step in steps:
             try:
-                await self._call_within(self._timing.grace, step)
-            except _LateError:
+                await call_within(self._timing.grace, step, self._clock.sleep)
+            except LateError:
                 _log.error("%s takes more than %g s", name, self._timing.grace)
             except Exception:  # the next step has to be done all the same
                 _log.exception("%s failed", name)
@@ -187,83 +181,6 @@ class EngineMonitor:
                 with suppress(FileNotFoundError):
                     os.unlink(file.path)
 
-    async def _call_within(self, seconds: float, step: Step) -> object:
-        """Return what *step* returns. Raises what it raises, or `_LateError` after *seconds*."""
-        calling = asyncio.ensure_future(_call(step))
-        sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
-        try:
-            await asyncio.wait([calling, sleeping], return_when=asyncio.FIRST_COMPLETED)
-            if not calling.done():
-                raise _LateError
-            if calling.cancelled():
-                raise _CancelledError
-            return calling.result()
-        finally:
-            for task in (calling, sleeping):
-                task.cancel()
-
-
-class _LateError(Exception):
-    """A step that did not return in time."""
-
-
-class _CancelledError(Exception):
-    """A health check that the engine cancelled."""
-
-    def __str__(self) -> str:
-        return "the health check was cancelled"
-
-
-class _NoExceptionError(Exception):
-    """A step that raised a `BaseException`, such as a panic in Rust, which would end the task."""
-
-    def __str__(self) -> str:
-        return repr(self.__cause__)
-
-
-async def _call(step: Step) -> object:
-    try:
-        result = step()
-        return await result if inspect.isawaitable(result) else result
-    except (Exception, asyncio.CancelledError, KeyboardInterrupt):
-        raise
-    except BaseException as error:  # it would end the monitor, and there would be no clean-up
-        raise _NoExceptionError from error
-
 
 def _describe(step: Step) -> str:
     return getattr(step, "__qualname__", None) or repr(step)
-
-
-def _as_coroutine_function(step: Step) -> Step:
-    """Return *step* as a coroutine function: one that is not runs in a thread of its own.
-
-    So a step that blocks does not block the event loop.
-    """
-    if inspect.iscoroutinefunction(step):
-        return step
-
-    async def run_in_thread() -> object:
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
-
-        def settle(method: str, value: object) -> None:
-            if not future.done():
-                getattr(future, method)(value)
-
-        def run() -> None:
-            try:
-                outcome: tuple[str, object] = ("set_result", step())
-            except StopIteration as error:  # a future does not accept it
-                outcome = ("set_exception", RuntimeError(repr(error)))
-            except BaseException as error:
-                outcome = ("set_exception", error)
-            with suppress(RuntimeError):  # the event loop may be closed
-                loop.call_soon_threadsafe(settle, *outcome)
-
-        # Not by an executor: the interpreter joins the threads of executors when it ends.
-        threading.Thread(target=run, name="mpmetrics-monitor", daemon=True).start()
-        result = await future
-        return await result if inspect.isawaitable(result) else result
-
-    return run_in_thread

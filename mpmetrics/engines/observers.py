@@ -1,7 +1,8 @@
 """Calls of observers that cannot hurt the caller: they neither raise into it nor block it.
 
-An exception in a stat logger ends vLLM's output handler, and with it every request. Here a
-worker thread makes the calls; an exception is counted by source, logged once, and goes no further.
+An exception in a stat logger ends vLLM's output handler, and with it every request. Here a thread
+of its own makes the calls of an observer; an exception is counted by source, logged once, and goes
+no further.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ copy, as it does with all values in memory.
 
 
 class Observer:
-    """Makes calls in a worker thread, and waits for each call as long as it is quick.
+    """An observer that is called in a thread of its own; the caller waits for calls that are quick.
 
     The caller waits so that an observer that is quick has done its work when `notify` returns. On
     average, it waits no more than a hundredth of its time. While a call is running, the last of
@@ -94,13 +95,13 @@ class Observer:
         reset_in_children(self)
 
     def reset_after_fork(self) -> None:
-        """Start from scratch in a forked child, which does not have the worker thread."""
+        """Start from scratch in a forked child, which does not have the thread."""
         self._queue: _CallQueue | None = None
         self._budget = self._timeout
         self._budget_at = monotonic()
 
     def notify(self, function: Callable[..., object], *arguments: object, **named: object) -> None:
-        """Call *function* in the worker thread, now or after the running call. Never raises."""
+        """Call *function* in the observer's thread, now or after the running call. Never raises."""
         call = _Call(function, arguments, named)
         try:
             running = self._open_queue().put(call)
@@ -135,7 +136,7 @@ class Observer:
         self._errors.count(self.source, "late")
 
     def _open_queue(self) -> _CallQueue:
-        """Return the queue of the worker thread, which is started on first use."""
+        """Return the queue of the thread, which is started on first use."""
         if self._queue is None:
             queue = _CallQueue(self.source, self._errors)
             threading.Thread(target=queue.run, name=f"mpmetrics-{self.source}", daemon=True).start()
@@ -145,7 +146,7 @@ class Observer:
 
 
 class _CallQueue:
-    """The queue of a worker thread. It has one place: a call replaces the one that waits."""
+    """The queue of an observer's thread. It has one place: a call replaces the one that waits."""
 
     def __init__(self, source: str, errors: ObserverErrors) -> None:
         self._source = source
@@ -169,7 +170,7 @@ class _CallQueue:
         self._wakeups.put(0)  # without the lock: the garbage collector calls this at any time
 
     def run(self) -> None:
-        """Make the calls until the queue is closed; the worker thread's function."""
+        """Make the calls until the queue is closed: what the thread of the observer does."""
         while self._wakeups.get():
             with self._lock:
                 call, self._waiting = self._waiting, None

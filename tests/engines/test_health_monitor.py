@@ -79,9 +79,9 @@ TIMING = MonitorTiming(interval=2, timeout=30, grace=5)
     [
         (RuntimeError("EngineDead"), "RuntimeError: EngineDead"),
         (False, "the check returned False"),
-        (asyncio.CancelledError(), "_CancelledError: the health check was cancelled"),
-        (PanicException("rust"), "_NoExceptionError: PanicException('rust')"),
-        (SystemExit(1), "_NoExceptionError: SystemExit(1)"),
+        (asyncio.CancelledError(), "_CancelledError: it was cancelled"),
+        (PanicException("rust"), "_BaseExceptionError: PanicException('rust')"),
+        (SystemExit(1), "_BaseExceptionError: SystemExit(1)"),
     ],
     ids=["raises", "returns False", "cancelled", "panic", "exit"],
 )

@@ -3,6 +3,12 @@
 `ConnectorFamily` declares a metric of a connector, `ConnectorStats` and `MultiConnectorStats` carry
 its numbers, `ConnectorMetrics` and `MultiConnectorMetrics` show them. `MultiConnector` is several
 connectors as one; the interface of a connector, `Connector`, follows vLLM's. No engine is imported.
+
+* Declared: `families` and `known_families`, found by `lookup`.
+* Sent: `numbers`, which `stats` and `multistats` keep under `names`; `summaries` for the log.
+* Shown: `metrics`, made by `registration`, filled by `recording`; `rejections` counts the rest.
+* Composite: `composite` and `delegation`, which call connectors by `fan_out`, with `metadata`,
+  `pending_saves` and `transfer_params`. `protocols` has the interface of a connector.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def _gather_all(gatherings: Sequence[Gathering]) -> Iterator[tuple[Source, Gathe
 
 
 class _Joiner:
-    """Joins families in the order in which they are added, and leaves out what conflicts."""
+    """A joiner of families, in the order in which they are added, without those that conflict."""
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []

@@ -1,7 +1,13 @@
 """KV events of engines: a bridge reads them without loss, counts them once, and passes them on.
 
-The way of an event: `source` reads messages by a `subscription` for each publisher, `gaps` orders
-them, `pipeline` decodes and counts, and `sinks` send what is left, some of them over a link.
+The way of an event: `source` reads messages by a `subscription` for each publisher, in the order
+that `gaps` restores. `pipeline` counts what `decoder` (`fast_decoder`, else `any_decoder`) makes of
+them with the rules of `filtering`, and `block_counts` and `prefix_lengths` count blocks. `joiner`
+joins events, and `bridge` passes them to `sinks`, each with a `buffer`. Those for Dynamo are in
+`dynamo_sinks` (`router_events`, `dynamo_protocol`) and send over a `link`: `nats_link`
+(`nats_connection`, `nats_acks`, `nats_options`) or `zmq_link`. `metrics` shows all counts. Events
+have the form of `model`, an engine's batches that of `batch`, and its endpoints are those of
+`publisher_endpoints`.
 """
 
 from __future__ import annotations

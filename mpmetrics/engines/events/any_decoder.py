@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     Fields = Mapping[Any, Any]
 
-_PLACE_OF_OBJECTS: Final = 1 + FIELDS["stored"].index("group_idx")
+_OBJECTS_INDEX: Final = 1 + FIELDS["stored"].index("group_idx")
 """Where some older engines have one more item: the multi-modal objects of the blocks."""
 
 _INTEGERS: Final = {int}
@@ -105,14 +105,14 @@ def _read_fields(raw: Any) -> tuple[Kind | None, Fields]:
     kind = TAGS.get(raw[0])
     if kind is None:
         return None, {}
-    if kind == "stored" and len(raw) > _PLACE_OF_OBJECTS:
+    if kind == "stored" and len(raw) > _OBJECTS_INDEX:
         raw = _remove_objects(raw)
     return kind, dict(zip(FIELDS[kind], raw[1:], strict=False))
 
 
 def _remove_objects(raw: list[Any]) -> list[Any]:
     """Return an array without the item that only older engines have."""
-    place = _PLACE_OF_OBJECTS
+    place = _OBJECTS_INDEX
     item, after = raw[place], raw[place + 1 : place + 2]
     # A group is a number, followed by the name of its kind.
     is_older = type(item) is list or (item is None and after and type(after[0]) is int)

@@ -136,8 +136,46 @@ def _make_decoder(kinds: dict[type, Kind], *, is_array: bool) -> Callable[[bytes
     """Return a decoder of batches whose events are maps or arrays; add their types to *kinds*."""
     from msgspec import Meta, defstruct, msgpack
 
+    types = {_define_event(tag, is_array=is_array): kind for tag, kind in TAGS.items()}
+    kinds.update(types)
+    fields: list[Any] = [
+        ("timestamp", float),
+        ("events", GenericAlias(list, (reduce(or_, types),))),
+        ("rank", Annotated[int, Meta(ge=0, lt=RANKS)] | None, None),
+    ]
+    decode: Callable[[bytes], Any] = msgpack.Decoder(
+        defstruct("Batch", fields, array_like=True)
+    ).decode
+    return decode
+
+
+def _define_event(tag: str, *, is_array: bool) -> Any:
+    """Return a type for the events with this *tag*, which are maps or arrays."""
+    from msgspec import defstruct
+
+    own = FIELDS[TAGS[tag]]
+    names = own if is_array else [*dict.fromkeys((*own, *_COMMON))]
+    types = _field_types()
+    defaults: Mapping[str, tuple[object, ...]] = {"block_hashes": (), "block_size": (0,)}
+    fields: list[Any] = [
+        (name, types.get(name, Any), *defaults.get(name, (None,))) for name in names
+    ]
+    return defstruct(
+        tag,
+        fields,
+        tag=tag,
+        array_like=is_array,
+        namespace=dict.fromkeys({*_COMMON}.difference(names)),
+        gc=False,  # an event cannot contain itself
+    )
+
+
+def _field_types() -> Mapping[str, Any]:
+    """Return the types of usual fields by name; a field that is not used has any type."""
+    from msgspec import Meta
+
     natural = Annotated[int, Meta(ge=0)]
-    types: Mapping[str, Any] = {
+    return {
         "block_hashes": list[natural],
         "parent_block_hash": natural | None,
         "token_ids": list[int] | None,
@@ -149,29 +187,3 @@ def _make_decoder(kinds: dict[type, Kind], *, is_array: bool) -> Callable[[bytes
         "locality": Literal["LOCAL"] | None,
         "ownership": Literal["FRAMEWORK"] | None,
     }
-    defaults: Mapping[str, tuple[object, ...]] = {"block_hashes": (), "block_size": (0,)}
-    made: list[Any] = []
-    for tag, kind in TAGS.items():
-        names = FIELDS[kind] if is_array else [*dict.fromkeys((*FIELDS[kind], *_COMMON))]
-        fields: list[Any] = [
-            (name, types.get(name, Any), *defaults.get(name, (None,))) for name in names
-        ]
-        event: Any = defstruct(
-            tag,
-            fields,
-            tag=tag,
-            array_like=is_array,
-            namespace=dict.fromkeys({*_COMMON}.difference(names)),
-            gc=False,  # an event cannot contain itself
-        )
-        kinds[event] = kind
-        made.append(event)
-    batch: list[Any] = [
-        ("timestamp", float),
-        ("events", GenericAlias(list, (reduce(or_, made),))),
-        ("rank", Annotated[int, Meta(ge=0, lt=RANKS)] | None, None),
-    ]
-    decode: Callable[[bytes], Any] = msgpack.Decoder(
-        defstruct("Batch", batch, array_like=True)
-    ).decode
-    return decode

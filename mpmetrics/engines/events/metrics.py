@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Values = defaultdict[tuple[str, ...], float]
 
 _PREFIX: Final = "mpmetrics_kv"
-_PLACE: Final = ("medium", "dp_rank")
+_MEDIUM: Final = ("medium", "dp_rank")
 
 # The keys are the names under which the parts count.
 _FAMILIES: Final[Mapping[str, Family]] = {
@@ -74,13 +74,13 @@ _FAMILIES: Final[Mapping[str, Family]] = {
             ("dp_rank", "outcome"),
             "Replays of missing messages, by how they ended",
         ),
-        ("stored", "blocks_stored", "counter", _PLACE, "Blocks stored"),
-        ("removed", "blocks_removed", "counter", _PLACE, "Blocks of which no copy is left"),
+        ("stored", "blocks_stored", "counter", _MEDIUM, "Blocks stored"),
+        ("removed", "blocks_removed", "counter", _MEDIUM, "Blocks of which no copy is left"),
         (
             "held",
             "removals_held",
             "counter",
-            _PLACE,
+            _MEDIUM,
             "Removals of blocks not passed on, since another copy is left",
         ),
         (
@@ -116,10 +116,10 @@ _FAMILIES: Final[Mapping[str, Family]] = {
             "forgotten",
             "blocks_forgotten",
             "counter",
-            _PLACE,
+            _MEDIUM,
             "Blocks that count no longer as resident, since too many are known",
         ),
-        ("resident", "blocks_resident", "gauge", _PLACE, "Blocks that are stored now"),
+        ("resident", "blocks_resident", "gauge", _MEDIUM, "Blocks that are stored now"),
         ("lag", "lag_seconds", "gauge", ("dp_rank",), "Age of the last message when it was read"),
         ("queue", "queued_events", "gauge", ("sink",), "Events that wait for a sink"),
     )

@@ -12,8 +12,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from mpmetrics._text import one_line, plural
-from mpmetrics.exposition import Format
-from mpmetrics.format import format_value
+from mpmetrics.exposition import Format, format_value
 from mpmetrics_cli.table import format_table
 
 if TYPE_CHECKING:

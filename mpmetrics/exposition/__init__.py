@@ -16,6 +16,7 @@ from mpmetrics.exposition.names import (
     registered_names,
 )
 from mpmetrics.exposition.negotiation import accepts_gzip, choose_format, time_limit
+from mpmetrics.exposition.numbers import format_lines, format_value
 from mpmetrics.exposition.text import render_families, render_family, render_header
 
 __all__ = [
@@ -33,6 +34,8 @@ __all__ = [
     "check_labels",
     "choose_format",
     "exposed_name",
+    "format_lines",
+    "format_value",
     "is_native",
     "registered_names",
     "render_families",

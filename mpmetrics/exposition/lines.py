@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mpmetrics.exposition.escaping import VALUES, escape_value
 from mpmetrics.exposition.names import TOTAL, metric_type
-from mpmetrics.format import format_value
+from mpmetrics.exposition.numbers import format_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -74,11 +74,11 @@ class LinePrefixes:
             return labels
         return tuple(sorted({**self._added, **dict(labels)}.items()))
 
-    def _write_labels(self, labels: Sequence[tuple[str, str]], neighbours: Labels) -> str:
-        """Write *labels*; *neighbours* are all labels of the same line."""
+    def _write_labels(self, labels: Sequence[tuple[str, str]], line_labels: Labels) -> str:
+        """Write *labels*; *line_labels* are all labels of their line."""
         known = self._pairs
         text = ",".join([known.get(pair) or self._write_label(pair) for pair in labels])
-        return self._write_distinct_labels(labels, neighbours) if self._replaced else text
+        return self._write_distinct_labels(labels, line_labels) if self._replaced else text
 
     def _write_label(self, pair: tuple[str, str]) -> str:
         """Write one label, and remember whether its name had characters replaced."""
@@ -90,14 +90,14 @@ class LinePrefixes:
         self._pairs[pair] = text = f'{written}="{escape_value(value)}"'
         return text
 
-    def _write_distinct_labels(self, labels: Sequence[tuple[str, str]], neighbours: Labels) -> str:
+    def _write_distinct_labels(self, labels: Sequence[tuple[str, str]], line_labels: Labels) -> str:
         """Write *labels* when names in this format may have had characters replaced.
 
         A replacement can make two names of one line equal, or a name look like one that is
         reserved for Prometheus itself. Such names are written by the scheme that keeps all names
         different.
         """
-        written = [self.form.label_name(name) for name, _ in neighbours]
+        written = [self.form.label_name(name) for name, _ in line_labels]
         keeping = self.form._replace(escaping=VALUES)
         parts = []
         for name, value in labels:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from mpmetrics.format.codec import (
     HEADER_SIZE,
     Data,
-    format_lines,
-    format_value,
     key_offset,
     read_used,
 )
@@ -34,8 +32,6 @@ __all__ = [
     "clean_text",
     "encode",
     "format_key",
-    "format_lines",
-    "format_value",
     "key_offset",
     "read_used",
     "with_bound",

@@ -1,7 +1,4 @@
-"""The three inner functions of the hot path: scan keys, gather values, format lines.
-
-They are the specification and the fallback of a compiled core: its tests compare with them. They
-work on bytes and numbers only and know neither files nor metrics.
+"""Scanning of keys and reading of values, on bytes only: no files, no metrics.
 
 The bytes of a `.db` file (written by prometheus_client's ``mmap_dict``), native byte order::
 
@@ -15,7 +12,6 @@ together with its key: two entries are the same exactly when their raw keys are.
 
 from __future__ import annotations
 
-import math
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
@@ -38,9 +34,6 @@ _ALIGNMENT: Final = 8
 _NUMBERS_SIZE: Final = 16
 
 _int32 = Struct("i")
-
-GO_EXPONENT_FROM: Final = 1e6
-"""Go, and so Prometheus, writes an exponent from here on; `repr` does so only from 1e16."""
 
 
 def read_used(header: Data) -> int:
@@ -86,17 +79,17 @@ def scan_keys(data: bytes, base: int) -> tuple[list[bytes], list[int]]:
     return keys, offsets
 
 
-def gather(data: Data, offsets: Sequence[int]) -> list[float]:
+def read_values(data: Data, offsets: Sequence[int]) -> list[float]:
     """Return the float64 at each of the *offsets*, which are multiples of eight."""
     size = len(data) - len(data) % _ALIGNMENT
     with memoryview(data)[:size].cast("d") as doubles:
         return [doubles[offset >> 3] for offset in offsets]
 
 
-def compile_gather(
+def compile_values(
     offsets: Iterable[int],
 ) -> Callable[[Data], tuple[float, ...]]:
-    """Return a function that does what `gather` does for these ascending *offsets*, but faster.
+    """Return a function that does what `read_values` does for ascending *offsets*, but faster.
 
     It is one `struct.Struct` with pad bytes from value to value, so that the loop runs in C.
     """
@@ -134,50 +127,3 @@ def compile_keys(
     parts = [f"{HEADER_SIZE}x"]
     parts += [f"{len(key)}s{padding(len(key)) + _NUMBERS_SIZE}x" for key in keys]
     return Struct("".join(parts)).unpack_from
-
-
-def format_value(value: float) -> str:
-    """Return *value* as Prometheus writes it: shortest digits, Go's exponents, NaN and +Inf."""
-    if -math.inf < value < GO_EXPONENT_FROM:
-        return repr(value)
-    return _format_special(value)
-
-
-_EXPONENTS: Final = tuple(f"e+{exponent:02d}" for exponent in range(17))
-
-
-def _format_special(value: float) -> str:
-    """Return a large number, an infinity or NaN, which `repr` writes in another way."""
-    text = repr(value)
-    point = text.find(".")
-    if point < 0 or "e" in text:
-        return _NOT_NUMBERS.get(text, text)
-    digits = text.replace(".", "").rstrip("0")
-    mantissa = f"{digits[0]}.{digits[1:]}" if len(digits) > 1 else digits
-    return mantissa + _EXPONENTS[point - 1]
-
-
-_NOT_NUMBERS: Final = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
-
-
-def format_lines(
-    prefixes: Sequence[str],
-    values: Sequence[float],
-    old_values: Sequence[float | None],
-    old_lines: Sequence[str],
-) -> list[str]:
-    """Return one line for each series: its prefix and its value.
-
-    A line whose value equals the one in *old_values* is taken from *old_lines*. Zero is always
-    written again, because -0.0 equals 0.0.
-    """
-    lowest, highest, special = -math.inf, GO_EXPONENT_FROM, _format_special
-    return [
-        line
-        if value == old and value
-        # What `format_value` does, without the call.
-        else f"{prefix}{value!r}\n"
-        if lowest < value < highest
-        else f"{prefix}{special(value)}\n"
-        for prefix, value, old, line in zip(prefixes, values, old_values, old_lines, strict=True)
-    ]

@@ -2,7 +2,7 @@
 
 The `.db` format only ever appends entries, and an entry's value stays at its offset. So the
 *layout* of a file, which key has its value where, is scanned once and afterwards only checked or
-extended. The work that is left for each scrape is to gather the numbers at known offsets.
+extended. The work that is left for each scrape is to read the numbers at known offsets.
 
 Any bytes either decode or raise `mpmetrics.errors.DamagedError`; nothing else is raised, and
 nothing is read beyond the end.
@@ -52,7 +52,7 @@ class Layout:
     A layout never changes, and files that look alike share one.
     """
 
-    __slots__ = ("_gather_keys", "_gather_values", "_used_before", "keys", "offsets", "used")
+    __slots__ = ("_has_read_values", "_read_keys", "_read_values", "keys", "offsets", "used")
 
     def __init__(
         self,
@@ -64,9 +64,9 @@ class Layout:
         self.keys = keys
         self.offsets = offsets
         self.used = used
-        self._used_before = False
-        self._gather_values: Callable[[Data], tuple[float, ...]] | None = None
-        self._gather_keys: Callable[[Data], tuple[bytes, ...]] | None = None
+        self._has_read_values = False
+        self._read_values: Callable[[Data], tuple[float, ...]] | None = None
+        self._read_keys: Callable[[Data], tuple[bytes, ...]] | None = None
 
     def extend(self, data: Data, used: int, known: dict[bytes, bytes]) -> Layout:
         """Return the layout of a file that has grown from this one to *used* bytes of *data*.
@@ -90,25 +90,25 @@ class Layout:
         # The last key rules out most other files without a look at the rest.
         if not codec.has_key(data, self.keys[-1], self.offsets[-1]):
             return False
-        if self._gather_keys is None:
-            self._gather_keys = codec.compile_keys(self.keys)
-        return self._gather_keys(data) == self.keys
+        if self._read_keys is None:
+            self._read_keys = codec.compile_keys(self.keys)
+        return self._read_keys(data) == self.keys
 
     def values(self, data: Data) -> Sequence[float]:
         """Return the values in *data*, in file order."""
-        if self._gather_values is not None:
-            return self._gather_values(data)
-        if self._used_before:
-            self._gather_values = codec.compile_gather(self.offsets)
-            return self._gather_values(data)
-        # Compiling costs as much as ten calls of `gather`: too much for a single use.
-        self._used_before = True
-        return codec.gather(data, self.offsets)
+        if self._read_values is not None:
+            return self._read_values(data)
+        if self._has_read_values:
+            self._read_values = codec.compile_values(self.offsets)
+            return self._read_values(data)
+        # Compiling costs as much as ten calls of `read_values`: too much for a single use.
+        self._has_read_values = True
+        return codec.read_values(data, self.offsets)
 
     def stamped_values(self, data: Data) -> Sequence[tuple[float, float]]:
         """Return (timestamp in seconds, value) pairs in *data*, in file order."""
-        return list(zip(self.seconds(data), self.values(data), strict=True))
+        return list(zip(self.second_numbers(data), self.values(data), strict=True))
 
-    def seconds(self, data: Data) -> Sequence[float]:
+    def second_numbers(self, data: Data) -> Sequence[float]:
         """Return the second number of each entry in *data*, in file order."""
-        return codec.gather(data, [offset + _FLOAT64 for offset in self.offsets])
+        return codec.read_values(data, [offset + _FLOAT64 for offset in self.offsets])

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 from prometheus_client import Metric
 from prometheus_client.samples import Sample
 
-from mpmetrics.exposition import LinePrefixes, render_header
-from mpmetrics.format import format_lines, format_value
+from mpmetrics.exposition import LinePrefixes, format_lines, format_value, render_header
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

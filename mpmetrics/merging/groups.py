@@ -1,4 +1,4 @@
-"""Groups: the series that one call of a rule merges, column by column.
+"""Groups: the slots that one call of a rule fills, column by column.
 
 A *slot* is a value of the result that a rule computes; it has the places of its contributions in
 *flat*. Slots of the same kind with the same number of contributions form a group: the first
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mpmetrics.merging.rules import Rule
     from mpmetrics.merging.series import Flat, Kind, Places
 
-    Gatherer = Callable[[Flat], Sequence[Any]]
+    Selector = Callable[[Flat], Sequence[Any]]
 
 
 class SlotRange(NamedTuple):
@@ -32,17 +32,17 @@ class SlotRange(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Series that one call of a *rule* merges, as the *columns* to gather from *flat*."""
+    """Slots that one call of a *rule* fills, as the *columns* to select from *flat*."""
 
     rule: Rule
-    columns: list[Gatherer]
+    columns: list[Selector]
 
 
 class Grouping(NamedTuple):
     """All slots in groups, and how to put what the groups return into the order of the slots."""
 
     groups: list[Group]
-    in_order: Gatherer
+    in_order: Selector
 
     def merge(self, flat: Flat) -> Sequence[Any]:
         """Return the merged value of every slot."""
@@ -74,15 +74,15 @@ def group_slots(slots: Sequence[Places], ranges: Sequence[SlotRange]) -> Groupin
             # In the order of the file, columns of files that look alike become plain slices.
             group.sort(key=firsts.__getitem__)
             columns = zip(*[slots[slot] for slot in group], strict=True)
-            groups.append(Group(RULES[kind], [compile_gatherer(column) for column in columns]))
+            groups.append(Group(RULES[kind], [compile_selector(column) for column in columns]))
             order += group
     positions = [0] * len(order)
     for position, slot in enumerate(order):
         positions[slot] = position
-    return Grouping(groups, compile_gatherer(positions))
+    return Grouping(groups, compile_selector(positions))
 
 
-def compile_gatherer(indexes: Sequence[int]) -> Gatherer:
+def compile_selector(indexes: Sequence[int]) -> Selector:
     """Return a function that takes the elements at *indexes*; for a run of them, one slice."""
     first, end = (indexes[0], indexes[0] + len(indexes)) if indexes else (0, 0)
     if tuple(indexes) == tuple(range(first, end)):

@@ -11,8 +11,8 @@ import math
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from mpmetrics.exposition import BUCKET, COUNT, SUM
-from mpmetrics.format import BUCKET_LABEL, format_value, with_bound
+from mpmetrics.exposition import BUCKET, COUNT, SUM, format_value
+from mpmetrics.format import BUCKET_LABEL, with_bound
 from mpmetrics.merging.buckets import counts_between, cumulative, parse_bound, shared_bounds
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpmetrics.errors import Problem
-from mpmetrics.exposition import NameClaims
-from mpmetrics.format import format_value, with_bound
+from mpmetrics.exposition import NameClaims, format_value
+from mpmetrics.format import with_bound
 from mpmetrics.merging.families import PlainNaming, Template
 from mpmetrics.merging.groups import SlotRange, group_slots
 from mpmetrics.merging.histograms import plan_histograms

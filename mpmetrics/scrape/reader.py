@@ -2,7 +2,7 @@
 
 Between two readings a `SegmentReader` keeps the layout of every file and the meaning of every
 key. It keeps no descriptor and no value. What is left to do for a known file: read its used bytes
-and gather the numbers at known offsets.
+and take the numbers at known offsets.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ class Reading(NamedTuple):
         """Add *column*, whose file has these bytes of *data*, and that of the rests, if any."""
         file, layout, _ = column
         rule = RULES[file.name.type, file.name.mode]
-        gather = layout.stamped_values if rule.stamped else layout.values
-        self.values.extend(gather(data))
+        read = layout.stamped_values if rule.stamped else layout.values
+        self.values.extend(read(data))
         self.columns.append(column)
         if file.name.is_archive and rule.has_rests:
-            rests = layout.seconds(data)
+            rests = layout.second_numbers(data)
             if any(rests):
                 self.values.extend(rests)
                 self.columns.append(Column(file, layout, has_rests=True))

@@ -1,7 +1,7 @@
 """The chain from the files of a listing to families, with a memory between two scrapes.
 
 A `Scraper` reads with a `SegmentReader` and keeps the plan that follows from the keys of all
-files. Where no key and no file is new, a scrape reads, gathers and merges, and does nothing else.
+files. Where no key and no file is new, a scrape only reads values and merges them.
 """
 
 from __future__ import annotations

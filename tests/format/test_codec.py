@@ -1,12 +1,10 @@
-"""The inner functions of the hot path: entries are scanned, and numbers are written."""
+"""The codec scans the keys of entries, and reads their values."""
 
 from __future__ import annotations
 
-import math
 import struct
 
 import pytest
-from prometheus_client.utils import floatToGoString
 
 from mpmetrics.errors import DamagedError
 from mpmetrics.format import codec
@@ -50,7 +48,10 @@ def test_keys_are_found_with_the_offsets_of_their_values() -> None:
     """Every key is found, with the offset of its value from the beginning of the file."""
     keys, offsets = codec.scan_keys(BODY, 8)
     assert [key[4:] for key in keys] == [counter("a", 0).key(), counter("bb", 0).key()]
-    assert list(codec.gather(encode([counter("a", 1.0), counter("bb", 2.0)]), offsets)) == [1, 2]
+    assert list(codec.read_values(encode([counter("a", 1.0), counter("bb", 2.0)]), offsets)) == [
+        1,
+        2,
+    ]
 
 
 @pytest.mark.parametrize("length", [0, -1, -(2**31), 2**31 - 1, len(BODY), 1 << 20])
@@ -81,28 +82,6 @@ def test_keys_of_every_length_are_padded_to_eight_bytes(length: int) -> None:
     data = encode(entries)
     keys, offsets = codec.scan_keys(data[8:], 8)
     assert keys[0] == struct.pack("i", length) + b"k" * length
-    assert codec.compile_gather(offsets)(data) == (1.5, 2.5)
+    assert codec.compile_values(offsets)(data) == (1.5, 2.5)
     assert codec.compile_keys(keys)(data) == tuple(keys)
     assert all(codec.has_key(data, key, at) for key, at in zip(keys, offsets, strict=True))
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        *(0.0, -0.0, 1.0, -1.0, 0.1, 1e-5, 1e-300, 5e-324, 123456.0, 999999.9999),
-        *(1e6, 1000000.5, 1234567.0, 1e7, 12345678.9, 1e15, 1e16, 1.5e16, 1e22, 1e300),
-        *(-1e6, -1e17, math.inf, -math.inf, math.nan),
-    ],
-)
-def test_numbers_are_written_as_prometheus_writes_them(value: float) -> None:
-    """Every number is written as prometheus_client's own function writes it."""
-    assert codec.format_value(value) == floatToGoString(value)
-
-
-def test_only_lines_with_another_value_are_formatted() -> None:
-    """A line whose value is the same is the old line, except for zero, which has a sign."""
-    values = [1.0, 2.0, -0.0, math.nan, 2e6]
-    prefixes = ["a ", "b ", "c ", "d ", "e "]
-    old = ["A", "B", "C", "D", "E"]
-    lines = codec.format_lines(prefixes, values, [1.0, 3.0, 0.0, math.nan, 1.0], old)
-    assert lines == ["A", "b 2.0\n", "c -0.0\n", "d NaN\n", "e 2e+06\n"]

@@ -1,17 +1,17 @@
-"""Groups gather columns of values, and return results in the order of the slots."""
+"""Groups select columns of values, and return results in the order of the slots."""
 
 from __future__ import annotations
 
 import pytest
 
-from mpmetrics.merging.groups import SlotRange, compile_gatherer, group_slots
+from mpmetrics.merging.groups import SlotRange, compile_selector, group_slots
 from mpmetrics.merging.series import Kind
 
 COUNTER, MAX, NEWEST = Kind("counter", ""), Kind("gauge", "max"), Kind("gauge", "mostrecent")
 
 
 @pytest.mark.parametrize(
-    ("indexes", "gathered"),
+    ("indexes", "selected"),
     [
         pytest.param([], "", id="nothing"),
         pytest.param([2, 3, 4], "cde", id="a run"),
@@ -21,14 +21,14 @@ COUNTER, MAX, NEWEST = Kind("counter", ""), Kind("gauge", "max"), Kind("gauge", 
         pytest.param([1, 1], "bb", id="twice"),
     ],
 )
-def test_a_gatherer_takes_the_elements_at_its_indexes(indexes: list[int], gathered: str) -> None:
-    """A gatherer returns the elements in the order of its indexes."""
-    assert list(compile_gatherer(indexes)("abcdef")) == list(gathered)
+def test_a_selector_takes_the_elements_at_its_indexes(indexes: list[int], selected: str) -> None:
+    """A selector returns the elements in the order of its indexes."""
+    assert list(compile_selector(indexes)("abcdef")) == list(selected)
 
 
 def test_columns_of_like_files_are_slices() -> None:
-    """A gatherer of a run returns a slice, in the type of what it takes from."""
-    assert compile_gatherer([1, 2])(range(5)) == range(1, 3)
+    """A selector of a run returns a slice, in the type of what it takes from."""
+    assert compile_selector([1, 2])(range(5)) == range(1, 3)
 
 
 def test_slots_of_one_kind_and_size_are_one_group() -> None:
@@ -50,7 +50,7 @@ def test_results_are_in_the_order_of_slots() -> None:
     assert list(grouping.fold(flat)) == [(7.0, 0.0), (3.0, 0.0), (5.0, 0.0)]
 
 
-def test_slots_in_any_order_are_gathered_in_file_order() -> None:
+def test_slots_in_any_order_are_selected_in_file_order() -> None:
     """A group takes its columns in the order of the file, as slices, and puts results back."""
     grouping = group_slots([(2, 5), (0, 3), (1, 4)], [SlotRange(COUNTER, 0, 3)])
     ((_, columns),) = grouping.groups

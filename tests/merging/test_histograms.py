@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pytest
 
-from mpmetrics.exposition import Format, LinePrefixes
-from mpmetrics.format import format_value
+from mpmetrics.exposition import Format, LinePrefixes, format_value
 from mpmetrics.merging.histograms import HistogramPlan, plan_histograms
 from mpmetrics.merging.series import Kind, index_series
 from tests.database import Entry, histogram

@@ -1,10 +1,15 @@
-"""One page from several sources, each family and each series once."""
+"""One page from several sources, each family and each series once.
+
+`sources` gives families, and `timed_source` limits the time that one source takes. `gathering`
+asks all sources of a page, and `validation` drops what cannot be written. `union` joins the
+families, `self_metrics` adds those of the scrape, and `page` does all this for each scrape.
+"""
 
 from __future__ import annotations
 
 from mpmetrics.pages.gathering import Gathering
 from mpmetrics.pages.page import Page
-from mpmetrics.pages.self_metrics import SelfMetrics, is_up, problems_family, source_up_family
+from mpmetrics.pages.self_metrics import SelfMetrics, problems_family, source_up_family
 from mpmetrics.pages.sources import (
     Collector,
     DirectorySource,
@@ -12,12 +17,11 @@ from mpmetrics.pages.sources import (
     RegistrySource,
     Source,
     SourceLike,
-    Sources,
     TextSource,
     UrlSource,
     as_source,
 )
-from mpmetrics.pages.timed_source import Answer
+from mpmetrics.pages.timed_source import Answer, is_up
 from mpmetrics.pages.union import Contribution, add_labels, join_families, with_samples
 
 __all__ = [
@@ -32,7 +36,6 @@ __all__ = [
     "SelfMetrics",
     "Source",
     "SourceLike",
-    "Sources",
     "TextSource",
     "UrlSource",
     "add_labels",

@@ -15,7 +15,7 @@ from mpmetrics.pages.sources import DirectorySource, as_sources
 from mpmetrics.pages.union import Contribution, add_labels, join_families, with_samples
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from prometheus_client import Metric
 
@@ -77,7 +77,7 @@ class Page:
         return self.write(Format(openmetrics=openmetrics))
 
     def write(
-        self, form: Format, names: Collection[str] = (), *, within: float | None = None
+        self, form: Format, names: Sequence[str] = (), *, within: float | None = None
     ) -> bytes:
         """Return the page in the given format; with *names* only those samples or families.
 
@@ -106,7 +106,7 @@ class Page:
         return [each for each in everything if self._filter.accepts(each.name, each.type)]
 
 
-def _restrict(families: Iterable[Metric], names: Collection[str]) -> Iterable[Metric]:
+def _restrict(families: Iterable[Metric], names: Sequence[str]) -> Iterable[Metric]:
     """Yield the *families* that are named in *names*, or of others the samples that are."""
     for family in families:
         if not names or family.name in names:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from mpmetrics.pages.timed_source import NOT_UP
+from mpmetrics.pages.timed_source import is_up
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from mpmetrics.directory import WorkerFile
-    from mpmetrics.pages.sources import Gathered, Source
+    from mpmetrics.pages.sources import Source
     from mpmetrics.pages.timed_source import Answer
 
 
@@ -103,11 +103,6 @@ def source_up_family(gathered: Sequence[tuple[Source, Answer]]) -> Metric:
     for source, answer in gathered:
         up[source.name,] = min(float(is_up(answer.gathered)), up.get((source.name,), 1.0))
     return _gauge("mpmetrics_source_up", "Whether the source gave its families", up, "source")
-
-
-def is_up(gathered: Gathered) -> bool:
-    """Return whether a source is up: it gave all its families, and gave them in time."""
-    return not any(problem.reason in NOT_UP for problem in gathered.problems)
 
 
 def _kind(file: WorkerFile) -> str:

@@ -59,6 +59,11 @@ class Gathered(NamedTuple):
     processes: Mapping[str, int] = {}
 
 
+def describe_failure(source: str, error: BaseException) -> Problem:
+    """Return *error* as the problem that it is for the families of *source*."""
+    return Problem(source, "source_failed", f"{type(error).__name__}: {error}")
+
+
 @runtime_checkable
 class Source(Protocol):
     """An object that gives families for a page.

@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mpmetrics._forks import reset_in_children
 from mpmetrics.errors import Problem
-from mpmetrics.pages.sources import Gathered
+from mpmetrics.pages.sources import Gathered, describe_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-NOT_UP: Final = frozenset({"source_failed", "source_late"})
+_NOT_UP: Final = frozenset({"source_failed", "source_late"})
 """The reasons of problems because of which a source is not up."""
+
+
+def is_up(gathered: Gathered) -> bool:
+    """Return whether a source is up: it gave all its families, and gave them in time."""
+    return not any(problem.reason in _NOT_UP for problem in gathered.problems)
 
 
 class Answer(NamedTuple):
@@ -40,9 +45,7 @@ class _Request:
     @property
     def has_succeeded(self) -> bool:
         """Whether the source has answered, and is up."""
-        if self.gathered is None:
-            return False
-        return not any(problem.reason in NOT_UP for problem in self.gathered.problems)
+        return self.gathered is not None and is_up(self.gathered)
 
 
 def _start_daemon_thread(function: Callable[[], None]) -> None:
@@ -130,6 +133,5 @@ class TimedSource:
 
     def _fail(self, request: _Request, error: BaseException) -> None:
         """Finish *request* without families."""
-        problem = Problem(self._name, "source_failed", f"{type(error).__name__}: {error}")
-        request.gathered = Gathered((), [problem])
+        request.gathered = Gathered((), [describe_failure(self._name, error)])
         request.finished.set()

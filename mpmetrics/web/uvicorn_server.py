@@ -78,11 +78,6 @@ class BoundedServer(uvicorn.Server):
             each for each in self.server_state.connections if isinstance(each, BoundedConnection)
         ]
 
-    @property
-    def pending_requests(self) -> int:
-        """The number of requests whose response is not complete."""
-        return len(self.server_state.tasks)
-
     def abort_connections(self) -> None:
         """Close all connections, whatever they wait for."""
         for connection in self.connections:

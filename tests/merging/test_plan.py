@@ -15,7 +15,7 @@ from tests.merging.segments import make_segments
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mpmetrics.merging import Plan
+    from mpmetrics.merging.plan import Plan
 
     Lines = list[str]
 

@@ -8,9 +8,9 @@ import pytest
 
 from mpmetrics.directory import Listing, list_directory
 from mpmetrics.errors import Problem
-from mpmetrics.pages.self_metrics import SelfMetrics, is_up, problems_family, source_up_family
+from mpmetrics.pages.self_metrics import SelfMetrics, problems_family, source_up_family
 from mpmetrics.pages.sources import Gathered, TextSource
-from mpmetrics.pages.timed_source import Answer
+from mpmetrics.pages.timed_source import Answer, is_up
 from mpmetrics.scrape import Collection
 from mpmetrics.scrape.scraper import Scraper
 from tests.database import counter, write

@@ -201,7 +201,8 @@ def test_overlapping_scrapes_share_one_collection() -> None:
             each.start()
         # All of them wait for the same collection; only their number shows that from outside.
         eventually(
-            lambda: server._server.pending_requests == 1 + len(others), "all scrapes are waiting"
+            lambda: len(server._server.server_state.tasks) == 1 + len(others),
+            "all scrapes are waiting",
         )
         go_on.set()
         for each in [first, *others]:

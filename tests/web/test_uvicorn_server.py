@@ -23,10 +23,9 @@ USES: Final[dict[str, str]] = {
     "H11Protocol.scheme": "tells TLS from plain HTTP",
     "H11Protocol.transport": "closes the connection",
     "RequestResponseCycle.response_complete": "tells whether a response is complete",
-    "Server.server_state": "lists connections and requests",
+    "Server.server_state": "lists connections",
     "Server.startup": "reports that the server accepts clients",
     "ServerState.connections": "lists the connections to abort at the end",
-    "ServerState.tasks": "counts the requests in progress",
     "Config.load": "is called before the TLS context is set",
     "Config.ssl": "takes a TLS context that is ready",
 }

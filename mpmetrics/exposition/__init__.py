@@ -1,4 +1,9 @@
-"""From families to the bytes of a page: names, formats, negotiation and filters. No I/O."""
+"""From families to the bytes of a page: names, formats, negotiation and filters. No I/O.
+
+`text` writes families: `lines` for their samples, with `numbers`, and with names in the `escaping`
+of the format. `names` is the table of metric types and their names. `formats` describes a format,
+and `negotiation` chooses one by the headers of a request. `filters` selects families.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The bytes of a `.db` file: entries, their layout, and what their keys mean. No I/O."""
+"""The bytes of a `.db` file: entries, their layout, and what their keys mean. No I/O.
+
+`codec` scans keys and reads values, `layout` remembers where the values of a file are, and `keys`
+parses the keys.
+"""
 
 from __future__ import annotations
 

@@ -84,6 +84,10 @@ class KeyTable:
     Parts of keys repeat: a family's name and help for each of its series, a set of labels for
     each family that has it, and nearly all of a bucket's key for the next bucket. Each part is
     parsed once, and a key of known parts is put together from them.
+
+    A part is remembered only if its bytes can mean nothing else: names and help in the spelling
+    of prometheus_client and without braces, labels that stand between such names and help, and a
+    bound without escapes that stands in its key once.
     """
 
     def __init__(self) -> None:
@@ -122,8 +126,8 @@ class KeyTable:
     def _parse_plain(self, raw: bytes) -> Key:
         """Return the meaning of a key without a bound.
 
-        Its labels stand between the first opening and the last closing brace, unless the names
-        or the help have braces, too: `_remember_names` makes sure that they have none.
+        Its labels stand between the first opening brace and the last closing one: names and help
+        with braces are not remembered.
         """
         opening, closing = raw.find(b"{"), raw.rfind(b"}") + 1
         names = self._names.get((raw[LENGTH_SIZE:opening], raw[closing:]))
@@ -140,7 +144,7 @@ class KeyTable:
         return key
 
     def _remember_names(self, raw: bytes, key: Key, opening: int, closing: int) -> bool:
-        """Remember the bytes around the labels if they are certainly names and help, no more."""
+        """Remember the names and the help around the labels; return whether that is possible."""
         family, (sample, _, _), help_text = key
         parts = raw[LENGTH_SIZE:opening], raw[closing:]
         if parts in self._names:
@@ -152,10 +156,10 @@ class KeyTable:
         return True
 
     def _parse_bucket(self, raw: bytes, start: int, end: int) -> Key:
-        """Parse *raw*, and remember the bytes around its bound, from *start* to *end*.
+        """Parse *raw*; remember its bound, from *start* to *end*, and the bytes around it.
 
-        They are remembered only if the text between is certainly the bound: not if the label is
-        missing, is there twice, or has escapes in its name or value.
+        Neither is remembered if the label is missing, is there twice, or has escapes in its name
+        or value.
         """
         key = parse_key(raw)
         family, (sample, labels, bound), help_text = key

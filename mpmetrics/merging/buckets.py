@@ -29,16 +29,17 @@ def cumulative(counts: Iterable[float]) -> list[float]:
     return list(accumulate(counts))
 
 
-def shared_bounds(layouts: Sequence[Sequence[float]]) -> list[float]:
-    """Return the bucket bounds at which every one of the *layouts* has a true count.
+def shared_bounds(bounds_of_each: Sequence[Sequence[float]]) -> list[float]:
+    """Return the bucket bounds at which the histogram of every process has a true count.
 
-    Each layout is the ascending bounds of one process's histogram. A layout with +Inf has a count
-    at exactly its own bounds. A layout without +Inf is incomplete: prometheus_client makes the
-    buckets in order, before the first observation. All that it counts lies below its last bound,
-    so its count is true at every higher one. +Inf itself is always shared.
+    *bounds_of_each* has the ascending bounds of each process's histogram. A histogram with +Inf
+    has a count at exactly its own bounds. A histogram without +Inf is incomplete:
+    prometheus_client makes the buckets in order, before the first observation. All that it counts
+    lies below its last bound, so its count is true at every higher one. +Inf itself is always
+    shared.
     """
-    candidates = sorted({bound for layout in layouts for bound in layout} | {math.inf})
-    sets = [(frozenset(layout), layout[-1] if layout else -math.inf) for layout in layouts]
+    candidates = sorted({bound for bounds in bounds_of_each for bound in bounds} | {math.inf})
+    sets = [(frozenset(each), each[-1] if each else -math.inf) for each in bounds_of_each]
     return [
         bound
         for bound in candidates

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mpmetrics.exposition import Format
     from mpmetrics.format import Labels
 
-    SeriesName = tuple[str, Labels]
+    SampleName = tuple[str, Labels]
     Values = Sequence[float | None]
 
 _FORMATS_REMEMBERED: Final = 8
@@ -29,7 +29,7 @@ _FORMATS_REMEMBERED: Final = 8
 class Naming(Protocol):
     """The names of a family's series, in page order."""
 
-    def names(self) -> Sequence[SeriesName]:
+    def names(self) -> Sequence[SampleName]:
         """Return sample name and labels of each series."""
         ...  # pragma: no cover - a protocol has no body
 
@@ -38,10 +38,10 @@ class Naming(Protocol):
         ...  # pragma: no cover - a protocol has no body
 
 
-class PlainNaming(list["SeriesName"]):
+class PlainNaming(list["SampleName"]):
     """A list of series names."""
 
-    def names(self) -> Sequence[SeriesName]:
+    def names(self) -> Sequence[SampleName]:
         """Return sample name and labels of each series."""
         return self
 
@@ -81,7 +81,7 @@ class Template:
         self._some_may_lack = some_may_lack
         self._last_texts: dict[Format, _LastText] = {}
 
-    def names(self) -> Sequence[SeriesName]:
+    def names(self) -> Sequence[SampleName]:
         """Return sample name and labels of each series, in page order."""
         return self._naming.names()
 

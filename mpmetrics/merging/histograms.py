@@ -213,9 +213,9 @@ def _is_uniform(places: Sequence[Places], origins: Origins) -> bool:
     # prometheus_client makes the buckets of a child one after the other, so this is the rule.
     if {end - start for start, end in zip(first, last, strict=True)} == {len(places) - 1}:
         return True
-    owners = [origins.segment(place) for place in first]
+    owners = [origins.segment_number(place) for place in first]
     return len(set(owners)) == len(owners) and all(
-        [origins.segment(place) for place in at] == owners for at in places[1:]
+        [origins.segment_number(place) for place in at] == owners for at in places[1:]
     )
 
 
@@ -227,7 +227,7 @@ def _split_by_process(buckets: Buckets, origins: Origins) -> list[Part]:
     parts: dict[tuple[int, str], dict[float, list[int]]] = defaultdict(dict)
     for bound, at in buckets.items():
         for place in at:
-            parts[origins.histogram(place)].setdefault(bound, []).append(place)
+            parts[origins.histogram_key(place)].setdefault(bound, []).append(place)
     return [parts[histogram] for histogram in sorted(parts)]
 
 

@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
 
 class Segment(NamedTuple):
-    """The series of one process: the file they come from and their raw keys, in file order."""
+    """What is merged as one: the values of a worker's file or of an archive.
+
+    *keys* are its raw keys, in the order of the *file*. The rests of an archive are a second
+    segment.
+    """
 
     file: WorkerFile
     keys: tuple[bytes, ...]
@@ -49,17 +53,17 @@ class Origins:
         self._starts = list(_starts(segments))
         self._helps = helps
 
-    def segment(self, place: int) -> int:
+    def segment_number(self, place: int) -> int:
         """Return the number of the segment that the value at *place* comes from."""
         return bisect_right(self._starts, place) - 1
 
     def file(self, place: int) -> WorkerFile:
         """Return the file that the value at *place* comes from."""
-        return self._files[self.segment(place)]
+        return self._files[self.segment_number(place)]
 
-    def histogram(self, place: int) -> tuple[int, str]:
-        """Return what tells apart histograms of one name: the segment, and the HELP within it."""
-        return self.segment(place), self._helps.get(place, "")
+    def histogram_key(self, place: int) -> tuple[int, str]:
+        """Return a key that tells apart histograms of one name: segment, and HELP within it."""
+        return self.segment_number(place), self._helps.get(place, "")
 
 
 class SeriesIndex(NamedTuple):

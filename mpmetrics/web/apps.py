@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Receive = Callable[[], Awaitable[dict[str, Any]]]
     Send = Callable[[dict[str, Any]], Awaitable[None]]
     AsgiApp = Callable[[dict[str, Any], Receive, Send], Coroutine[Any, Any, None]]
-    Respond = Callable[[str, "Request"], "Response"]
+    Responder = Callable[[str, "Request"], "Response"]
     WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 _PAGE_METHODS: Final = frozenset({"GET", "HEAD"})
@@ -58,7 +58,7 @@ class Response(NamedTuple):
     body: bytes
 
 
-def respond(page: Page, request: Request) -> Response:
+def respond_with_page(page: Page, request: Request) -> Response:
     """Answer a *request* with the *page*."""
     if request.method not in _PAGE_METHODS:
         return _respond_to_method(request.method)
@@ -104,7 +104,7 @@ class Site:
     def respond(self, path: str, request: Request) -> Response:
         """Answer a *request* for *path*."""
         if path in {"/metrics", "/metrics/"}:
-            return respond(self._page, request)
+            return respond_with_page(self._page, request)
         make_response = self._paths.get(path)
         if make_response is None:
             response = _make_response(HTTPStatus.NOT_FOUND, "there is nothing here; see /metrics")
@@ -148,7 +148,7 @@ def make_wsgi_app(page: Page) -> WsgiApp:
             environ.get("HTTP_ACCEPT_ENCODING", ""),
             environ.get("HTTP_X_PROMETHEUS_SCRAPE_TIMEOUT_SECONDS", ""),
         )
-        status, headers, body = respond(page, request)
+        status, headers, body = respond_with_page(page, request)
         start_response(f"{status.value} {status.phrase}", headers)
         return [body]
 
@@ -157,7 +157,7 @@ def make_wsgi_app(page: Page) -> WsgiApp:
 
 def make_asgi_app(page: Page) -> AsgiApp:
     """Return an ASGI application that serves *page*; a thread makes the page, not the loop."""
-    return _make_application(lambda _, request: respond(page, request))
+    return _make_application(lambda _, request: respond_with_page(page, request))
 
 
 def make_asgi_site(page: Page) -> AsgiApp:
@@ -165,9 +165,9 @@ def make_asgi_site(page: Page) -> AsgiApp:
     return _make_application(Site(page).respond)
 
 
-def _make_application(respond: Respond) -> AsgiApp:
-    """Return an ASGI application that calls *respond* in a thread."""
-    responses = _SharedResponses(respond)
+def _make_application(responder: Responder) -> AsgiApp:
+    """Return an ASGI application that calls *responder* in a thread."""
+    responses = _SharedResponses(responder)
 
     async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -195,8 +195,8 @@ def _make_application(respond: Respond) -> AsgiApp:
 class _SharedResponses:
     """Responses that overlapping equal requests share: each is formatted and compressed once."""
 
-    def __init__(self, respond: Respond) -> None:
-        self._respond = respond
+    def __init__(self, responder: Responder) -> None:
+        self._responder = responder
         self._tasks: dict[tuple[object, ...], asyncio.Task[Response]] = {}
 
     async def get(self, path: str, request: Request) -> Response:
@@ -205,7 +205,7 @@ class _SharedResponses:
         key = loop, path, request
         task = self._tasks.get(key)
         if task is None:
-            task = loop.create_task(asyncio.to_thread(self._respond, path, request))
+            task = loop.create_task(asyncio.to_thread(self._responder, path, request))
             self._tasks[key] = task
             task.add_done_callback(lambda _: self._tasks.pop(key))
         # A client that goes away must not cancel the response of the others.

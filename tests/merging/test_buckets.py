@@ -34,7 +34,7 @@ def test_counts_become_cumulative() -> None:
 
 
 @pytest.mark.parametrize(
-    ("layouts", "shared"),
+    ("bounds_of_each", "shared"),
     [
         pytest.param([[1, 2, INF], [1, 2, INF]], [1, 2, INF], id="the same"),
         pytest.param([[1, 2, INF], [1, 3, INF]], [1, INF], id="one differs"),
@@ -48,10 +48,10 @@ def test_counts_become_cumulative() -> None:
     ],
 )
 def test_bounds_at_which_every_layout_has_a_true_count_are_shared(
-    layouts: list[list[float]], shared: list[float]
+    bounds_of_each: list[list[float]], shared: list[float]
 ) -> None:
     """A bound is shared if every layout has it, or is incomplete and ends below it."""
-    assert shared_bounds(layouts) == shared
+    assert shared_bounds(bounds_of_each) == shared
 
 
 def test_counts_are_added_up_between_shared_bounds() -> None:

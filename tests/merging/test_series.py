@@ -37,7 +37,7 @@ def test_a_place_has_the_file_that_it_comes_from() -> None:
         }
     )
     origins = index_series(segments, keys).origins
-    assert [origins.segment(place) for place in range(3)] == [1, 1, 2]
+    assert [origins.segment_number(place) for place in range(3)] == [1, 1, 2]
     assert [origins.file(place).path for place in range(3)] == [
         *("counter_2.db", "counter_2.db", "counter_3.db")
     ]
@@ -49,7 +49,7 @@ def test_two_helps_in_one_file_are_two_histograms() -> None:
         {"counter_1.db": [counter("c", 0), counter("d", 0), counter("c", 0)._replace(help="x")]}
     )
     origins = index_series(segments, keys).origins
-    assert [origins.histogram(place) for place in range(3)] == [(0, ""), (0, ""), (0, "x")]
+    assert [origins.histogram_key(place) for place in range(3)] == [(0, ""), (0, ""), (0, "x")]
 
 
 def test_an_odd_process_name_becomes_a_label() -> None:

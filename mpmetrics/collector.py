@@ -1,4 +1,4 @@
-"""The merged view of a directory: one collection at a time, or the drop-in for a registry."""
+"""The drop-in for prometheus_client's multiprocess collector, and `mark_process_dead`."""
 
 from __future__ import annotations
 

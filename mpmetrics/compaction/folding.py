@@ -62,14 +62,14 @@ class Folder:
             digests[file.path] = digest(data)
 
         reading = reader.read(files, add_digest)
-        segments = [Segment(each.file, each.layout.keys) for each in reading.columns]
+        segments = [Segment(each.file, each.layout.keys) for each in reading.segments]
         plan = make_plan(segments, reader.meanings, accumulate=False)
         folded = [series for series in plan.fold(reading.values) if keeps(series.family)]
         data = encode(
             (format_key(family, sample, labels, help_text), value, second)
             for family, sample, labels, help_text, value, second in folded
         )
-        reader.forget_unused_keys(reading.columns)
+        reader.forget_unused_keys(reading.segments)
         return Folding(data, digests, [*reading.problems, *plan.problems])
 
 

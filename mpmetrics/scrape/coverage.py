@@ -1,4 +1,4 @@
-"""Directories that a page reads itself, so that collectors of the same ones give nothing.
+"""The directories that a page reads itself: collectors of the same ones return no families.
 
 A page may have a directory and a registry as sources, and the registry may hold a
 `MultiProcessCollector` of the same directory. Its families would be read a second time. The
@@ -24,7 +24,7 @@ _covered: ContextVar[frozenset[str]] = ContextVar("covered", default=frozenset()
 
 @contextmanager
 def cover_directories(paths: Iterable[str]) -> Iterator[None]:
-    """Have collectors of the directories *paths* give nothing within the block, in this context."""
+    """Have collectors of the directories *paths* return no families in this context and block."""
     token = _covered.set(frozenset(os.path.realpath(path) for path in paths))
     try:
         yield

@@ -28,12 +28,13 @@ _FORGET_NOT_BELOW: Final = 1_000
 _MISSED: Final = frozenset({"vanished", "leased"})
 
 
-class Column(NamedTuple):
-    """One number for each key of *layout*, the layout of *file*: in most files, the values.
+class FileSegment(NamedTuple):
+    """A segment of *file*: a reading has one number for each key of its *layout*.
 
-    An archive holds a sum in two parts, the rounded sum and what the rounding took away (see
-    `mpmetrics.merging.rules`). If there are such rests, they are a second column of the archive,
-    for the same keys and behind the first. A sum over both columns is exact.
+    In most files these numbers are the values. An archive holds a sum in two parts, the rounded
+    sum and what the rounding took away (see `mpmetrics.merging.rules`). If an archive has such
+    rests, they are a second segment of it, for the same keys and behind the first. A sum over both
+    segments is exact.
     """
 
     file: WorkerFile
@@ -42,10 +43,10 @@ class Column(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What some files hold: the *values* of all *columns*, column after column, and *problems*."""
+    """What some files hold: their *segments*, the *values* of these in order, and *problems*."""
 
     values: list[Any]
-    columns: list[Column]
+    segments: list[FileSegment]
     problems: list[Problem]
 
     @property
@@ -53,29 +54,29 @@ class Reading(NamedTuple):
         """How many files could not be opened that a moment earlier were there."""
         return sum(problem.reason in _MISSED for problem in self.problems)
 
-    def add(self, column: Column, data: Data) -> None:
-        """Add *column*, whose file has these bytes of *data*, and that of the rests, if any."""
-        file, layout, _ = column
+    def add(self, segment: FileSegment, data: Data) -> None:
+        """Add *segment*, whose file has these bytes of *data*, and a segment of rests, if any."""
+        file, layout, _ = segment
         rule = RULES[file.name.type, file.name.mode]
         read = layout.stamped_values if rule.stamped else layout.values
         self.values.extend(read(data))
-        self.columns.append(column)
+        self.segments.append(segment)
         if file.name.is_archive and rule.has_rests:
             rests = layout.second_numbers(data)
             if any(rests):
                 self.values.extend(rests)
-                self.columns.append(Column(file, layout, has_rests=True))
+                self.segments.append(FileSegment(file, layout, has_rests=True))
 
 
 class _KnownFile(NamedTuple):
     """What is remembered of one file.
 
-    The column is the same object as long as it is equal: then it takes no time to find out that
-    the columns of two readings are equal.
+    The segment is the same object as long as it is equal: then it takes no time to find out that
+    the segments of two readings are equal.
     """
 
     identity: Identity
-    column: Column
+    segment: FileSegment
 
 
 class SegmentReader:
@@ -99,7 +100,7 @@ class SegmentReader:
     @property
     def layouts(self) -> Mapping[str, Layout]:
         """The layout of each remembered file, by path."""
-        return {path: known.column.layout for path, known in self._known.items()}
+        return {path: known.segment.layout for path, known in self._known.items()}
 
     def knows(self, files: Iterable[WorkerFile]) -> bool:
         """Return whether all *files* are remembered."""
@@ -118,7 +119,7 @@ class SegmentReader:
         latest: dict[str, Layout] = {}
         for file in files:
             try:
-                column = self._load(file, latest.get(file.name.prefix))
+                segment = self._load(file, latest.get(file.name.prefix))
             except FileNotFoundError:
                 detail = "the file went away before it could be read"
                 reading.problems.append(Problem(file.path, "vanished", detail))
@@ -131,50 +132,50 @@ class SegmentReader:
             except DamagedError as error:
                 reading.problems.append(Problem(file.path, "damaged", str(error)))
             else:
-                reading.add(column, self._buffer.data)
+                reading.add(segment, self._buffer.data)
                 if inspect is not None:
                     with memoryview(self._buffer.data) as data:
-                        inspect(file, data[: column.layout.used])
-                latest[file.name.prefix] = column.layout
+                        inspect(file, data[: segment.layout.used])
+                latest[file.name.prefix] = segment.layout
         return reading
 
-    def forget_files(self, *, besides: Iterable[Column] = ()) -> None:
-        """Forget the layouts of all files *besides* those that have one of these columns."""
-        paths = {column.file.path for column in besides}
+    def forget_files(self, *, besides: Iterable[FileSegment] = ()) -> None:
+        """Forget the layouts of all files *besides* those that have one of these segments."""
+        paths = {segment.file.path for segment in besides}
         self._known = {path: known for path, known in self._known.items() if path in paths}
 
-    def forget_unused_keys(self, columns: Iterable[Column]) -> None:
-        """Forget the keys that are not in *columns*, once they are the larger part."""
+    def forget_unused_keys(self, segments: Iterable[FileSegment]) -> None:
+        """Forget the keys that are not in *segments*, once they are the larger part."""
         # Many files share a layout, which is equal to itself only.
-        layouts = {layout for _, layout, _ in columns}
+        layouts = {layout for _, layout, _ in segments}
         used = sum(len(layout.keys) for layout in layouts)
         if len(self._raws) > _FORGET_FROM * used + _FORGET_NOT_BELOW:
             live = {raw for layout in layouts for raw in layout.keys}
             self._keys.keep(live)
             self._raws = {raw: raw for raw in live}
 
-    def _load(self, file: WorkerFile, neighbour: Layout | None) -> Column:
-        """Read *file* into the buffer and return its column; *neighbour* is a likely layout.
+    def _load(self, file: WorkerFile, neighbour: Layout | None) -> FileSegment:
+        """Read *file* into the buffer and return its segment; *neighbour* is a likely layout.
 
         Raises `OSError` or `DamagedError`.
         """
         known = self._known.pop(file.path, None)
-        own = known.column.layout if known else None
+        own = known.segment.layout if known else None
         buffer = self._buffer
         used, identity = buffer.load(file.path, own.used if own else 0)
         if known and own and own.used == used and known.identity == identity:
             layout = own
-            if known.column.file == file:
+            if known.segment.file == file:
                 self._known[file.path] = known
-                return known.column
+                return known.segment
         else:
-            layout = _recognise(buffer.data, used, own, neighbour)
+            layout = _recognize(buffer.data, used, own, neighbour)
         if used != layout.used:
             layout = layout.extend(buffer.data, used, self._raws)
             self._learn(layout)
-        column = Column(file, layout)
-        self._known[file.path] = _KnownFile(identity, column)
-        return column
+        segment = FileSegment(file, layout)
+        self._known[file.path] = _KnownFile(identity, segment)
+        return segment
 
     def _learn(self, layout: Layout) -> None:
         """Parse every key that was never seen before. Raises `DamagedError` with its offset."""
@@ -186,7 +187,7 @@ class SegmentReader:
             raise DamagedError(key_offset(raw, value_at), error.detail) from error
 
 
-def _recognise(data: bytearray, used: int, own: Layout | None, neighbour: Layout | None) -> Layout:
+def _recognize(data: bytearray, used: int, own: Layout | None, neighbour: Layout | None) -> Layout:
     """Return a known layout that *data* has or has grown from; in the worst case an empty one.
 
     Workers grow alike, so a file that has grown is first compared with its neighbour: layouts

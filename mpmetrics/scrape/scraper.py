@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mpmetrics.directory import Listing, WorkerFile
     from mpmetrics.errors import Problem
     from mpmetrics.merging import MergedFamily
-    from mpmetrics.scrape.reader import Column
+    from mpmetrics.scrape.reader import FileSegment
 
 
 class Scrape(NamedTuple):
@@ -62,7 +62,7 @@ class Scraper:
         """Replace the lock and the whole memory."""
         self._lock = threading.Lock()
         self._reader = SegmentReader()
-        self._planned_for: list[Column] = []
+        self._planned_for: list[FileSegment] = []
         self._plan = make_plan((), {})
 
     def scrape(self, listing: Listing) -> Scrape:
@@ -70,21 +70,21 @@ class Scraper:
         is_warm = self._reader.knows(listing.files)
         with self._lock, nullcontext() if is_warm else _GarbageCollectionPause():
             reading = self._reader.read(listing.files)
-            if reading.columns != self._planned_for:
-                self._make_plan(reading.columns)
-            self._reader.forget_unused_keys(reading.columns)
+            if reading.segments != self._planned_for:
+                self._make_plan(reading.segments)
+            self._reader.forget_unused_keys(reading.segments)
             families = self._plan.merge(reading.values)
             unexpected = [each for each in reading.problems if not _is_expected(each)]
             problems = [*listing.problems, *unexpected, *self._plan.problems]
-        files = list(dict.fromkeys(file for file, _, _ in reading.columns))
+        files = list(dict.fromkeys(file for file, _, _ in reading.segments))
         return Scrape(families, files, problems, reading.missed)
 
-    def _make_plan(self, columns: list[Column]) -> None:
+    def _make_plan(self, segments: list[FileSegment]) -> None:
         """Make the plan for other files or other keys than the last time."""
-        segments = [Segment(column.file, column.layout.keys) for column in columns]
-        self._plan = make_plan(segments, self._reader.meanings, accumulate=self._accumulate)
-        self._planned_for = columns
-        self._reader.forget_files(besides=columns)
+        plain = [Segment(each.file, each.layout.keys) for each in segments]
+        self._plan = make_plan(plain, self._reader.meanings, accumulate=self._accumulate)
+        self._planned_for = segments
+        self._reader.forget_files(besides=segments)
 
 
 def _is_expected(problem: Problem) -> bool:

@@ -1,4 +1,4 @@
-"""The merged view of a directory that changes while it is read.
+"""The merged view of a directory: a loop that scrapes again while the directory changes.
 
 Workers begin and end, and a compactor renames, replaces and deletes files. So a view looks at the
 directory before and after each attempt, and reads again until nothing was missed.

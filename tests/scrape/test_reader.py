@@ -170,7 +170,7 @@ def test_the_garbage_collector_is_left_as_it_was(tmp_path: Path, *, enabled: boo
 
 
 def test_an_archive_gives_two_columns_if_its_sums_have_rests(tmp_path: Path) -> None:
-    """What the rounding of sums took away is a column of its own, behind that of the sums."""
+    """What the rounding of sums took away is a segment of its own, behind that of the sums."""
     rest = Entry("c", "c_total", {}, 1e16, 1.0)
     # The second number of a worker's entry is no rest, whatever it is.
     worker = write(tmp_path / "counter_1.db", [rest])
@@ -178,7 +178,7 @@ def test_an_archive_gives_two_columns_if_its_sums_have_rests(tmp_path: Path) -> 
     rounded = write(tmp_path / "counter_mpmetrics-archive-2.db", [rest, counter("d", 3)])
     files = list_files([worker, exact, rounded]).files
     reading = SegmentReader().read(files)
-    assert [(column.file, column.has_rests) for column in reading.columns] == [
+    assert [(segment.file, segment.has_rests) for segment in reading.segments] == [
         *((file, False) for file in files),
         (files[-1], True),
     ]

@@ -30,9 +30,9 @@ class Examination(NamedTuple):
 
     *families* are merged from *files*, and *problems* are those of reading and merging them.
     *is_writable* is whether this user may make files there. *old* are the paths of files that were
-    last written before this machine was started. *owners* has by path whether the worker of a file
-    is alive; archives have none. *quarantined* are the paths of damaged files that compaction has
-    set aside. *mount* and *space* are those of the file system.
+    last written before this machine was started. *liveness* has by path whether the worker of a
+    file is alive; archives have none. *quarantined* are the paths of damaged files that compaction
+    has set aside. *mount* and *space* are those of the file system.
     """
 
     path: str
@@ -41,7 +41,7 @@ class Examination(NamedTuple):
     problems: Sequence[Problem]
     is_writable: bool = True
     old: Collection[str] = ()
-    owners: Mapping[str, Liveness] = {}
+    liveness: Mapping[str, Liveness] = {}
     quarantined: Sequence[str] = ()
     mount: Mount | None = None
     space: Space | None = None
@@ -102,10 +102,10 @@ def check_boot(examination: Examination) -> Iterator[Finding]:
 
 def check_stale(examination: Examination) -> Iterator[Finding]:
     """Find files whose process has ended."""
-    dead = _select_by_owner(examination, Liveness.DEAD)
+    dead = _select_by_liveness(examination, Liveness.DEAD)
     if not dead:
         return
-    if not _select_by_owner(examination, Liveness.ALIVE, Liveness.UNKNOWN):
+    if not _select_by_liveness(examination, Liveness.ALIVE, Liveness.UNKNOWN):
         yield Finding(
             "note",
             "stale",
@@ -113,13 +113,13 @@ def check_stale(examination: Examination) -> Iterator[Finding]:
             "empty the directory before the next start: what lies here would be counted in",
         )
         return
-    live = [file for file in dead if file.name.is_live]
+    live_gauges = [file for file in dead if file.name.is_live]
     kept = [file for file in dead if not file.name.is_live]
-    if live:
+    if live_gauges:
         yield Finding(
             "warning",
             "stale",
-            f"{_tally(live, 'ended process')}: live gauges that are still on the page",
+            f"{_tally(live_gauges, 'ended process')}: live gauges that are still on the page",
             _FOLD,
         )
     if kept:
@@ -140,7 +140,7 @@ _FOLD: Final = "run mpmetrics compact now and then, or start the server with mpm
 
 def check_owners(examination: Examination) -> Iterator[Finding]:
     """Find files whose process is not proven to be alive or dead."""
-    unknown = _select_by_owner(examination, Liveness.UNKNOWN)
+    unknown = _select_by_liveness(examination, Liveness.UNKNOWN)
     if unknown:
         yield Finding(
             "note",
@@ -152,12 +152,12 @@ def check_owners(examination: Examination) -> Iterator[Finding]:
         )
 
 
-def _select_by_owner(examination: Examination, *liveness: Liveness) -> Sequence[WorkerFile]:
+def _select_by_liveness(examination: Examination, *liveness: Liveness) -> Sequence[WorkerFile]:
     """Return the files whose process has that *liveness*, without those of an earlier run."""
     return [
         file
         for file in examination.files
-        if file.path not in examination.old and examination.owners.get(file.path) in liveness
+        if file.path not in examination.old and examination.liveness.get(file.path) in liveness
     ]
 
 

@@ -119,7 +119,7 @@ def examine(path: str, probes: Probes) -> Examination:
         collection.problems,
         is_writable=probes.is_writable(path),
         old=_list_unchanged_since(probes.boot_time(), collection.files),
-        owners={file.path: probes.is_alive(file.path) for file in workers},
+        liveness={file.path: probes.is_alive(file.path) for file in workers},
         quarantined=collection.quarantined,
         mount=probes.find_mount(path),
         space=probes.measure_space(path),

@@ -42,9 +42,9 @@ def gauge(name: str, label: str, *values: str) -> Metric:
     return family
 
 
-def owners(**liveness: str) -> dict[str, Liveness]:
-    """Return the owners of files, given as words by the names of the files without suffix."""
-    return {f"/m/{name}.db": Liveness(word) for name, word in liveness.items()}
+def liveness_of(**words: str) -> dict[str, Liveness]:
+    """Return the liveness by path, given as *words* by the names of the files without suffix."""
+    return {f"/m/{name}.db": Liveness(word) for name, word in words.items()}
 
 
 def examination(*names: str, **seen: Any) -> Examination:
@@ -62,7 +62,7 @@ HEALTHY = examination(
     "gauge_livesum_rust-1.db",
     "histogram_8.db",
     families=[CounterMetricFamily("requests", "", value=1), gauge("busy", "pid", "7")],
-    owners=owners(counter_7="alive", histogram_8="alive"),
+    liveness=liveness_of(counter_7="alive", histogram_8="alive"),
     mount=Mount("2", "1", "/m", "tmpfs"),
     space=Space(64 * MIB, 32 * MIB),
 )
@@ -225,7 +225,7 @@ FINDINGS = {
             "counter_7.db",
             "counter_8.db",
             old={"/m/counter_7.db"},
-            owners=owners(counter_7="dead", counter_8="alive"),
+            liveness=liveness_of(counter_7="dead", counter_8="alive"),
         ),
         Finding(
             "warning",
@@ -240,7 +240,7 @@ FINDINGS = {
             "counter_7.db",
             "gauge_livesum_7.db",
             "counter_mpmetrics-archive-1.db",
-            owners=owners(counter_7="dead", gauge_livesum_7="dead"),
+            liveness=liveness_of(counter_7="dead", gauge_livesum_7="dead"),
         ),
         Finding(
             "note",
@@ -254,7 +254,7 @@ FINDINGS = {
             "counter_7.db",
             "counter_8.db",
             "gauge_all_8.db",
-            owners=owners(counter_7="alive", counter_8="dead", gauge_all_8="dead"),
+            liveness=liveness_of(counter_7="alive", counter_8="dead", gauge_all_8="dead"),
         ),
         Finding(
             "note",
@@ -267,8 +267,8 @@ FINDINGS = {
     "many have ended": (
         examination(
             *(f"counter_{pid}.db" for pid in range(1000, 1101)),
-            owners=owners(**{f"counter_{pid}": "dead" for pid in range(1000, 1100)})
-            | owners(counter_1100="alive"),
+            liveness=liveness_of(**{f"counter_{pid}": "dead" for pid in range(1000, 1100)})
+            | liveness_of(counter_1100="alive"),
         ),
         Finding(
             "warning",
@@ -283,7 +283,7 @@ FINDINGS = {
             "counter_7.db",
             "gauge_livesum_8.db",
             "gauge_liveall_9.db",
-            owners=owners(counter_7="alive", gauge_livesum_8="dead", gauge_liveall_9="dead"),
+            liveness=liveness_of(counter_7="alive", gauge_livesum_8="dead", gauge_liveall_9="dead"),
         ),
         Finding(
             "warning",
@@ -297,7 +297,7 @@ FINDINGS = {
             "counter_7.db",
             "gauge_all_7.db",
             "counter_8.db",
-            owners=owners(counter_7="unknown", gauge_all_7="unknown", counter_8="alive"),
+            liveness=liveness_of(counter_7="unknown", gauge_all_7="unknown", counter_8="alive"),
         ),
         Finding(
             "note",
@@ -403,7 +403,7 @@ def test_each_fault_has_its_finding(examination: Examination, finding: Finding) 
     "examination",
     [
         pytest.param(HEALTHY, id="healthy"),
-        pytest.param(HEALTHY._replace(owners={}, mount=None, space=None), id="nothing-known"),
+        pytest.param(HEALTHY._replace(liveness={}, mount=None, space=None), id="nothing-known"),
         pytest.param(
             HEALTHY._replace(space=Space(64 * MIB, 6 * MIB + MIB // 2)), id="a-tenth-is-left"
         ),
@@ -431,8 +431,8 @@ def test_strangers_alone_are_not_workers() -> None:
 def test_live_gauges_of_dead_workers_are_worse_than_their_counters() -> None:
     """A dead worker's live gauges are a warning of their own; its counters are a note."""
     files = ["counter_7.db", "counter_8.db", "gauge_livesum_8.db"]
-    known = owners(counter_7="alive", counter_8="dead", gauge_livesum_8="dead")
-    found = run_checks(examination(*files, owners=known))
+    known = liveness_of(counter_7="alive", counter_8="dead", gauge_livesum_8="dead")
+    found = run_checks(examination(*files, liveness=known))
     assert [(finding.level, finding.check) for finding in found] == [
         ("warning", "stale"),
         ("note", "stale"),

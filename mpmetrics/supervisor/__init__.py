@@ -1,6 +1,8 @@
-"""The wrapper of a server of several processes, which the server does not notice. Linux only.
+"""The supervisor of a server, called the *wrapper*: the process that starts the server. Linux only.
 
-`wrapper` puts the parts together. `machine` decides, `runner` acts, `watcher` notices workers.
+The server does not notice the wrapper. `wrapper` puts the parts together. `launch` starts the
+server and reproduces its exit, `machine` decides, `runner` acts, and `watcher` notices workers.
+`signals` blocks the signals that `runner` waits for; `process_metrics` are for the page.
 """
 
 from __future__ import annotations

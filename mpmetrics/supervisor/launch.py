@@ -1,6 +1,6 @@
-"""The start of a command that does not outlive this process, and the exit that reproduces its end.
+"""The start of the command that a wrapper runs, and the exit by which the wrapper ends as it did.
 
-Linux only.
+The command does not outlive the wrapper. Linux only.
 """
 
 from __future__ import annotations

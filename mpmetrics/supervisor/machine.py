@@ -1,8 +1,9 @@
-"""The decisions of a wrapper around a server: a state machine without clock, signals or processes.
+"""The decisions of the supervisor, or wrapper: a state machine without clock, signals or processes.
 
 Events go in, actions come out; `mpmetrics.supervisor.runner` produces the events and performs the
 actions. The server shall not notice the wrapper: a signal that is sent to the wrapper reaches the
-server's main process, once, and the wrapper ends as that process does.
+server's main process, once, and the wrapper ends as that process does. So SIGTERM does not end the
+wrapper: it is forwarded. With a grace, everything is killed if the server has not ended by then.
 """
 
 from __future__ import annotations
@@ -183,7 +184,7 @@ class Machine:
         self._grace = grace
         self._deadline: float | None = None
         self._has_killed = False
-        self._stop: int | None = None
+        self._stop_signal: int | None = None
         self._short_lives: deque[float] = deque()
         self._silent_until = 0.0
 
@@ -208,8 +209,12 @@ class Machine:
                 return assert_never(event)
 
     def _handle_signal(self, event: Signalled) -> Sequence[Action]:
+        """Forward the signal to the main process; one that asks to end also starts the grace.
+
+        A signal by a key of the terminal is not forwarded if it reaches the server anyway.
+        """
         if event.number in STOPPING:
-            self._stop = event.number
+            self._stop_signal = event.number
             if self._grace is not None and self._deadline is None and not self._has_killed:
                 self._deadline = event.now + self._grace
         if event.from_terminal and self._shares_terminal:
@@ -217,6 +222,10 @@ class Machine:
         return [Forward(self.main, event.number)]
 
     def _handle_end_of_child(self, event: ChildEnded) -> Sequence[Action]:
+        """Finish if the main process has ended, unless a successor takes its place.
+
+        The successor gets the last request to end, too, and is killed if the server was killed.
+        """
         if event.pid != self.main:
             return []
         if not event.successors:
@@ -225,15 +234,23 @@ class Machine:
         old, self.main = self.main, event.successors[0]
         self.workers.promote(self.main)
         text = f"process {old} has ended; the server goes on as process {self.main}"
-        # A request to end the server was not meant for one half of it.
-        again: list[Action] = [] if self._stop is None else [Forward(self.main, self._stop)]
-        return [Warn(text), *again, *([KillAll()] if self._has_killed else [])]
+        actions: list[Action] = [Warn(text)]
+        if self._stop_signal is not None:
+            # A request to end the server goes to the successor, too.
+            actions.append(Forward(self.main, self._stop_signal))
+        if self._has_killed:
+            actions.append(KillAll())
+        return actions
 
     def _handle_end_of_worker(self, event: WorkerEnded) -> Sequence[Action]:
+        """Have the worker's files folded; warn if many workers end soon after their start.
+
+        After a request to end, a short life is nothing to warn of.
+        """
         if not self.workers.remove(event.pid, event.returncode):
             return [Compact()]
         is_short = event.age < SHORT_LIFE and event.returncode not in _ON_PURPOSE
-        if is_short and self._stop is None:
+        if is_short and self._stop_signal is None:
             return [Compact(), *self._count_short_life(event.now)]
         return [Compact()]
 
@@ -255,6 +272,7 @@ class Machine:
         return [Warn(text)]
 
     def _handle_tick(self, event: Ticked) -> Sequence[Action]:
+        """Kill everything, once, if the grace is over."""
         if self._deadline is None or event.now < self._deadline:
             return []
         self._deadline = None

@@ -63,7 +63,7 @@ _FROM_KERNEL: Final = 0x80  # SI_KERNEL: what the terminal sends, unlike kill(2)
 
 
 class Runner:
-    """Runs one *command*, with *environment*, until it ends.
+    """The run of one *command*, with *environment*, until it ends.
 
     *compact* is called, from the main thread, when a worker has died; it must not block. With
     *grace*, everything is killed that many seconds after the command was asked to end.

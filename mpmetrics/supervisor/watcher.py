@@ -36,34 +36,34 @@ class WorkerWatcher:
     than there is between two looks. The kernel reports the end of those that it knows.
     """
 
-    def __init__(self, handle: Callable[[Event], None]) -> None:
-        """Pass each event to *handle*, in the thread; it is not started yet."""
-        self._handle = handle
+    def __init__(self, notify: Callable[[Event], None]) -> None:
+        """Pass each event to *notify*, in the thread; it is not started yet."""
+        self._notify = notify
         self._thread = threading.Thread(target=self._watch, name="mpmetrics-watch", daemon=True)
         self._known: dict[int, Process] = {}
         self._descriptors: dict[int, int] = {}
         self._changed = time.monotonic()
         self._poll = select.poll()
-        self._stopped = self._stopping = -1
+        self._wake_reader = self._wake_writer = -1
 
     def start(self) -> None:
         """Start the thread."""
-        self._stopped, self._stopping = os.pipe()
-        self._poll.register(self._stopped, select.POLLIN)
+        self._wake_reader, self._wake_writer = os.pipe()
+        self._poll.register(self._wake_reader, select.POLLIN)
         self._thread.start()
 
     def stop(self) -> None:
         """Stop the thread, and close everything."""
-        os.close(self._stopping)
+        os.close(self._wake_writer)
         self._thread.join()
 
     def _watch(self) -> None:
         with ExitStack() as stack:
-            stack.callback(os.close, self._stopped)
+            stack.callback(os.close, self._wake_reader)
             stack.callback(self._forget_all)
             while True:
                 ready = {descriptor for descriptor, _ in self._poll.poll(self._look() * 1000)}
-                if self._stopped in ready:
+                if self._wake_reader in ready:
                     return
                 for pid, descriptor in list(self._descriptors.items()):
                     if descriptor in ready:
@@ -90,7 +90,7 @@ class WorkerWatcher:
                 self._known[pid] = process
                 self._changed = time.monotonic()
                 self._watch_for_end(pid)
-                self._handle(WorkerStarted(pid))
+                self._notify(WorkerStarted(pid))
 
     def _watch_for_end(self, pid: int) -> None:
         """Have the kernel wake this thread when the process ends, if it can."""
@@ -107,7 +107,7 @@ class WorkerWatcher:
         self._forget(pid)
         returncode = None if status is None else os.waitstatus_to_exitcode(status)
         self._changed = time.monotonic()
-        self._handle(WorkerEnded(pid, read_age(known), self._changed, returncode))
+        self._notify(WorkerEnded(pid, read_age(known), self._changed, returncode))
 
     def _forget(self, pid: int) -> None:
         descriptor = self._descriptors.pop(pid, None)

@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from prometheus_client.core import CounterMetricFamily  # see the package
+from prometheus_client.core import CounterMetricFamily
 
 from mpmetrics._problem_log import ProblemLog
 from mpmetrics.errors import MpmetricsError, Problem
@@ -32,7 +32,7 @@ _OUTCOMES: Final = ("folded", "nothing", "busy", "failed")
 
 
 class BackgroundCompactor:
-    """Runs a *compactor* in a thread of its own, about every *interval* seconds."""
+    """A thread in which a *compactor* works, about every *interval* seconds."""
 
     def __init__(self, compactor: Compactor, interval: float = DEFAULT_INTERVAL) -> None:
         """Start no thread yet."""

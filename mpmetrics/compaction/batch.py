@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mpmetrics.directory import FileName, WorkerFile, temporary_name
 from mpmetrics.format import HEADER_SIZE
-from mpmetrics.merging import GONE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from mpmetrics.compaction.folding import Folder, Folding
+    from mpmetrics.compaction.folding import ArchiveMaker, NextArchive
     from mpmetrics.compaction.policy import Policy
     from mpmetrics.compaction.result import CompactionReport
     from mpmetrics.directory import Manifest
@@ -64,15 +63,18 @@ class FoldBatch(NamedTuple):
 
 
 class BatchBuilder:
-    """Merges files of dead workers in memory, kind by kind, and reports those that have to stay."""
+    """A builder of batches: it merges files of dead workers in memory, kind by kind.
+
+    It reports the files that have to stay.
+    """
 
     def __init__(
-        self, directory: str, policy: Policy, folder: Folder, report: CompactionReport
+        self, directory: str, policy: Policy, maker: ArchiveMaker, report: CompactionReport
     ) -> None:
         """Build batches of files in *directory*."""
         self._directory = directory
         self._policy = policy
-        self._folder = folder
+        self._maker = maker
         self._report = report
 
     def build(self, files: Sequence[WorkerFile], manifest: Manifest) -> FoldBatch:
@@ -86,39 +88,39 @@ class BatchBuilder:
         digests: dict[str, bytes] = {}
         damaged: list[Problem] = []
         for kind, group in by_kind.items():
-            if self._policy.fate(kind) == GONE:
+            if self._policy.treatment(kind) == "dropped":
                 batch += group
                 continue
             old = list(_archives_of_kind(manifest, kind))
-            folding = self._fold(kind, group, old)
-            if folding is not None:
-                damaged += self._report_problems(folding, group)
-                batch += [file for file in group if file.path in folding.digests]
-                digests.update(folding.digests)
+            archive = self._make_archive(kind, group, old)
+            if archive is not None:
+                damaged += self._report_problems(archive, group)
+                batch += [file for file in group if file.path in archive.digests]
+                digests.update(archive.digests)
                 replaced.update(old)
-                if len(folding.data) > HEADER_SIZE:
+                if len(archive.data) > HEADER_SIZE:
                     name = kind.archive(manifest.generation + 1).format()
-                    archives[name] = folding.data
+                    archives[name] = archive.data
         return FoldBatch(batch, archives, frozenset(replaced), digests, damaged)
 
-    def _fold(
+    def _make_archive(
         self, kind: FileName, group: Sequence[WorkerFile], old: Sequence[str]
-    ) -> Folding | None:
+    ) -> NextArchive | None:
         """Fold a *group* of files into the *old* archive; return None if no file can be folded.
 
         Files with series that the archive would lack are left out.
         """
-        archives = [WorkerFile(self._path_of(name), FileName.parse(name) or kind) for name in old]
+        previous = [WorkerFile(self._path_of(name), FileName.parse(name) or kind) for name in old]
         keeps = self._policy.keeps if kind.type == "gauge" else _keeps_all
         while group:
-            folding = self._folder.fold([*archives, *group], keeps)
-            if any(archive.path not in folding.digests for archive in archives):
+            archive = self._maker.make([*previous, *group], keeps)
+            if any(file.path not in archive.digests for file in previous):
                 detail = "the archive of its kind cannot be read"
                 self._report.skip_all(group, "archive", detail)
                 return None
-            losses = {problem.path: problem for problem in folding.losses}
+            losses = {problem.path: problem for problem in archive.losses}
             if not losses:
-                return folding
+                return archive
             rest = [file for file in group if file.path not in losses]
             if len(rest) == len(group):
                 problem = next(iter(losses.values()))
@@ -137,10 +139,12 @@ class BatchBuilder:
         unfinished = os.path.join(self._directory, temporary_name(archive))
         return unfinished if os.path.lexists(unfinished) else os.path.join(self._directory, archive)
 
-    def _report_problems(self, folding: Folding, group: Sequence[WorkerFile]) -> Iterator[Problem]:
-        """Report all problems of a *folding* but those of damaged files, which are yielded."""
-        unread = {file.path for file in group if file.path not in folding.digests}
-        for problem in folding.problems:
+    def _report_problems(
+        self, archive: NextArchive, group: Sequence[WorkerFile]
+    ) -> Iterator[Problem]:
+        """Report all problems of an *archive* but those of damaged files, which are yielded."""
+        unread = {file.path for file in group if file.path not in archive.digests}
+        for problem in archive.problems:
             if problem.path not in unread:
                 self._report.add_problem(problem)
             elif problem.reason == "damaged":

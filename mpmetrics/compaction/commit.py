@@ -1,7 +1,7 @@
 """The commit of one batch: from one moment on, its archives count instead of its files.
 
-`mpmetrics.compaction.compactor` lists the steps; this module takes those from the temporary files
-on.
+`mpmetrics.compaction.compactor` lists the steps of a compaction. This module writes the temporary
+files, which ends step 1, and takes steps 2 to 5.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class HeldFile(NamedTuple):
     aside: str
 
     @property
-    def is_ours(self) -> bool:
+    def is_undisturbed(self) -> bool:
         """Whether no process waits to write to it, and it is the file that was put aside."""
         return not has_waiting_writer(self.descriptor) and os.path.samestat(
             os.stat(self.aside), os.fstat(self.descriptor)
@@ -121,7 +121,7 @@ class Commit:
             for each in held:
                 os.rename(each.file.path, each.aside)
                 undo.callback(restore_name, self._directory, each.aside, each.file.name)
-            lost = [each.file.path for each in held if not each.is_ours]
+            lost = [each.file.path for each in held if not each.is_undisturbed]
             if not lost:
                 os.rename(self._temporary(MANIFEST), self._path(MANIFEST))
                 undo.pop_all()

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 
 from mpmetrics.compaction.batch import DEFAULT_LIMITS, BatchBuilder
 from mpmetrics.compaction.commit import Commit
-from mpmetrics.compaction.folding import Folder
+from mpmetrics.compaction.folding import ArchiveMaker
 from mpmetrics.compaction.policy import DEAD_GAUGES, Fate, Policy
 from mpmetrics.compaction.quarantine import quarantine_file
 from mpmetrics.compaction.recovery import Recovery
@@ -43,7 +43,6 @@ from mpmetrics.directory import (
     select_files,
 )
 from mpmetrics.errors import CompactionError, Problem
-from mpmetrics.merging import KEPT
 
 if TYPE_CHECKING:
     import os
@@ -52,7 +51,7 @@ if TYPE_CHECKING:
     from mpmetrics.compaction.batch import BatchLimits
     from mpmetrics.directory import Listing, WorkerFile
 
-_ATTEMPTS: Final = 3
+_BATCH_ATTEMPTS: Final = 3
 """How often a batch is started from scratch because files of it were opened."""
 
 _NOT_DEAD: Final[Mapping[Liveness, str]] = {
@@ -84,7 +83,7 @@ def compact(
 
 
 class Compactor:
-    """Compacts one directory repeatedly, and remembers the keys that it has read."""
+    """A compactor of one directory, which remembers the keys that it has read."""
 
     def __init__(
         self,
@@ -104,7 +103,7 @@ class Compactor:
         self._policy = Policy(keep_dead_gauges, {**DEAD_GAUGES, **(dead_gauges or {})})
         self._limits = limits
         self._prover = prover
-        self._folder = Folder()
+        self._maker = ArchiveMaker()
 
     def compact(self) -> Compaction:
         """Fold the files of the dead, unless another process is at it. Raises `CompactionError`."""
@@ -124,8 +123,8 @@ class Compactor:
         with _compaction_errors(self.path):
             return self._start().preview()
 
-    def _start(self) -> _Attempt:
-        return _Attempt(self.path, self._policy, self._limits, self._prover, self._folder)
+    def _start(self) -> _Run:
+        return _Run(self.path, self._policy, self._limits, self._prover, self._maker)
 
 
 @contextmanager
@@ -138,8 +137,8 @@ def _compaction_errors(path: str) -> Iterator[None]:
         raise CompactionError(path, why) from error
 
 
-class _Attempt:
-    """One compaction of the directory *path*."""
+class _Run:
+    """One compaction of the directory *path*, or one preview."""
 
     def __init__(
         self,
@@ -147,7 +146,7 @@ class _Attempt:
         policy: Policy,
         limits: BatchLimits,
         prover: LeaseProver,
-        folder: Folder,
+        maker: ArchiveMaker,
     ) -> None:
         self._path = path
         self._policy = policy
@@ -156,21 +155,21 @@ class _Attempt:
         self._buffer = ReadBuffer()
         self._manifest = Manifest()
         self._report = CompactionReport()
-        self._builder = BatchBuilder(path, policy, folder, self._report)
+        self._builder = BatchBuilder(path, policy, maker, self._report)
 
     def compact(self) -> Compaction:
         """Recover from compactors that were killed, then fold one batch after the other."""
-        listing = self._look()
-        if self._prover.has_proof(self._path):
+        listing = self._select_files()
+        if self._prover.prove(self._path):
             Recovery(self._path, listing, self._manifest, self._prover).run(self._report)
-            listing = self._look()
+            listing = self._select_files()
         for files in self._limits.split(self._candidates(listing)):
             self._compact_batch(files)
         return self._report.finish(self._path, self._manifest.generation)
 
     def preview(self) -> Compaction:
         """Find out what `compact` would do, as far as that can be seen without doing it."""
-        for files in self._limits.split(self._candidates(self._look())):
+        for files in self._limits.split(self._candidates(self._select_files())):
             batch = self._builder.build(files, self._manifest)
             for problem in batch.damaged:
                 self._report.add_quarantined(problem)
@@ -178,7 +177,7 @@ class _Attempt:
         result = self._report.finish(self._path, self._manifest.generation)
         return result._replace(outcome="preview")
 
-    def _look(self) -> Listing:
+    def _select_files(self) -> Listing:
         """List the directory and find out what counts. Raises `CompactionError`."""
         listing = list_directory(self._path)
         selection = select_files(self._path, listing)
@@ -191,20 +190,20 @@ class _Attempt:
     def _candidates(self, listing: Listing) -> Iterator[WorkerFile]:
         """Yield the files of dead workers; report why the others stay."""
         for file in listing.files:
-            is_folded = file.folding and file.folding <= self._manifest.generation
+            is_folded = file.folding_into and file.folding_into <= self._manifest.generation
             if file.name.is_archive or is_folded:
                 continue
             liveness = self._prover.examine(file.path)
             if liveness is not Liveness.DEAD:
                 self._report.skip(file.path, liveness.value, _NOT_DEAD[liveness])
-            elif self._policy.fate(file.name) == KEPT:
+            elif self._policy.treatment(file.name) == "left":
                 self._report.skip(file.path, "kept", "gauges of the dead are kept on demand")
             else:
                 yield file
 
     def _compact_batch(self, files: Sequence[WorkerFile]) -> None:
         """Fold *files*, but those that turn out to be in use."""
-        for _ in range(_ATTEMPTS):
+        for _ in range(_BATCH_ATTEMPTS):
             batch = self._builder.build(files, self._manifest)
             for problem in batch.damaged:
                 self._quarantine(problem)
@@ -219,7 +218,7 @@ class _Attempt:
             files = [file for file in batch.files if file.path not in lost]
             for path, why in lost.items():
                 self._report.skip(path, "changed", why)
-        detail = f"files next to it were opened, {_ATTEMPTS} times"
+        detail = f"files next to it were opened, {_BATCH_ATTEMPTS} times"
         self._report.skip_all(files, "changed", detail)
 
     def _quarantine(self, problem: Problem) -> None:

@@ -1,8 +1,8 @@
 """Folding: the files of one kind and the archive of that kind become the next archive.
 
 It is the merge of a scrape, over fewer files, and its result is written as a file. A page may leave
-out a series that cannot be merged; an archive may not, since the files go. `Folding.losses` names
-the files with such series, so that the compactor can leave them alone.
+out a series that cannot be merged; an archive may not, since the files go. `NextArchive.losses`
+names the files with such series, so that the compactor can leave them alone.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _LOSSES: Final = frozenset({"odd_sample", "name_clash", "type_conflict", "mode_c
 """Reasons of problems by which the merge leaves out a value that no other series has."""
 
 
-class Folding(NamedTuple):
-    """The next archive: its bytes (*data*), and what each file held when it was read.
+class NextArchive(NamedTuple):
+    """The next archive of a kind: its bytes (*data*), and what each file held when it was read.
 
     *digests* has a digest of every file that is in the archive, by path. *problems* are those of
     the files that could not be read, and those of the merging.
@@ -41,14 +41,14 @@ class Folding(NamedTuple):
         return [problem for problem in self.problems if problem.reason in _LOSSES]
 
 
-class Folder:
-    """Folds repeatedly, and remembers the keys that it has read."""
+class ArchiveMaker:
+    """A maker of archives, which remembers the keys that it has read."""
 
     def __init__(self) -> None:
         """Start without keys."""
         self._reader = SegmentReader()
 
-    def fold(self, files: Sequence[WorkerFile], keeps: Callable[[str], bool]) -> Folding:
+    def make(self, files: Sequence[WorkerFile], keeps: Callable[[str], bool]) -> NextArchive:
         """Merge *files*, all of one kind; drop the families for whose name *keeps* returns False.
 
         The archive comes first, so that its entries stay in front. Raises `OverflowError` if the
@@ -70,7 +70,7 @@ class Folder:
             for family, sample, labels, help_text, value, second in folded
         )
         reader.forget_unused_keys(reading.segments)
-        return Folding(data, digests, [*reading.problems, *plan.problems])
+        return NextArchive(data, digests, [*reading.problems, *plan.problems])
 
 
 def digest(data: bytes | memoryview) -> bytes:

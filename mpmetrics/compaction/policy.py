@@ -20,9 +20,12 @@ DEAD_GAUGES: Final[Mapping[str, Fate]] = {
 }
 """The fate of gauges whose mode is wrong for dead workers, by the prefix of their family."""
 
+Treatment = Literal["dropped", "left", "folded"]
+"""What a compaction does with a dead worker's file: remove it, leave it alone, or fold it."""
+
 
 class Policy(NamedTuple):
-    """Decides which values outlive their worker.
+    """The rules by which values outlive their worker, or end with it.
 
     Files of gauges of mode `all` stay if *keep_dead_gauges*. *dead_gauges* decides over other
     gauges, by the prefix of their family.
@@ -31,13 +34,13 @@ class Policy(NamedTuple):
     keep_dead_gauges: bool
     dead_gauges: Mapping[str, Fate]
 
-    def fate(self, name: FileName) -> str:
-        """Return what becomes of a file called *name*: "gone", "kept" unchanged, or "folded"."""
+    def treatment(self, name: FileName) -> Treatment:
+        """Return what a compaction does with a dead worker's file called *name*."""
         rule = RULES[name.type, name.mode]
         if rule.dead == GONE:
-            return GONE
+            return "dropped"
         if rule.per_process:
-            return KEPT if self.keep_dead_gauges else GONE
+            return "left" if self.keep_dead_gauges else "dropped"
         return "folded"
 
     def keeps(self, family: str) -> bool:

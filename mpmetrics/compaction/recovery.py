@@ -40,9 +40,9 @@ class Recovery:
         """
         self._finish_archives()
         for file in self._listing.files:
-            if file.folding > self._manifest.generation:
+            if file.folding_into > self._manifest.generation:
                 self._undo_folding(file)
-            elif file.folding:
+            elif file.folding_into:
                 self._finish_folding(file, report)
             elif file.name.is_archive and self._is_superseded(file):
                 os.unlink(file.path)
@@ -74,7 +74,7 @@ class Recovery:
         in its name, and if it is one without this file, it would make the file pass for folded.
         """
         files = self._listing.files
-        if any(other.inode == file.inode and not other.folding for other in files):
+        if any(other.inode == file.inode and not other.folding_into for other in files):
             os.unlink(file.path)  # it has its old name, too
         else:
             restore_name(self._directory, file.path, file.name)

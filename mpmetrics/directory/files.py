@@ -124,14 +124,14 @@ class FileName(NamedTuple):
 class WorkerFile(NamedTuple):
     """A worker's file in a directory: its *path*, the parts of its *name*, and its *inode*.
 
-    *folding* is the generation of the archive that the file is being folded into, 0 for none. The
-    *name* is then the one that the file had before.
+    *folding_into* is the generation of the archive that the file is being folded into, 0 for none.
+    The *name* is then the one that the file had before.
     """
 
     path: str
     name: FileName
     inode: int = 0
-    folding: int = 0
+    folding_into: int = 0
 
 
 class Listing(NamedTuple):

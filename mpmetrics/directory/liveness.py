@@ -93,11 +93,6 @@ def release_lease(descriptor: int) -> None:
     os.close(descriptor)
 
 
-def has_lease(descriptor: int) -> bool:
-    """Return whether the lease is intact: no process has opened the file since it was taken."""
-    return bool(fcntl.fcntl(descriptor, fcntl.F_GETLEASE) == fcntl.F_WRLCK)
-
-
 def has_waiting_writer(descriptor: int) -> bool:
     """Return whether an opener that may write waits for the leased file, or the lease is lost.
 
@@ -125,21 +120,24 @@ class LeaseProver:
         self._take_lease = take_lease
         self._is_proven: dict[int, bool] = {}
 
-    def has_proof(self, directory: str) -> bool:
-        """Return whether leases in *directory* are proven to tell open files from closed ones."""
+    def prove(self, directory: str) -> bool:
+        """Test the file system of *directory*, unless it has been tested; return whether it passed.
+
+        A test starts a process and writes a file to *directory*.
+        """
         if not self._has_leases:
             return False
         try:
             device = os.stat(directory).st_dev
             if device not in self._is_proven:
-                self._is_proven[device] = not _is_networked(directory) and self._prove(directory)
+                self._is_proven[device] = not _is_networked(directory) and self._test(directory)
         except OSError:
             return False
         return self._is_proven[device]
 
     def examine(self, path: str) -> Liveness:
         """Return whether the process that writes the file *path* is alive. See `is_alive`."""
-        if not self.has_proof(os.path.dirname(path) or os.curdir):
+        if not self.prove(os.path.dirname(path) or os.curdir):
             return Liveness.UNKNOWN
         try:
             descriptor = os.open(path, _OPEN_FLAGS)
@@ -157,7 +155,7 @@ class LeaseProver:
         finally:
             release_lease(descriptor)
 
-    def _prove(self, directory: str) -> bool:
+    def _test(self, directory: str) -> bool:
         """Test with a scratch file in *directory* whether leases tell open from closed.
 
         Raises `OSError` when the scratch file cannot be made, which proves nothing either way.
@@ -203,9 +201,12 @@ def is_alive(file: str | os.PathLike[str]) -> Liveness:
     return PROVER.examine(os.fspath(file))
 
 
-def has_proven_leases(directory: str) -> bool:
-    """Return whether leases in *directory* tell open files from closed ones, by test."""
-    return PROVER.has_proof(directory)
+def prove_leases(directory: str) -> bool:
+    """Test leases in *directory*; return whether they tell open files from closed ones.
+
+    See `LeaseProver.prove`.
+    """
+    return PROVER.prove(directory)
 
 
 def _is_networked(directory: str) -> bool:

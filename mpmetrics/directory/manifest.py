@@ -128,7 +128,7 @@ def _guess_manifest(files: Iterable[WorkerFile]) -> Manifest:
     """Guess the content of a lost MANIFEST: the newest archive of each type and mode."""
     newest: dict[str, FileName] = {}
     for file in files:
-        if file.name.is_archive and not file.folding:
+        if file.name.is_archive and not file.folding_into:
             known = newest.get(file.name.prefix, file.name)
             newest[file.name.prefix] = max(known, file.name, key=lambda name: name.generation)
     generation = max((name.generation for name in newest.values()), default=0)
@@ -137,13 +137,13 @@ def _guess_manifest(files: Iterable[WorkerFile]) -> Manifest:
 
 def _list_counted(directory: str, listing: Listing, manifest: Manifest) -> Sequence[WorkerFile]:
     """Return the files that count by *manifest*; archives under the name that they have now."""
-    workers = [file for file in listing.files if not (file.folding or file.name.is_archive)]
+    workers = [file for file in listing.files if not (file.folding_into or file.name.is_archive)]
     # A compactor that returns a file to its old name gives it both names for a moment.
     known = {file.inode for file in workers if file.inode}
     folding = [
         file
         for file in listing.files
-        if file.folding > manifest.generation and file.inode not in known
+        if file.folding_into > manifest.generation and file.inode not in known
     ]
     return [*workers, *folding, *_list_archives(directory, listing, manifest)]
 

@@ -42,11 +42,14 @@ _ATTEMPTS: Final = 10
 
 
 class RunDirectory(NamedTuple):
-    """The directory *path* of one server, the *lock* on it, and whether it was made here."""
+    """The directory *path* of one server, and the *lock* on it.
+
+    It *is_private* if it was made here, by this process or an earlier one, and not named by a user.
+    """
 
     path: str
     lock: BaseFileLock
-    is_ours: bool
+    is_private: bool
 
     def count_files_in_use(self, *, besides: str = "") -> int:
         """Count the files whose worker is not proven dead, *besides* those with that id."""
@@ -54,12 +57,12 @@ class RunDirectory(NamedTuple):
         return sum(is_alive(path) is not Liveness.DEAD for path in paths)
 
     def release(self, *, keep: bool, besides: str = "") -> bool:
-        """Release the lock, and remove the directory if it was made here; return whether it stays.
+        """Release the lock, and remove a private directory; return whether it stays.
 
         With *keep* it stays, and also if a process may have a file in it open, *besides* the
         process whose files have that id.
         """
-        stays = keep or not self.is_ours or self.count_files_in_use(besides=besides) > 0
+        stays = keep or not self.is_private or self.count_files_in_use(besides=besides) > 0
         if not stays:
             shutil.rmtree(self.path, ignore_errors=True)
         # As long as the directory stays, so does the lock file: see `mpmetrics.directory.locks`.
@@ -87,7 +90,7 @@ def make_run_directory(base: str, prefix: str, *, keep: bool = False) -> RunDire
             raise RunDirectoryError(base, error.strerror or str(error)) from error
         # Another process that sweeps may have locked or removed the directory first.
         with suppress(RunDirectoryError):
-            made = RunDirectory(path, _lock_directory(path), is_ours=True)
+            made = RunDirectory(path, _lock_directory(path), is_private=True)
             if keep:
                 os.close(os.open(os.path.join(path, _KEPT), os.O_WRONLY | os.O_CREAT, 0o600))
             return made
@@ -105,7 +108,7 @@ def take_run_directory(path: str, *, fresh: bool = False) -> RunDirectory:
         os.makedirs(directory, mode=0o700, exist_ok=True)
     except OSError as error:
         raise RunDirectoryError(directory, error.strerror or str(error)) from error
-    taken = RunDirectory(directory, _lock_directory(directory), is_ours=False)
+    taken = RunDirectory(directory, _lock_directory(directory), is_private=False)
     if fresh:
         try:
             _remove_metrics(taken)
@@ -133,16 +136,16 @@ def sweep_below(base: str, prefix: str) -> Iterator[str]:
         return
     for path in sorted(os.path.join(base, name) for name in names):
         with suppress(OSError, RunDirectoryError):
-            if not _is_own_directory(path) or os.path.lexists(os.path.join(path, _KEPT)):
+            if not _belongs_to_user(path) or os.path.lexists(os.path.join(path, _KEPT)):
                 continue
             if prefix != PREFIX and not os.path.lexists(os.path.join(path, _LOCK)):
                 continue  # made by another program that uses the same prefix
-            found = RunDirectory(path, _lock_directory(path), is_ours=True)
+            found = RunDirectory(path, _lock_directory(path), is_private=True)
             if not found.release(keep=False):
                 yield path
 
 
-def _is_own_directory(path: str) -> bool:
+def _belongs_to_user(path: str) -> bool:
     """Return whether *path* is a directory of this user, not a symbolic link to one."""
     status = os.lstat(path)
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()

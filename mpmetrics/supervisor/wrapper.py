@@ -12,8 +12,8 @@ from mpmetrics.directory import (
     OLD_VARIABLE,
     VARIABLE,
     RunDirectory,
-    has_proven_leases,
     make_private_directory,
+    prove_leases,
     sweep_run_directories,
     take_run_directory,
 )
@@ -82,7 +82,7 @@ def run_command(
         directory = _take_directory(options)
         stack.callback(_release_directory, directory, options, write_message)
         # This starts a process, which has to end before any child is waited for.
-        has_proven_leases(directory.path)
+        prove_leases(directory.path)
         compactor = Compactor(
             directory.path, options.keep_dead_gauges, dead_gauges=options.dead_gauges
         )
@@ -103,7 +103,7 @@ def run_command(
         write_message(f"listening on {server.address}")
         server.start()
         if options.compact_interval:
-            if options.keep or not directory.is_ours:
+            if options.keep or not directory.is_private:
                 stack.callback(background.compact)
             background.start()
             stack.callback(background.stop)
@@ -134,7 +134,7 @@ def _release_directory(
 ) -> None:
     """Remove the directory; if it stays, and the user did not choose it, write where it is."""
     stays = directory.release(keep=options.keep)
-    if stays and directory.is_ours:
+    if stays and directory.is_private:
         why = "as you wish" if options.keep else "because a process still has files in it open"
         write_message(f"the directory stays, {why}: {directory.path}")
 

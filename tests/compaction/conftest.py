@@ -17,6 +17,6 @@ def directory(tmp_path: Path) -> Path:
     """Return an empty directory on a file system where leases work."""
     path = tmp_path / "metrics"
     path.mkdir()
-    if not liveness.has_proven_leases(str(path)):
+    if not liveness.prove_leases(str(path)):
         pytest.skip("leases do not work on the file system of the temporary directory")
     return path

@@ -38,7 +38,7 @@ def directory(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Seq
     path.mkdir()
     workers = [1, 2]
     write_workers(path, workers)
-    if not liveness.has_proven_leases(str(path)):
+    if not liveness.prove_leases(str(path)):
         pytest.skip("leases do not work on the file system of the temporary directory")
     if request.param == 2:
         assert compact(path, keep_dead_gauges=True).generation == 1

@@ -12,7 +12,7 @@ import pytest
 
 from mpmetrics import compact
 from mpmetrics.directory import liveness
-from mpmetrics.directory.liveness import has_lease
+from mpmetrics.directory.liveness import has_waiting_writer
 from tests.database import counter, summary, write
 from tests.generations import ours, theirs
 from tests.operations import watched
@@ -91,7 +91,7 @@ class Intruder:
 
 def _is_whole(descriptor: int) -> bool:
     try:
-        return has_lease(descriptor)
+        return not has_waiting_writer(descriptor)
     except OSError:
         return True
 
@@ -102,7 +102,7 @@ def fill(path: Path, *, again: bool) -> float:
     for number in (1, 2, 3):
         write(path / f"counter_{number}.db", [counter("c", number)], size=4096)
         write(path / f"summary_{number}.db", summary("s", 1, number), size=4096)
-    if not liveness.has_proven_leases(str(path)):
+    if not liveness.prove_leases(str(path)):
         pytest.skip("leases do not work on the file system of the temporary directory")
     if not again:
         return 6.0

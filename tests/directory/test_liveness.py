@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(
 def file(tmp_path: Path) -> Path:
     """Return a file that no process has open, where leases are proven to work."""
     path = write(tmp_path / "counter_1.db", [counter("c", 1)])
-    if not liveness.has_proven_leases(str(tmp_path)):
+    if not liveness.prove_leases(str(tmp_path)):
         pytest.skip("the file system of the temporary directory does not tell open from closed")
     return path
 
@@ -137,11 +137,11 @@ def test_a_file_of_another_user_is_unknown() -> None:
     """The kernel grants a lease to the owner of a file only: to others it is unknown."""
     program = """
 import os, sys
-from mpmetrics.directory.liveness import has_proven_leases, is_alive
+from mpmetrics.directory.liveness import prove_leases, is_alive
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)
-print(has_proven_leases(os.path.dirname(sys.argv[1])), is_alive(sys.argv[1]).value)
+print(prove_leases(os.path.dirname(sys.argv[1])), is_alive(sys.argv[1]).value)
 """
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o777)
@@ -190,7 +190,7 @@ def _refuse(_: int) -> None:
 def test_without_a_proof_nothing_is_known(file: Path, prover: LeaseProver) -> None:
     """A file is unknown on a system without leases, and on a file system that fails the test."""
     assert prover.examine(str(file)) is Liveness.UNKNOWN
-    assert not prover.has_proof(str(file.parent))
+    assert not prover.prove(str(file.parent))
 
 
 def test_a_file_system_is_tested_once(file: Path) -> None:
@@ -202,7 +202,7 @@ def test_a_file_system_is_tested_once(file: Path) -> None:
         liveness.take_lease(descriptor)
 
     prover = LeaseProver(take_lease=take_and_count)
-    assert prover.has_proof(str(file.parent))
+    assert prover.prove(str(file.parent))
     assert len(taken) == 2
     assert prover.examine(str(file)) is Liveness.DEAD
     assert prover.examine(str(file)) is Liveness.DEAD
@@ -214,11 +214,11 @@ def test_a_lease_does_no_harm(tmp_path: Path, file: Path) -> None:
     descriptor = os.open(file, os.O_RDONLY)
     try:
         liveness.take_lease(descriptor)
-        assert liveness.has_lease(descriptor)
+        assert not liveness.has_waiting_writer(descriptor)
         # This makes the kernel send the harmless signal: another opener wants the file.
         with pytest.raises(BlockingIOError):
             os.open(file, os.O_RDWR | os.O_NONBLOCK)
-        assert not liveness.has_lease(descriptor)
+        assert liveness.has_waiting_writer(descriptor)
         assert is_alive(file) is Liveness.UNKNOWN
     finally:
         os.close(descriptor)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mpmetrics.directory import has_proven_leases, liveness
+from mpmetrics.directory import liveness, prove_leases
 from mpmetrics.directory.run_directory import (
     RunDirectory,
     make_private_directory,
@@ -34,7 +34,7 @@ needs_leases = pytest.mark.skipif(
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
     """Return a directory in which dead workers are told from live ones."""
-    if not has_proven_leases(str(tmp_path)):
+    if not prove_leases(str(tmp_path)):
         pytest.skip("the file system of the temporary directory does not tell open from closed")
     return tmp_path
 
@@ -50,7 +50,7 @@ def test_a_directory_that_was_made_is_private_and_ours(tmp_path: Path) -> None:
     """A new run directory has the prefix, is locked, and is for its user alone."""
     made = make_run_directory(str(tmp_path), PREFIX)
     path = Path(made.path)
-    assert (path.parent, path.name.startswith(PREFIX), made.is_ours) == (tmp_path, True, True)
+    assert (path.parent, path.name.startswith(PREFIX), made.is_private) == (tmp_path, True, True)
     assert stat.S_IMODE(path.stat().st_mode) == 0o700
     assert made.lock.is_locked
     with pytest.raises(RunDirectoryError, match="another mpmetrics run uses it"):
@@ -120,7 +120,7 @@ def test_a_missing_base_has_nothing_to_sweep(tmp_path: Path) -> None:
 def test_a_directory_is_made_when_it_is_taken(tmp_path: Path) -> None:
     """A directory that is taken is made if it is missing, and stays when it is released."""
     taken = take_run_directory(str(tmp_path / "a" / "b"))
-    assert (taken.path, taken.is_ours) == (str(tmp_path / "a" / "b"), False)
+    assert (taken.path, taken.is_private) == (str(tmp_path / "a" / "b"), False)
     assert taken.release(keep=False) is True
     assert Path(taken.path).is_dir()
 

@@ -43,7 +43,7 @@ class ObserverErrors:
     """
 
     def __init__(self) -> None:
-        """Begin without errors."""
+        """Create empty counts."""
         self._counts: Counter[tuple[str, str]] = Counter()
         self._lock = ForkSafeLock()
 

@@ -138,7 +138,7 @@ def test_the_private_parts_are_as_expected(
 
 
 @pytest.mark.parametrize("version", CLIENTS)
-def test_values_in_files_are_recognised(
+def test_values_in_files_are_recognized(
     clients: Mapping[str, Path | None], tmp_path: Path, version: str
 ) -> None:
     """Where the environment names a directory, no version keeps values in memory."""

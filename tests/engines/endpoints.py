@@ -14,7 +14,7 @@ class FakeMetrics:
     """The `metrics` of an older endpoint, which takes callbacks for text only."""
 
     def __init__(self) -> None:
-        """Begin without callbacks."""
+        """Create metrics without callbacks."""
         self.text: list[Callable[[], Any]] = []
 
     def register_prometheus_expfmt_callback(self, callback: Callable[[], Any]) -> None:
@@ -26,7 +26,7 @@ class FakeTypedMetrics(FakeMetrics):
     """The `metrics` of a newer endpoint, which takes callbacks for typed families, too."""
 
     def __init__(self) -> None:
-        """Begin without callbacks."""
+        """Create metrics without callbacks."""
         super().__init__()
         self.typed: list[Callable[[], Any]] = []
 

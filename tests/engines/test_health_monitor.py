@@ -21,7 +21,7 @@ class FakeClock:
     """A clock whose time passes when the test calls `pass_`."""
 
     def __init__(self) -> None:
-        """Begin without sleepers."""
+        """Create a clock without sleepers."""
         self.sleepers: list[tuple[float, asyncio.Future[None]]] = []
         self.changed = asyncio.Event()
 
@@ -47,7 +47,7 @@ class Engine:
     """An engine that gives the answers that the test has set."""
 
     def __init__(self) -> None:
-        """Begin alive."""
+        """Create an engine that is alive."""
         self.answers: list[Any] = []
         self.asked = 0
         self.done: list[str] = []

@@ -39,7 +39,7 @@ class KvbmMetrics:
     """KVBM's metrics, with constant *labels* on all of them; a collector for any registry."""
 
     def __init__(self, labels: Mapping[str, str] | None = None, *, window: int = WINDOW) -> None:
-        """Begin with all counters at zero. Hit rates cover the last *window* requests.
+        """Set all counters to zero. Hit rates cover the last *window* requests.
 
         Raises `LabelError` or `NameSanitizingError` for invalid labels, and `KvbmError` for a
         window without a request.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 RESERVED_LABELS: Final = ("dynamo_namespace", "dynamo_component", "dynamo_endpoint", "worker_id")
-"""Labels that say where a metric is; callers cannot set them."""
+"""Labels that identify the origin of a metric; callers cannot set them."""
 
 
 class LabelledDefinition(NamedTuple):
@@ -82,7 +82,7 @@ class MetricFactory:
     """The metrics of one registry, with a prefix and constant labels; each is made once."""
 
     def __init__(self, prefix: str, labels: Mapping[str, str]) -> None:
-        """Begin without metrics; all of them get the *prefix* and the constant *labels*."""
+        """Create an empty registry; its metrics get the *prefix* and the constant *labels*."""
         import prometheus_client
 
         self.registry = prometheus_client.CollectorRegistry()

@@ -46,7 +46,7 @@ class MetricsRegistry:
         worker_id: int | str | None = None,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> None:
-        """Begin without metrics: their names will begin with *prefix*, and they get the *labels*.
+        """Create a registry whose metrics get the *labels*, and the *prefix* before their names.
 
         A *worker_id* becomes a label, a number in hexadecimal. The *name* is for messages. Each
         callback has *timeout* seconds in a scrape. Raises `LabelError`.

@@ -35,7 +35,7 @@ class Node:
     """A registry, the callbacks of its level, and the *children* below it."""
 
     def __init__(self, name: str, registry: Collector, timeout: float) -> None:
-        """Begin with a *registry* and no callbacks; each source has *timeout* seconds."""
+        """Create a node for *registry*, without callbacks; each source has *timeout* seconds."""
         self.children: list[Node] = []
         self._name = name
         self._timeout = timeout

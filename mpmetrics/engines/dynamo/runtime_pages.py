@@ -19,7 +19,7 @@ class RuntimePages:
     """
 
     def __init__(self) -> None:
-        """Begin without pages."""
+        """Create an empty table of pages."""
         self._pages: dict[object, tuple[SharedPage, object]] = {}
 
     def __len__(self) -> int:

@@ -7,7 +7,7 @@ families, `self_metrics` adds those of the scrape, and `page` does all this for 
 
 from __future__ import annotations
 
-from mpmetrics.pages.gathering import Gathering
+from mpmetrics.pages.gathering import Gathering, ask_all
 from mpmetrics.pages.page import Page
 from mpmetrics.pages.self_metrics import SelfMetrics, problems_family, source_up_family
 from mpmetrics.pages.sources import (
@@ -40,6 +40,7 @@ __all__ = [
     "UrlSource",
     "add_labels",
     "as_source",
+    "ask_all",
     "is_up",
     "join_families",
     "problems_family",

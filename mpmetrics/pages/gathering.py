@@ -69,3 +69,11 @@ class Gathering:
             path = getattr(source, "path", None)
             if isinstance(path, str):
                 yield path
+
+
+def ask_all(gatherings: Sequence[Gathering]) -> Iterator[list[tuple[Source, Answer]]]:
+    """Ask the sources of all *gatherings* at once; yield the answers of each gathering."""
+    for gathering in gatherings:
+        gathering.start()
+    for gathering in gatherings:
+        yield list(zip(gathering.sources, gathering.wait(), strict=True))

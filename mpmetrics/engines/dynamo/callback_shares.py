@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client.core import CounterMetricFamily
 
-from mpmetrics.engines.dynamo.sources import ask_all
 from mpmetrics.engines.observers import ERRORS
 from mpmetrics.exposition import Format, exposed_name
 from mpmetrics.pages import (
     Contribution,
     SelfMetrics,
+    ask_all,
     is_up,
     join_families,
     problems_family,

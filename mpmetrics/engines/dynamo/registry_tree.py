@@ -12,7 +12,6 @@ from prometheus_client import Metric
 from prometheus_client.samples import Sample
 
 from mpmetrics._text import plural
-from mpmetrics.engines.dynamo.sources import ask_all
 from mpmetrics.errors import Problem
 from mpmetrics.pages import (
     Contribution,
@@ -20,6 +19,7 @@ from mpmetrics.pages import (
     Gathering,
     RegistrySource,
     TextSource,
+    ask_all,
     join_families,
     with_samples,
 )

@@ -14,9 +14,7 @@ from mpmetrics.pages import DirectorySource, Gathered, Page, RegistrySource, as_
 from mpmetrics.registration import Registration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from mpmetrics.pages import Answer, Gathering, Source
+    from mpmetrics.pages import Source
 
 
 def resolve_sources(registry: Any) -> list[Source]:
@@ -32,14 +30,6 @@ def resolve_sources(registry: Any) -> list[Source]:
         return [source]
     # In a registry, what another collector has merged looks like this process's share.
     return [*(DirectorySource(path) for path in merged_directories(registry)), source]
-
-
-def ask_all(gatherings: Sequence[Gathering]) -> Iterable[list[tuple[Source, Answer]]]:
-    """Ask the sources of all *gatherings* at once; yield the answers of each gathering."""
-    for gathering in gatherings:
-        gathering.start()
-    for gathering in gatherings:
-        yield list(zip(gathering.sources, gathering.wait(), strict=True))
 
 
 class PageSource:

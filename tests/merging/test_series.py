@@ -1,4 +1,4 @@
-"""The index of series: which places of values belong together, and who wrote them."""
+"""The index of series: which places of values belong together, and which files they come from."""
 
 from __future__ import annotations
 

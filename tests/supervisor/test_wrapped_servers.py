@@ -142,7 +142,7 @@ class Client:
             if len(self.answered.keys() - old) >= workers:
                 return
             assert wrapped.process.poll() is None, wrapped.said.decode()
-        raise AssertionError(self.answered)
+        raise AssertionError((self.answered, wrapped.said.decode()))
 
     @property
     def total(self) -> int:

@@ -13,7 +13,7 @@ import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mpmetrics.engines.errors import EndpointBoundError
-from mpmetrics.engines.observers import ERRORS, Observer
+from mpmetrics.engines.observers import ERRORS, TIMEOUT, Observer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,14 +44,18 @@ class StatLogger:
         component_gauges: ComponentGauges | None = None,
         publisher: MetricsPublisher | None = None,
         num_gpu_blocks: int | None = None,
+        observer_timeout: float = TIMEOUT,
     ) -> None:
-        """Report to the *publisher* and to the gauges, either of which may be missing."""
+        """Report to the *publisher* and to the gauges, either of which may be missing.
+
+        The engine waits for one of them at most *observer_timeout* seconds; see `Observer`.
+        """
         self.dp_rank = dp_rank
         self.num_gpu_blocks = num_gpu_blocks
         self.publisher = publisher
         self._gauges = component_gauges
-        self._publishing = Observer("publisher")
-        self._showing = Observer("component_gauges")
+        self._publishing = Observer("publisher", timeout=observer_timeout)
+        self._showing = Observer("component_gauges", timeout=observer_timeout)
 
     def set_num_gpu_blocks(self, num_gpu_blocks: int) -> None:
         """Set the number of KV cache blocks, which the engine knows only after its start."""
@@ -165,16 +169,20 @@ class StatLoggerFactory:
         endpoint: Endpoint | None = None,
         component_gauges: ComponentGauges | None = None,
         publisher_factory: Callable[..., MetricsPublisher] | None = None,
+        *,
+        observer_timeout: float = TIMEOUT,
     ) -> None:
         """Let each logger publish for *endpoint*, which may become known later.
 
         *publisher_factory* makes the publisher of one rank. It is called without arguments, or
-        with the endpoint if it requires one argument.
+        with the endpoint if it requires one argument. *observer_timeout* is that of the loggers,
+        in seconds.
         """
         self.created_loggers: dict[int, StatLogger] = {}
         self._endpoint = endpoint
         self._gauges = component_gauges
         self._publisher_factory = publisher_factory
+        self._observer_timeout = observer_timeout
         self._num_gpu_blocks: int | None = None
         self._connecting: set[asyncio.Task[None]] = set()
 
@@ -187,7 +195,10 @@ class StatLoggerFactory:
         """Return the logger of a rank; each call for one rank returns the same logger."""
         if dp_rank not in self.created_loggers:
             logger = StatLogger(
-                dp_rank, component_gauges=self._gauges, num_gpu_blocks=self._num_gpu_blocks
+                dp_rank,
+                component_gauges=self._gauges,
+                num_gpu_blocks=self._num_gpu_blocks,
+                observer_timeout=self._observer_timeout,
             )
             # Another thread may have stored one meanwhile.
             if self.created_loggers.setdefault(dp_rank, logger) is logger:

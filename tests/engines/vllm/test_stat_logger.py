@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,6 +39,11 @@ class FakePublisher:
         assert dp_rank is not None
         assert kv_used_blocks is not None
         self.published.append((dp_rank, kv_used_blocks))
+
+
+# On a slow machine, too, these loggers wait until their observers have been called.
+patient_factory = partial(StatLoggerFactory, observer_timeout=PATIENCE)
+patient_logger = partial(StatLogger, observer_timeout=PATIENCE)
 
 
 def stats(usage: Any, queries: Any = 0, hits: Any = 0) -> SimpleNamespace:
@@ -107,7 +113,7 @@ def test_the_largest_of_several_processes_counts(tmp_path: Path) -> None:
 def test_record(registry: CollectorRegistry, gauges: ComponentGauges) -> None:
     """A logger publishes whole blocks, and keeps the hit rate when there were no queries."""
     publisher = FakePublisher()
-    factory = StatLoggerFactory(FakeEndpoint(), gauges, lambda: publisher)
+    factory = patient_factory(FakeEndpoint(), gauges, lambda: publisher)
     logger = factory(object(), 3)
     logger.record(stats(0.5), None)
     assert publisher.published == []
@@ -133,7 +139,7 @@ def test_all_ranks_are_initialised(registry: CollectorRegistry, gauges: Componen
         publishers.append(FakePublisher())
         return publishers[-1]
 
-    loggers = StatLoggerFactory(FakeEndpoint(), gauges, factory)
+    loggers = patient_factory(FakeEndpoint(), gauges, factory)
     made = [loggers(object(), rank) for rank in range(3)]
     assert loggers.create_stat_logger(1) is made[1]
     assert loggers.created_loggers == dict(enumerate(made))
@@ -228,7 +234,7 @@ def test_an_observer_that_fails_is_counted(
 ) -> None:
     """Failures of an observer are counted and logged once, and the other calls are made."""
     errors = ObserverErrors()
-    observer = Observer("publisher", errors=errors)
+    observer = Observer("publisher", timeout=PATIENCE, errors=errors)
     seen: list[int] = []
     for number in range(3):
         observer.notify(publish, number)
@@ -242,8 +248,14 @@ def test_an_observer_that_hangs_is_passed_over() -> None:
     """An observer that hangs costs one timeout, and is called again once it has returned."""
     errors = ObserverErrors()
     observer = Observer("publisher", timeout=0.01, errors=errors)
-    let_go, seen = threading.Event(), threading.Event()
-    observer.notify(let_go.wait)
+    started, let_go, seen = threading.Event(), threading.Event(), threading.Event()
+
+    def hang() -> None:
+        started.set()
+        let_go.wait()
+
+    observer.notify(hang)
+    assert started.wait(PATIENCE)
     assert errors.counts() == {("publisher", "late"): 1}
     observer.notify(seen.set)
     assert errors.counts() == {("publisher", "late"): 1, ("publisher", "busy"): 1}
@@ -256,14 +268,19 @@ def test_the_last_call_is_made() -> None:
     """The last call is made, so that the load of an idle engine is the last one."""
     errors = ObserverErrors()
     observer = Observer("publisher", timeout=0.01, errors=errors)
-    let_go, done = threading.Event(), threading.Event()
+    started, let_go, done = threading.Event(), threading.Event(), threading.Event()
     seen: list[int] = []
+
+    def hang() -> None:
+        started.set()
+        let_go.wait()
 
     def last() -> None:
         seen.append(2)
         done.set()
 
-    observer.notify(let_go.wait)
+    observer.notify(hang)
+    assert started.wait(PATIENCE)
     observer.notify(seen.append, 1)
     observer.notify(last)
     let_go.set()
@@ -327,7 +344,7 @@ def test_invalid_statistics(
 ) -> None:
     """Of invalid statistics nothing is published or shown, and nothing is raised."""
     publisher = FakePublisher()
-    logger = StatLogger(0, component_gauges=gauges, publisher=publisher, num_gpu_blocks=blocks)
+    logger = patient_logger(0, component_gauges=gauges, publisher=publisher, num_gpu_blocks=blocks)
     logger.record(nonsense, None)
     assert publisher.published == []
     assert read_series(registry) == {}
@@ -348,7 +365,7 @@ def test_an_invalid_hit_rate(
 ) -> None:
     """With an invalid hit rate, the load is still published and shown, since routing needs it."""
     publisher = FakePublisher()
-    logger = StatLogger(0, component_gauges=gauges, publisher=publisher, num_gpu_blocks=10)
+    logger = patient_logger(0, component_gauges=gauges, publisher=publisher, num_gpu_blocks=10)
     logger.record(nonsense, None)
     assert publisher.published == [(0, 5)]
     assert read_series(registry) == {

@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from mpmetrics.engines.events.publisher_endpoints import Publisher, publishers
     from mpmetrics.engines.events.sinks import CallbackSink, LinesSink
     from mpmetrics.engines.events.sinks import Sink as Sink
-    from mpmetrics.engines.events.source import EventSource
-    from mpmetrics.engines.events.source import Source as Source
+    from mpmetrics.engines.events.source import EventSource, Source
     from mpmetrics.engines.events.zmq_link import ZmqLink as ZmqLink
 
 _MODULES = {
@@ -60,6 +59,7 @@ __all__ = [
     "NatsSink",
     "Publisher",
     "Removed",
+    "Source",
     "Stored",
     "Worker",
     "ZmqSink",

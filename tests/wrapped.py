@@ -78,8 +78,11 @@ class Wrapped:
             self.said += chunk
         return found
 
-    def end(self, number: int | None = None) -> int:
-        """Send the signal *number*, if any, and wait for the end; return the status."""
+    def end(self, number: int | None = None, *, patience: float = PATIENCE) -> int:
+        """Send the signal *number*, if any, and wait for the end; return the status.
+
+        Raises `TimeoutError` if the end takes more than *patience* seconds.
+        """
         self._note_processes()
         if number is not None:
             self.process.send_signal(number)
@@ -87,11 +90,14 @@ class Wrapped:
         stderr = self.process.stderr.fileno()
         ended = os.pidfd_open(self.process.pid)
         try:
-            deadline = time.monotonic() + PATIENCE
+            deadline = time.monotonic() + patience
             while True:
                 # Not until the stream ends: orphans of the server may have it open.
-                ready, _, _ = select.select([stderr, ended], [], [], deadline - time.monotonic())
-                assert ready, f"does not end: {self.said.decode()}"
+                left = max(0.0, deadline - time.monotonic())
+                ready, _, _ = select.select([stderr, ended], [], [], left)
+                if not ready:
+                    message = f"does not end: {self.said.decode()}"
+                    raise TimeoutError(message)
                 chunk = os.read(stderr, 1 << 16) if stderr in ready else b""
                 self.said += chunk
                 if ended in ready and not chunk:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from contextlib import suppress
 from http.client import HTTPException
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -323,13 +324,19 @@ def celery(tasks: Path) -> Wrapped:
 
 def test_celery_recycles_its_workers(tasks: Path) -> None:
     """Every task of recycled workers is counted; SIGTERM ends celery as its manual says."""
-    with celery(tasks) as wrapped:
-        submit(tasks, 20)
-        page = wrapped.until(lambda page: page.get("done_total") == 20)
-        assert page["mpmetrics_worker_exits_total"] >= 4
-        # While it replaces a worker, celery itself may miss that it is to end.
-        wrapped.until(lambda page: page["mpmetrics_workers"] == 2)
-        assert wrapped.end(signal.SIGTERM) == 0, wrapped.said.decode()
+    status = None
+    # If celery ends a worker that holds the lock of the task queue, it waits for that lock for ever
+    # (billiard, `Pool._help_stuff_finish`). That is rare: another celery is started then.
+    for _ in range(4):
+        with celery(tasks) as wrapped, suppress(TimeoutError):
+            submit(tasks, 20)
+            page = wrapped.until(lambda page: page.get("done_total") == 20)
+            assert page["mpmetrics_worker_exits_total"] >= 4
+            # While it replaces a worker, celery itself may miss that it is to end.
+            wrapped.until(lambda page: page["mpmetrics_workers"] == 2)
+            status = wrapped.end(signal.SIGTERM, patience=PATIENCE / 4)
+            break
+    assert status == 0, wrapped.said.decode()
     assert b"workers have ended" not in wrapped.said
 
 

@@ -24,7 +24,7 @@ GREETINGS = Counter("greetings", "Greetings sent")
 registration = mpmetrics.register()
 if registration.mode == "in_process":
     logging.getLogger(__name__).warning(registration.reason)
-metrics = mpmetrics.make_asgi_app(registration.page())
+metrics = mpmetrics.make_asgi_app(registration)
 
 
 async def application(

@@ -26,7 +26,7 @@ GREETINGS = Counter("greetings", "Greetings sent")
 registration = mpmetrics.register()
 if registration.mode == "in_process":
     logging.getLogger(__name__).warning(registration.reason)
-metrics = mpmetrics.make_wsgi_app(registration.page())
+metrics = mpmetrics.make_wsgi_app(registration)
 
 
 def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

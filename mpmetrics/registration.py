@@ -15,7 +15,8 @@ from prometheus_client import REGISTRY
 
 from mpmetrics._client import new_registry, values_in_memory
 from mpmetrics.collector import MultiProcessCollector
-from mpmetrics.directory import VARIABLE, directory_from_environment, unusable_reason
+from mpmetrics.directory import VARIABLE, directory_from_environment, require_directory
+from mpmetrics.errors import DirectoryError
 from mpmetrics.pages import DirectorySource, Page, RegistrySource
 from mpmetrics.scrape import collect
 
@@ -94,10 +95,18 @@ def register(
     directory = directory_from_environment() if path is None else os.fspath(path)
     if directory is None:
         return _in_process(given, f"{VARIABLE} is not set")
-    why = unusable_reason(directory)
-    if why:
+    try:
+        return _register_view(given, require_directory(directory))
+    except DirectoryError as error:  # it may go away at any moment
         named = "the directory" if path is not None else VARIABLE
-        return _in_process(given, f"{named} is of no use: {directory!r}: {why}")
+        return _in_process(given, f"{named} is of no use: {directory!r}: {error.why}")
+
+
+def _register_view(given: Any, directory: str) -> Registration:
+    """Register the merged view of *directory* with the registry *given*.
+
+    Raises `DirectoryError` when the directory cannot be read.
+    """
     families = collect(directory).families
     in_memory = values_in_memory()
     if in_memory and not families:

@@ -137,6 +137,26 @@ show(mpmetrics.register(path={str(tmp_path / "missing")!r}), REGISTRY)
     assert outcome.reason.endswith("no such directory; only the values of this process are served")
 
 
+def test_a_directory_that_goes_away_meanwhile(tmp_path: Path) -> None:
+    """A directory that goes away while it is registered is "in_process", and not an error."""
+    directory = tmp_path / "metrics"
+    directory.mkdir()
+    program = f"""
+import shutil
+import mpmetrics
+from prometheus_client import CollectorRegistry
+class Wiping(CollectorRegistry):
+    def register(self, collector):
+        shutil.rmtree({str(directory)!r}, ignore_errors=True)
+        super().register(collector)
+registry = Wiping()
+show(mpmetrics.register(registry), registry)
+"""
+    outcome = run_registration(program, directory)
+    assert (outcome.mode, outcome.path) == ("in_process", None)
+    assert "no such directory; only the values of this process are served" in outcome.reason
+
+
 def test_empty_directory(tmp_path: Path) -> None:
     """A registry accepts the view of a directory in which no worker has written yet."""
     program = """

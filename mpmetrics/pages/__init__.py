@@ -8,7 +8,7 @@ families, `self_metrics` adds those of the scrape, and `page` does all this for 
 from __future__ import annotations
 
 from mpmetrics.pages.gathering import Gathering, ask_all
-from mpmetrics.pages.page import Page
+from mpmetrics.pages.page import Page, PageLike, as_page
 from mpmetrics.pages.self_metrics import SelfMetrics, problems_family, source_up_family
 from mpmetrics.pages.sources import (
     Collector,
@@ -32,6 +32,7 @@ __all__ = [
     "Gathered",
     "Gathering",
     "Page",
+    "PageLike",
     "RegistrySource",
     "SelfMetrics",
     "Source",
@@ -39,6 +40,7 @@ __all__ = [
     "TextSource",
     "UrlSource",
     "add_labels",
+    "as_page",
     "as_source",
     "ask_all",
     "is_up",

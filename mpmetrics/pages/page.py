@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from mpmetrics._problem_log import ProblemLog
 from mpmetrics._shared_call import SharedCall
@@ -11,7 +11,7 @@ from mpmetrics.directory import unusable_reason
 from mpmetrics.exposition import Format, PrefixFilter, check_labels, render_families
 from mpmetrics.pages.gathering import Gathering
 from mpmetrics.pages.self_metrics import SelfMetrics
-from mpmetrics.pages.sources import DirectorySource, as_sources
+from mpmetrics.pages.sources import DirectorySource, Sources, as_sources
 from mpmetrics.pages.union import Contribution, add_labels, join_families, with_samples
 
 if TYPE_CHECKING:
@@ -20,16 +20,17 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from mpmetrics.exposition import Prefixes
-    from mpmetrics.pages.sources import Source, Sources
+    from mpmetrics.pages.sources import Source
 
 
 class Page:
     """The union of *sources*: one of `mpmetrics.pages.SourceLike`, or several.
 
     A source is the path of a multiprocess directory, a registry or another object with `collect`,
-    a function that returns text, or the http(s) URL of another exporter. *include* and *exclude*
-    are prefixes of family names, a string or several; exclude beats include. *labels* are added to
-    every series that does not have a label of that name.
+    a function that returns text, or the http(s) URL of another exporter. A `Registration` stands
+    for the sources of its page. *include* and *exclude* are prefixes of family names, a string or
+    several; exclude beats include. *labels* are added to every series that does not have a label of
+    that name.
 
     A source that fails costs its own families only: `mpmetrics_source_up` is 0 for it. With a
     *timeout*, in seconds, all sources are called at once, each in a thread of its own. For a late
@@ -104,6 +105,18 @@ class Page:
             [Contribution("", in_process=False, families=own + joined.families)]
         ).families
         return [each for each in everything if self._filter.accepts(each.name, each.type)]
+
+
+PageLike: TypeAlias = Page | Sources
+"""What stands for a page: a `Page`, or whatever a `Page` can be made of."""
+
+
+def as_page(given: PageLike) -> Page:
+    """Return *given* if it is a page, else a page of the sources that it stands for.
+
+    Raises `SourceError` if it stands for no source.
+    """
+    return given if isinstance(given, Page) else Page(given)
 
 
 def _restrict(families: Iterable[Metric], names: Sequence[str]) -> Iterable[Metric]:

@@ -89,6 +89,15 @@ class Collector(Protocol):
         ...  # pragma: no cover - a protocol has no body
 
 
+@runtime_checkable
+class SourceGroup(Protocol):
+    """An object that stands for several sources: a `mpmetrics.Registration`."""
+
+    def sources(self) -> Sequence[Source]:
+        """Return the sources."""
+        ...  # pragma: no cover - a protocol has no body
+
+
 SourceLike: TypeAlias = Union[
     Source, str, "os.PathLike[str]", Collector, "Callable[[], str | bytes]"
 ]
@@ -99,8 +108,16 @@ object with `collect` (a registry or a collector) for its families, and a callab
 text that it returns.
 """
 
-Sources: TypeAlias = Union[SourceLike, "Sequence[SourceLike]", "AbstractSet[SourceLike]"]
-"""What stands for the sources of a page: a `SourceLike`, or a list, tuple or set of them."""
+Sources: TypeAlias = Union[
+    SourceLike,
+    SourceGroup,
+    "Sequence[SourceLike | SourceGroup]",
+    "AbstractSet[SourceLike | SourceGroup]",
+]
+"""What stands for the sources of a page.
+
+A `SourceLike`, a `SourceGroup` such as a `mpmetrics.Registration`, or a list, tuple or set of them.
+"""
 
 
 class DirectorySource:
@@ -252,22 +269,35 @@ def as_sources(given: Sources) -> list[Source]:
 
     Raises `SourceError` for anything that stands for no source.
     """
-    if isinstance(given, list | tuple | set | frozenset):
-        return [as_source(each) for each in given]
-    return [as_source(given)]  # type: ignore[arg-type]  # as_source refuses other collections
+    # A named tuple, such as a registration, is one object and not several.
+    if isinstance(given, list | tuple | set | frozenset) and not hasattr(given, "_fields"):
+        return [source for each in given for source in _expand(each)]
+    return list(_expand(given))  # type: ignore[arg-type]  # _expand refuses other collections
+
+
+def _expand(given: SourceLike | SourceGroup) -> Sequence[Source]:
+    """Return the sources of a group, or the one that *given* stands for."""
+    if isinstance(given, SourceGroup) and callable(given.sources) and not isinstance(given, type):
+        return given.sources()
+    return [as_source(given)]
 
 
 def as_source(given: SourceLike) -> Source:
     """Return the source that *given* stands for.
 
     A string with :// in it is a URL, any other path a directory; something with `collect` a
-    registry; a callable a text callback. Raises `SourceError` for anything else.
+    registry; a callable a text callback. Raises `SourceError` for anything else, such as a class,
+    whose calls and methods give no metrics, or an empty path.
     """
+    if isinstance(given, type):
+        raise SourceError(repr(given), "a class, where an object of it is needed")
     if isinstance(given, Source):
         return given
     if isinstance(given, str) and "://" in given:
         return UrlSource(given)
     if isinstance(given, str | os.PathLike):
+        if not given:
+            raise SourceError(repr(given), "the path of the directory is empty")
         return DirectorySource(given)
     if isinstance(given, Collector):
         return RegistrySource(given)

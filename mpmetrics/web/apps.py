@@ -18,15 +18,18 @@ from urllib.parse import parse_qs
 
 from mpmetrics._text import one_line
 from mpmetrics.exposition import accepts_gzip, choose_format, time_limit
+from mpmetrics.pages import as_page
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, MutableMapping
 
-    from mpmetrics.pages import Page
+    from mpmetrics.pages import Page, PageLike
 
-    Receive = Callable[[], Awaitable[dict[str, Any]]]
-    Send = Callable[[dict[str, Any]], Awaitable[None]]
-    AsgiApp = Callable[[dict[str, Any], Receive, Send], Coroutine[Any, Any, None]]
+    Scope = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+    Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+    # Each framework has types of its own for the arguments: mappings, or typed dictionaries.
+    AsgiApp = Callable[[Any, Any, Any], Coroutine[Any, Any, None]]
     Responder = Callable[[str, "Request"], "Response"]
     WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -137,8 +140,13 @@ _INDEX: Final = """\
 </html>"""
 
 
-def make_wsgi_app(page: Page) -> WsgiApp:
-    """Return a WSGI application that serves *page*."""
+def make_wsgi_app(page: PageLike) -> WsgiApp:
+    """Return a WSGI application that serves *page*.
+
+    *page* is a `Page`, or what a `Page` takes: a registry, a `Registration`, the path of a
+    multiprocess directory, or a list of sources. Raises `SourceError` for anything else.
+    """
+    served = as_page(page)
 
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
         request = Request(
@@ -148,16 +156,20 @@ def make_wsgi_app(page: Page) -> WsgiApp:
             environ.get("HTTP_ACCEPT_ENCODING", ""),
             environ.get("HTTP_X_PROMETHEUS_SCRAPE_TIMEOUT_SECONDS", ""),
         )
-        status, headers, body = respond_with_page(page, request)
+        status, headers, body = respond_with_page(served, request)
         start_response(f"{status.value} {status.phrase}", headers)
         return [body]
 
     return application
 
 
-def make_asgi_app(page: Page) -> AsgiApp:
-    """Return an ASGI application that serves *page*; a thread makes the page, not the loop."""
-    return _make_application(lambda _, request: respond_with_page(page, request))
+def make_asgi_app(page: PageLike) -> AsgiApp:
+    """Return an ASGI application that serves *page*; a thread makes the page, not the loop.
+
+    *page* is what `make_wsgi_app` takes. Raises `SourceError` for anything else.
+    """
+    served = as_page(page)
+    return _make_application(lambda _, request: respond_with_page(served, request))
 
 
 def make_asgi_site(page: Page) -> AsgiApp:
@@ -169,7 +181,7 @@ def _make_application(responder: Responder) -> AsgiApp:
     """Return an ASGI application that calls *responder* in a thread."""
     responses = _SharedResponses(responder)
 
-    async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await _complete_lifespan(receive, send)
             return

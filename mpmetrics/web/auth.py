@@ -18,9 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, MutableMapping, Sequence
 
-    from mpmetrics.web.apps import AsgiApp, Receive, Send
+    from mpmetrics.web.apps import AsgiApp, Receive, Scope, Send
 
     CheckPassword = Callable[[bytes, bytes], bool]
     """Returns whether a password (first) has a hash (second)."""
@@ -108,10 +108,8 @@ def require_basic_auth(
     known = Users(users, check_password)
     added = [(name.lower().encode(), value.encode()) for name, value in headers]
 
-    async def authenticating_application(
-        scope: dict[str, Any], receive: Receive, send: Send
-    ) -> None:
-        async def send_with_headers(message: dict[str, Any]) -> None:
+    async def authenticating_application(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message["headers"], *added]}
             await send(message)
@@ -124,7 +122,7 @@ def require_basic_auth(
     return authenticating_application
 
 
-async def _is_authorized(users: Users, scope: dict[str, Any]) -> bool:
+async def _is_authorized(users: Users, scope: Scope) -> bool:
     """Return whether the request of *scope* has the name and password of one of the *users*."""
     given = [value for name, value in scope["headers"] if name.lower() == b"authorization"]
     credentials = parse_authorization(given[0].decode("latin-1")) if len(given) == 1 else None

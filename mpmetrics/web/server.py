@@ -6,8 +6,9 @@ import asyncio
 import logging
 import signal
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from mpmetrics.pages import as_page
 from mpmetrics.web.apps import make_asgi_site
 from mpmetrics.web.auth import check_bcrypt, require_basic_auth
 from mpmetrics.web.extra import require_module
@@ -18,8 +19,8 @@ from mpmetrics.web.web_config import WebConfig
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mpmetrics.pages import Page
-    from mpmetrics.web.apps import AsgiApp, Receive, Send
+    from mpmetrics.pages import PageLike
+    from mpmetrics.web.apps import AsgiApp, Receive, Scope, Send
     from mpmetrics.web.auth import CheckPassword
     from mpmetrics.web.limits import Limits
     from mpmetrics.web.uvicorn_server import BoundedServer
@@ -43,22 +44,27 @@ class PageServer:
 
     def __init__(
         self,
-        page: Page,
+        page: PageLike,
         listen: str = DEFAULT_LISTEN,
         *,
         web_config: WebConfig | None = None,
         limits: Limits = DEFAULT_LIMITS,
         check_password: CheckPassword = check_bcrypt,
     ) -> None:
-        """Open the socket; nothing is answered before `start`."""
+        """Open the socket; nothing is answered before `start`.
+
+        *page* is a `Page`, or what `mpmetrics.make_wsgi_app` takes for one. Raises `SourceError`.
+        """
+        self._page = as_page(page)
         config = web_config or WebConfig()
         application = _log_failures(
-            require_basic_auth(make_asgi_site(page), config.users, config.headers, check_password)
+            require_basic_auth(
+                make_asgi_site(self._page), config.users, config.headers, check_password
+            )
         )
         self._limits = limits
         self._started = threading.Event()
         self._server = _make_server(application, limits, config, self._started.set)
-        self._page = page
         self._listener = Listener(listen)
         self._scheme = "https" if config.tls else "http"
         self._thread = threading.Thread(target=self._serve, name="mpmetrics-http", daemon=True)
@@ -113,7 +119,7 @@ class PageServer:
 def _log_failures(application: AsgiApp) -> AsgiApp:
     """Return *application* with a line in the log for each request that it fails to answer."""
 
-    async def logging_application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def logging_application(scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await application(scope, receive, send)
         except Exception as error:

@@ -94,12 +94,21 @@ def test_without_arguments_the_help_is_shown() -> None:
     assert ending.stderr.startswith("Usage: mpmetrics ")
 
 
-def test_both_entry_points_know_the_version() -> None:
-    """The console script and the module report the installed version."""
+def test_every_entry_point_knows_the_version() -> None:
+    """The console script and both modules report the installed version."""
     expected = Ending(0, f"mpmetrics, version {version('mpmetrics-toolkit')}\n")
     script = Path(sysconfig.get_path("scripts"), "mpmetrics")
     assert run([str(script), "--version"]) == expected
     assert run(command("--version")) == expected
+    assert run([sys.executable, "-m", "mpmetrics", "--version"]) == expected
+
+
+def test_the_library_run_as_a_module_is_the_command(tmp_path: Path) -> None:
+    """`python -m mpmetrics` ends as the command does, with its messages, help and statuses."""
+    missing = str(tmp_path / "missing")
+    for arguments in ([], ["--help"], ["dump", missing], ["undump"], ["compact", "--help"]):
+        line = [sys.executable, "-m", "mpmetrics", *arguments]
+        assert run(line) == run(command(*arguments))
 
 
 # -- mistakes -------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -89,8 +90,10 @@ def read_files(files: Iterable[Path], name: str) -> dict[Labels, float]:
 
 
 def scrape(server: Server) -> str:
-    """Return the server's page."""
+    """Return the server's page; some frameworks redirect to a path with a slash."""
     answer = fetch(f"{server.url}/metrics")
+    if answer.status == HTTPStatus.TEMPORARY_REDIRECT:
+        answer = fetch(f"{server.url}/metrics/")
     assert answer.status == 200
     return answer.body.decode()
 

@@ -20,14 +20,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WSGI = (*GUNICORN, "--chdir", str(EXAMPLES), "wsgi_register")
+FLASK = (*GUNICORN, "--chdir", str(EXAMPLES), "flask_dispatch")
 ASGI = ("-m", "uvicorn", "--app-dir", str(EXAMPLES), "asgi_register:application", "--fd", "{fd}")
+FASTAPI = tuple(part.replace("asgi_register:application", "fastapi_mount:app") for part in ASGI)
 
 
 @pytest.mark.parametrize(
     "command",
     [
         pytest.param((*WSGI, "--workers", "3"), id="wsgi"),
+        pytest.param((*FLASK, "--workers", "3"), id="flask"),
         pytest.param((*ASGI, "--workers", "2"), id="asgi"),
+        pytest.param((*FASTAPI, "--workers", "2"), id="fastapi"),
     ],
 )
 def test_each_scrape_has_all_greetings(

@@ -47,6 +47,9 @@ def serve_a_page(registry: CollectorRegistry) -> None:
     )
     one = mpmetrics.Page(Path("/run/metrics"))
     print(mpmetrics.make_asgi_app(page), mpmetrics.make_wsgi_app(one))
+    for given in (registry, mpmetrics.register(), "/run/metrics", Path("/run/metrics")):
+        print(mpmetrics.make_asgi_app(given), mpmetrics.make_wsgi_app(given))
+    print(mpmetrics.make_wsgi_app([mpmetrics.register(), "http://127.0.0.1:9100/metrics"]))
 
 
 def register_the_view() -> mpmetrics.Page:
@@ -86,7 +89,9 @@ def misuse(page: mpmetrics.Page) -> None:
     mpmetrics.collect("/run/metrics").families.append  # type: ignore[attr-defined]
     mpmetrics.Page(3.5)  # type: ignore[arg-type]
     mpmetrics.Page("/run/metrics", labels={"host": 1})  # type: ignore[dict-item]
-    mpmetrics.make_wsgi_app("/run/metrics")  # type: ignore[arg-type]
+    mpmetrics.make_wsgi_app(7)  # type: ignore[arg-type]
+    mpmetrics.make_asgi_app(None)  # type: ignore[arg-type]
+    mpmetrics.make_wsgi_app([page])  # type: ignore[list-item]
     page.render("openmetrics")  # type: ignore[arg-type]
     mpmetrics.register().mode == "separate"  # type: ignore[comparison-overlap]
     mpmetrics.nothing  # type: ignore[attr-defined]

@@ -11,17 +11,21 @@ from wsgiref.validate import validator
 
 import pytest
 import uvicorn
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as parse_openmetrics,
 )
 from prometheus_client.parser import text_string_to_metric_families
 
 import mpmetrics
+from mpmetrics.errors import SourceError
+from mpmetrics.web import PageServer
 from tests.servers import fetch, listening, serving_wsgi
 from tests.workers import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -224,6 +228,79 @@ def test_a_page_without_a_working_source_is_still_a_page(tmp_path: Path) -> None
         response = fetch(url)
     assert response.status == 200
     assert f'mpmetrics_source_up{{source="{tmp_path / "missing"}"}} 0.0' in response.body.decode()
+
+
+# -- what stands for a page ------------------------------------------------------------------------
+
+
+def given_instead(kind: str, directory: Path) -> Any:
+    """Return an object of a *kind* that stands for a page with `jobs_total 3.0`."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(directory))
+    kinds: dict[str, Callable[[], Any]] = {
+        "a registry": lambda: registry,
+        "a collector": lambda: mpmetrics.MultiProcessCollector(None, directory),
+        "a registration": lambda: mpmetrics.register(CollectorRegistry(), directory),
+        "a path": lambda: directory,
+        "a text": lambda: str(directory),
+        "a list": lambda: [str(directory), lambda: "more 1\n"],
+        "a list of registrations": lambda: [mpmetrics.register(CollectorRegistry(), directory)],
+        "a callback": lambda: mpmetrics.collect(directory).render,
+        "a page": lambda: mpmetrics.Page(directory),
+    }
+    return kinds[kind]()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "a registry",
+        "a collector",
+        "a registration",
+        "a path",
+        "a text",
+        "a list",
+        "a list of registrations",
+        "a callback",
+        "a page",
+    ],
+)
+def test_what_stands_for_a_page_is_served(directory: Path, kind: str) -> None:
+    """A registry, a registration, a directory or a list is served as the page that it is."""
+    with serving_wsgi(mpmetrics.make_wsgi_app(given_instead(kind, directory))) as url:
+        assert "jobs_total 3.0" in fetch(url).body.decode().splitlines()
+    with serving_asgi(mpmetrics.make_asgi_app(given_instead(kind, directory))) as url:
+        assert "jobs_total 3.0" in fetch(url).body.decode().splitlines()
+    server = PageServer(given_instead(kind, directory), "127.0.0.1:0")
+    server.start()
+    try:
+        assert "jobs_total 3.0" in fetch(f"{server.address}/metrics").body.decode().splitlines()
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("make", [mpmetrics.make_wsgi_app, mpmetrics.make_asgi_app, PageServer])
+@pytest.mark.parametrize(
+    "given",
+    [
+        None,
+        7,
+        b"/run/metrics",
+        "",
+        {},
+        [mpmetrics.Page([])],
+        mpmetrics.Page,
+        CollectorRegistry,
+        mpmetrics.Problem("/run/metrics", "damaged", "bytes"),
+        "ftp://127.0.0.1/metrics",
+        [["/run/metrics"]],
+    ],
+    ids=range(11),
+)
+def test_what_stands_for_no_page_is_refused_at_once(make: Any, given: Any) -> None:
+    """What is no page, and no source of one, is refused before anything is scraped."""
+    with pytest.raises(SourceError):
+        make(given)
 
 
 # -- the ASGI protocol ---------------------------------------------------------------------------

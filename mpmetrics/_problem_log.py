@@ -6,12 +6,12 @@ only bury the others.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from mpmetrics._forks import ForkSafeLock
+from mpmetrics._log_limit import get_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _NUMBER: Final = re.compile(r"0x[0-9a-fA-F]+|[0-9]+")
 
-_log = logging.getLogger("mpmetrics")
+_log = get_log()
 
 
 class ProblemLog:
@@ -42,7 +42,7 @@ class ProblemLog:
             self._counts.update(problem.reason for problem in new)
             self._seen = set(now)
         for problem in new:
-            _log.warning("%s", problem)
+            _log.warning("%s", problem, extra={"kind": problem.reason})
 
     def counts(self) -> dict[str, int]:
         """Return how often each reason has come up."""

@@ -22,6 +22,8 @@ _RATIO_DIGITS: Final = 4
 # Above it, not every whole number has a float of its own, so some digits would be made up.
 _EXPONENT_FROM: Final = 1e15
 
+_CUT: Final = " … "
+
 _DURATIONS: Final = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 _SIZES: Final = tuple(
     (float(1 << 10 * power), unit)
@@ -36,6 +38,14 @@ def one_line(text: str) -> str:
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
+
+
+def shorten(text: str, length: int) -> str:
+    """Return *text*, cut in its middle to *length* characters: its end often has the reason."""
+    if len(text) <= length:
+        return text
+    kept = max(length - len(_CUT), 0)
+    return text[: kept - kept // 2] + _CUT + text[len(text) - kept // 2 :]
 
 
 def width(text: str) -> int:

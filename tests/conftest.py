@@ -12,6 +12,8 @@ from typing import Protocol
 import pytest
 from hypothesis import settings
 
+from mpmetrics._log_limit import LIMIT
+
 FAIL_ON_SKIP = "MPMETRICS_FAIL_ON_SKIP"
 """Set to anything: a test that lacks something a package would bring fails instead of skipping."""
 
@@ -54,6 +56,12 @@ def require_package(name: str, *, extra: str) -> None:
         if os.environ.get(FAIL_ON_SKIP):
             pytest.fail(reason)
         pytest.skip(reason, allow_module_level=True)
+
+
+@pytest.fixture(autouse=True)
+def fresh_log_limit() -> None:
+    """Forget the log lines of other tests: many tests in one process log the same."""
+    LIMIT.reset()
 
 
 @pytest.fixture(scope="session")

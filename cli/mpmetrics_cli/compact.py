@@ -8,7 +8,7 @@ import click
 
 from mpmetrics_cli.exit import FAILED, OK
 from mpmetrics_cli.options import dead_gauges_options, directory_argument, report_format_option
-from mpmetrics_cli.streams import write_message, write_output
+from mpmetrics_cli.streams import write_message, write_output, write_problems
 
 if TYPE_CHECKING:
     from mpmetrics.compaction import Fate
@@ -44,6 +44,5 @@ def compact(
         write_message(str(error))
         return FAILED
     write_output(COMPACTION_RENDERERS[form](compaction))
-    for problem in compaction.quarantined:
-        write_message(f"set aside: {problem}")
+    write_problems(compaction.quarantined, "set aside: ")
     return OK

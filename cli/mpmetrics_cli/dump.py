@@ -6,7 +6,7 @@ import click
 
 from mpmetrics_cli.exit import FINDINGS, OK
 from mpmetrics_cli.options import directory_argument, selection_options
-from mpmetrics_cli.streams import write_message, write_output
+from mpmetrics_cli.streams import write_output, write_problems
 
 
 @click.command()
@@ -34,7 +34,7 @@ def dump(
 ) -> int:
     """Write the merged metrics of DIR to standard output.
 
-    Problems go to standard error, one line each.
+    Problems go to standard error, one line each; of more than 100, only their number.
     """
     # Not at the top: `--help` does not wait for the library.
     from mpmetrics.scrape import take_snapshot
@@ -42,6 +42,5 @@ def dump(
 
     snapshot = take_snapshot(directory, include, exclude, dict(labels), by_process=by_process)
     write_output(SNAPSHOT_RENDERERS[form](snapshot))
-    for problem in snapshot.problems:
-        write_message(str(problem))
+    write_problems(snapshot.problems)
     return FINDINGS if strict and snapshot.problems else OK

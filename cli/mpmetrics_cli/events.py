@@ -21,7 +21,7 @@ from mpmetrics_cli.options import (
 )
 from mpmetrics_cli.renamed_option import RenamedOption
 from mpmetrics_cli.sinks import make_sinks, sink_options, write_records
-from mpmetrics_cli.streams import log_to_stderr, write_message, write_output
+from mpmetrics_cli.streams import write_message, write_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,7 +115,6 @@ def events(
     from mpmetrics.pages import Page
     from mpmetrics.web import PageServer
 
-    log_to_stderr()
     config = load_web_config(web_config_file)
     ending = _Ending()
     with ExitStack() as stack:

@@ -15,7 +15,7 @@ from click.exceptions import Exit
 
 from mpmetrics.errors import MpmetricsError
 from mpmetrics_cli.exit import INTERRUPTED, OK, READER_GONE, UNWRITABLE
-from mpmetrics_cli.streams import discard_buffer, write_message
+from mpmetrics_cli.streams import discard_buffer, messages_on_stderr, write_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,8 @@ class Program(click.Group):
         """Run a command and exit."""
         extra["standalone_mode"] = False
         try:
-            status = super().main(*args, **extra)
+            with messages_on_stderr():
+                status = super().main(*args, **extra)
         except click.ClickException as error:
             write_message(error.format_message())
             status = error.exit_code

@@ -16,7 +16,7 @@ from mpmetrics_cli.options import (
     selection_options,
     serving_options,
 )
-from mpmetrics_cli.streams import log_to_stderr, write_message
+from mpmetrics_cli.streams import write_message
 
 if TYPE_CHECKING:
     from mpmetrics.compaction import Fate
@@ -79,7 +79,6 @@ def run(
     from mpmetrics.errors import CommandError
     from mpmetrics.supervisor import RunOptions, reproduce_exit, run_command
 
-    log_to_stderr()
     options = RunOptions(
         directory=directory or os.environ.get(VARIABLE, ""),
         fresh=fresh,

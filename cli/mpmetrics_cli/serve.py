@@ -12,7 +12,7 @@ from mpmetrics_cli.options import (
     selection_options,
     serving_options,
 )
-from mpmetrics_cli.streams import log_to_stderr, write_message
+from mpmetrics_cli.streams import write_message
 
 
 @click.command()
@@ -40,7 +40,6 @@ def serve(
     from mpmetrics.pages import DirectorySource
     from mpmetrics.web import PageServer
 
-    log_to_stderr()
     config = load_web_config(web_config_file)
     source = DirectorySource(require_directory(directory), liveness=True)
     page = make_page(

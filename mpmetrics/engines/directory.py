@@ -7,7 +7,6 @@ variable once, when it is imported. For the same reason this module does not imp
 
 from __future__ import annotations
 
-import logging
 import os
 import tempfile
 from contextlib import AbstractContextManager, suppress
@@ -15,6 +14,7 @@ from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Final
 
 from mpmetrics._client import names_of_metrics, values_in_memory
+from mpmetrics._log_limit import get_log
 from mpmetrics.directory import (
     VARIABLE,
     directory_from_environment,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from mpmetrics.directory import RunDirectory
 
-_log = logging.getLogger("mpmetrics")
+_log = get_log()
 
 _EXIT_PRIORITY: Final = -100
 """Priority of our finalizer: multiprocessing runs those below 0 after it has joined children."""

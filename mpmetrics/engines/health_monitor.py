@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import math
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+from mpmetrics._log_limit import get_log
 from mpmetrics.directory import Liveness, is_alive, list_directory
 from mpmetrics.engines.steps import LateError, call_within
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     A function that is not a coroutine function is called in a thread of its own.
     """
 
-_log = logging.getLogger("mpmetrics")
+_log = get_log()
 
 
 class Clock(Protocol):

@@ -8,7 +8,6 @@ no further.
 from __future__ import annotations
 
 import inspect
-import logging
 import threading
 import weakref
 from collections import Counter
@@ -18,6 +17,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from mpmetrics._forks import ForkSafeLock, reset_in_children
+from mpmetrics._log_limit import get_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ _WAITING_SHARE: Final = 0.01
 _SHORTEST_WAIT: Final = 0.0001
 """Seconds; a shorter wait is not worth its cost."""
 
-_log = logging.getLogger("mpmetrics")
+_log = get_log()
 
 
 class ObserverErrors:

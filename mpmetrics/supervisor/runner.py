@@ -7,7 +7,6 @@ them are children of the server. Linux only.
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import threading
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from mpmetrics._log_limit import get_log
 from mpmetrics._typing import assert_never
 from mpmetrics.supervisor.launch import become_subreaper, start_command
 from mpmetrics.supervisor.machine import (
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from mpmetrics.supervisor.machine import Event
     from mpmetrics.system import Process
 
-_log = logging.getLogger("mpmetrics")
+_log = get_log()
 
 _TICK: Final = 1.0
 """Seconds between two looks at the clock while no signal comes."""

@@ -8,7 +8,9 @@ event loop; those of a connection are in `mpmetrics.web.uvicorn_server`.
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
+import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -40,6 +42,12 @@ class Limits(NamedTuple):
 
 DEFAULT_LIMITS: Final = Limits()
 
+_EXHAUSTION: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""Errors that asyncio takes for a lack of descriptors or memory."""
+
+_EXHAUSTED_SECONDS: Final = 0.5
+"""How long no client is accepted after such an error: less than the second that asyncio waits."""
+
 
 class BoundedSocket(socket.socket):
     """A listening socket that accepts a limited number of connections and closes further ones.
@@ -57,14 +65,29 @@ class BoundedSocket(socket.socket):
         bounded = cls(fileno=listener.dup().detach())
         bounded._accepted = weakref.WeakSet()
         bounded._connections = connections
+        bounded._exhausted = -_EXHAUSTED_SECONDS
         return bounded
 
     _accepted: weakref.WeakSet[socket.socket]
     _connections: int
+    _exhausted: float
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """Accept a connection. Raises `ConnectionAbortedError` when it is one too many."""
-        connection, address = super().accept()
+        """Accept a connection. Raises `ConnectionAbortedError` when it is one too many.
+
+        When this process or the system has no descriptor left, it raises another `OSError`, by
+        which asyncio pauses for a second. Until Python 3.13 asyncio goes on to the next client all
+        the same, and logs and plans that pause once for each client that may wait: it is told that
+        no more clients wait.
+        """
+        if time.monotonic() < self._exhausted + _EXHAUSTED_SECONDS:
+            raise BlockingIOError
+        try:
+            connection, address = super().accept()
+        except OSError as error:
+            if error.errno in _EXHAUSTION:
+                self._exhausted = time.monotonic()
+            raise
         if sum(each.fileno() >= 0 for each in self._accepted) >= self._connections:
             connection.close()
             # The system raises this for clients that have gone: asyncio goes on to the next.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from mpmetrics._log_limit import describe_exception, get_log
 from mpmetrics.pages import as_page
 from mpmetrics.web.apps import make_asgi_site
 from mpmetrics.web.auth import check_bcrypt, require_basic_auth
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mpmetrics.web.limits import Limits
     from mpmetrics.web.uvicorn_server import BoundedServer
 
-_log = logging.getLogger("mpmetrics")
+_log = get_log()
 
 _SOURCE_SECONDS: Final = 1
 """Time that late sources have when a server stops; open requests have a second more."""
@@ -106,6 +106,7 @@ class PageServer:
     def _serve(self) -> None:
         """Run uvicorn in an event loop of its own."""
         loop = HandshakeTimeoutLoop(self._limits.request_seconds)
+        loop.set_exception_handler(_log_loop_error)
         try:
             listener = BoundedSocket.bound(self._listener.socket, self._limits.connections)
             loop.run_until_complete(self._server.serve(sockets=[listener]))
@@ -114,6 +115,13 @@ class PageServer:
         finally:
             loop.close()
             self._started.set()
+
+
+def _log_loop_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an error that no task of the loop handles: asyncio's own log has tracebacks."""
+    error = context.get("exception")
+    reason = describe_exception(error) if isinstance(error, BaseException) else ""
+    _log.error("%s: %s", context.get("message", "error"), reason)
 
 
 def _log_failures(application: AsgiApp) -> AsgiApp:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
+from mpmetrics._log_limit import LENGTH, LINES
 from tests.cli.directories import fill
 from tests.cli.processes import Ending, command, invoke
 from tests.database import counter
@@ -21,6 +23,8 @@ from tests.workers import PATIENCE, Worker, environment, spawn
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+resource = pytest.importorskip("resource", reason="needs POSIX")
 
 
 @contextmanager
@@ -71,6 +75,32 @@ def test_filters_labels_and_other_exporters(tmp_path: Path) -> None:
             page = fetch(f"{address}/metrics").body
     samples = [line for line in page.splitlines() if not line.startswith(b"#")]
     assert samples == [b'jobs_total{a="b"} 3.0', b'jobs_elsewhere{a="b"} 5.0']
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs Linux")
+def test_without_descriptors_it_logs_little_and_answers_when_there_are_some_again(
+    tmp_path: Path,
+) -> None:
+    """Clients that cannot be accepted cost a few lines of log, and the page comes back."""
+    fill(tmp_path, {"counter_7.db": counter("jobs", 3)})
+    with serving(tmp_path) as (process, address), ExitStack() as stack:
+        assert process.stderr is not None
+        assert fetch(f"{address}/-/healthy").status == 200  # it accepts clients
+        # An open file must have a number below the limit: no number is left.
+        before = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (3, before[1]))
+        host, port = address.removeprefix("http://").split(":")
+        for _ in range(20):
+            stack.enter_context(socket.create_connection((host, int(port))))
+        first = process.stderr.readline()
+        assert first.startswith(b"mpmetrics: socket.accept() out of system resource: OSError: ")
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, before)
+        assert b"jobs_total 3.0\n" in fetch(f"{address}/metrics").body
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+        rest = process.stderr.read().splitlines()
+    assert len(rest) <= LINES
+    assert all(len(line) <= LENGTH + 20 for line in [first, *rest])
 
 
 def _late(handler: Handler) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from mpmetrics._log_limit import get_log
 from mpmetrics.engines.connectors.errors import ConnectorDisagreementError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-_log = logging.getLogger("mpmetrics")
+_log = get_log()
 
 _MISSING: Final[Mapping[str, Any]] = {
     "get_num_new_matched_tokens": (0, False),

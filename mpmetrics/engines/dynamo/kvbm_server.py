@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from typing import TYPE_CHECKING, Final
 
+from mpmetrics._log_limit import get_log
 from mpmetrics.errors import ListenError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT: Final = 6880
 
-_log = logging.getLogger("mpmetrics")
+_log = get_log()
 
 
 def kvbm_port(variables: Mapping[str, str] = os.environ) -> int | None:

@@ -5,9 +5,9 @@ A label that the series has itself beats an automatic one, which beats a custom 
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from mpmetrics._log_limit import get_log
 from mpmetrics.exposition import check_labels
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ENDPOINT: Final = "generate"
 
-_log = logging.getLogger("mpmetrics")
+_log = get_log()
 
 
 class EndpointNames(NamedTuple):

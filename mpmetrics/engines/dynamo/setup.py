@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from contextlib import AbstractContextManager
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
+from mpmetrics._log_limit import get_log
 from mpmetrics.directory import directory_from_environment
 from mpmetrics.engines.directory import recreate_if_missing
 from mpmetrics.engines.dynamo.endpoint import DEFAULT_TIMEOUT, register_callbacks
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 DEFAULT_INCLUDE: Final = (VLLM, LMCACHE)
 
-_log = logging.getLogger("mpmetrics")
+_log = get_log()
 
 
 class _NotGiven(Enum):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import time
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+from mpmetrics._log_limit import get_log
 from mpmetrics.engines.events.joiner import EventJoiner
 from mpmetrics.engines.events.metrics import EventCollector
 from mpmetrics.engines.events.pipeline import Pipeline
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mpmetrics.engines.events.sinks import Sink
     from mpmetrics.engines.events.source import EventSource
 
-_log = logging.getLogger("mpmetrics")
+_log = get_log()
 
 
 class EventBridge(AbstractContextManager["EventBridge"]):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from mpmetrics._log_limit import get_log
 from mpmetrics.engines.events.buffer import EventBuffer
 from mpmetrics.engines.events.link import FAILED
 from mpmetrics.engines.events.model import as_document
@@ -34,7 +34,7 @@ _TO_END: Final = 2.0
 _AT_ONCE: Final = 1024
 """The largest number of events to take from a buffer at once."""
 
-_log = logging.getLogger("mpmetrics")
+_log = get_log()
 
 
 class Sink:

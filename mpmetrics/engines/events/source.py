@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 import time
 from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
+from mpmetrics._log_limit import get_log
 from mpmetrics.engines.errors import EventEndpointError
 from mpmetrics.engines.events.batch import UNDECODABLE
 from mpmetrics.engines.events.gaps import (
@@ -55,7 +55,7 @@ FRAMES: Final = "frames"
 DEFECT: Final = "failed"
 """The reason for leaving out a message: an exception that is a defect of ours."""
 
-_log = logging.getLogger("mpmetrics")
+_log = get_log()
 
 
 class EventSource:

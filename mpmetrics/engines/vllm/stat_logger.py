@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import math
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mpmetrics._log_limit import get_log
 from mpmetrics.engines.errors import EndpointBoundError
 from mpmetrics.engines.observers import ERRORS, TIMEOUT, Observer
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mpmetrics.engines.dynamo import ComponentGauges, Endpoint
 
-_log = logging.getLogger("mpmetrics")
+_log = get_log()
 
 
 class MetricsPublisher(Protocol):

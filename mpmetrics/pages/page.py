@@ -11,7 +11,7 @@ from mpmetrics.directory import unusable_reason
 from mpmetrics.exposition import Format, PrefixFilter, check_labels, render_families
 from mpmetrics.pages.gathering import Gathering
 from mpmetrics.pages.self_metrics import SelfMetrics
-from mpmetrics.pages.sources import DirectorySource, Sources, as_sources
+from mpmetrics.pages.sources import DirectorySource, Sources, SupportsReadiness, as_sources
 from mpmetrics.pages.union import Contribution, add_labels, join_families, with_samples
 
 if TYPE_CHECKING:
@@ -60,10 +60,18 @@ class Page:
         self._gather = SharedCall(self._gather_now)
 
     def readiness_errors(self) -> list[str]:
-        """Return a line for each directory that cannot be read now: which, and why."""
+        """Return a line for each source that is known to be missing now: which, and why.
+
+        These are directories that cannot be read, and sources or collectors that have a method of
+        this name and return lines.
+        """
         directories = [source for source in self.sources if isinstance(source, DirectorySource)]
         reasons = [(source.path, unusable_reason(source.path)) for source in directories]
-        return [f"{path}: {why}" for path, why in reasons if why]
+        others = [source for source in self.sources if isinstance(source, SupportsReadiness)]
+        return [
+            *(f"{path}: {why}" for path, why in reasons if why),
+            *(error for source in others for error in source.readiness_errors()),
+        ]
 
     def give_up_waiting(self) -> None:
         """End the wait of a scrape for late sources; its page has what they gave last."""

@@ -98,6 +98,15 @@ class SourceGroup(Protocol):
         ...  # pragma: no cover - a protocol has no body
 
 
+@runtime_checkable
+class SupportsReadiness(Protocol):
+    """A source or a collector that knows when what it reads is missing."""
+
+    def readiness_errors(self) -> Sequence[str]:
+        """Return a line for each thing that is missing now."""
+        ...  # pragma: no cover - a protocol has no body
+
+
 SourceLike: TypeAlias = Union[
     Source, str, "os.PathLike[str]", Collector, "Callable[[], str | bytes]"
 ]
@@ -160,6 +169,11 @@ class RegistrySource:
         """Configure only; nothing is collected yet."""
         self.name = name
         self._registry = registry
+
+    def readiness_errors(self) -> Sequence[str]:
+        """Return what the collector says is missing, if it says so."""
+        registry = self._registry
+        return registry.readiness_errors() if isinstance(registry, SupportsReadiness) else ()
 
     def gather(self) -> Gathered:
         """Collect; when one of the collectors raises, keep what came before it.

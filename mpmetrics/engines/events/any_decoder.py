@@ -14,6 +14,7 @@ from mpmetrics.engines.events.batch import (
     FIELDS,
     FILTERED,
     ISSUE,
+    LARGEST_BLOCK,
     RANKS,
     TAGS,
     Batch,
@@ -137,7 +138,9 @@ def _decode_stored(rank: int, fields: Fields) -> Stored:
     lora = fields.get("lora_name")
     tokens = fields.get("token_ids")
     size = fields.get("block_size", 0)
-    if (lora is not None and type(lora) is not str) or type(size) is not int or size < 0:
+    if type(size) is not int or not 0 <= size <= LARGEST_BLOCK:
+        raise _MalformedError
+    if lora is not None and type(lora) is not str:
         raise _MalformedError
     extra_keys = fields.get("extra_keys")
     return Stored(

@@ -27,6 +27,9 @@ EMPTY_STORE: Final = "empty_store_blocks"
 RANKS: Final = 1 << 16
 """Ranks are below this: each one has a port. So garbage cannot add series without end."""
 
+LARGEST_BLOCK: Final = 1 << 20
+"""The most tokens of a block: engines have a few thousand, and garbage must not count as hits."""
+
 TAGS: Final[Mapping[str, Kind]] = {
     "BlockStored": "stored",
     "BlockRemoved": "removed",

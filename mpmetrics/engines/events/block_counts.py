@@ -1,7 +1,9 @@
-"""The holders of each block, by rank and medium: how many times the engine has stored it.
+"""The holders of each block, by rank and medium: the publishers that have reported it stored.
 
-An engine may store one block twice, in two places, and remove one of them. A listener that sees
-this removal would believe that the block is gone. So a removal counts when the last holder is gone.
+Several publishers may report blocks of one rank, say an engine and a cache beside it. A listener
+that sees one of them remove a block would believe that the block is gone. So a removal counts when
+the last holder is gone. A publisher that reports a block twice is one holder: an engine that is
+asked for full reports repeats each block that a request has found in its cache.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ if TYPE_CHECKING:
 MOST_BLOCKS_KNOWN: Final = 1 << 22
 """The largest number of blocks that are known of one rank in one medium."""
 
-_DOUBT: Final = 1 << 32
-"""More holders than any block can have."""
+_PUBLISHERS: Final = 16
+"""The publishers of one rank that are told apart; any others count as one."""
 
 
 class MediumBlocks:
@@ -26,8 +28,9 @@ class MediumBlocks:
         """Know no block. Beyond *most* blocks it forgets the oldest."""
         self.stored = self.removed = self.held = self.forgotten = 0
         self._most = most
-        self._holders: dict[int, int] = {}
-        self._floor = 0  # a block with no more holders than this has no known holder
+        self._holders: dict[int, int] = {}  # a bit for each publisher, above the floor
+        self._bits: dict[int, int] = {}
+        self._floor = 0  # a block whose number is below this has no known holder
 
     @property
     def resident(self) -> int:
@@ -38,27 +41,30 @@ class MediumBlocks:
         """Return whether the *block* is stored."""
         return block in self._holders
 
-    def store(self, hashes: Sequence[int]) -> Sequence[int]:
-        """Add a holder to each of the *hashes*; return the blocks that are forgotten instead."""
-        holders, floor = self._holders, self._floor
+    def store(self, hashes: Sequence[int], publisher: int = 0) -> Sequence[int]:
+        """Make *publisher* a holder of the *hashes*; return the blocks that are forgotten instead.
+
+        Blocks that are stored already do not count again.
+        """
+        holders, floor, bit = self._holders, self._floor, self._find_bit(publisher)
+        before = len(holders)
         for block in hashes:
-            count = holders.get(block, 0)
-            holders[block] = count + 1 if count > floor else floor + 1
-        self.stored += len(hashes)
+            holders[block] = max(holders.get(block, 0), floor) | bit
+        self.stored += len(holders) - before
         return () if len(holders) <= self._most else self._forget()
 
-    def remove(self, hashes: Sequence[int]) -> Sequence[int]:
-        """Take a holder from each of the *hashes*; return those that have none left.
+    def remove(self, hashes: Sequence[int], publisher: int = 0) -> Sequence[int]:
+        """Take *publisher* from the holders of the *hashes*; return those that have none left.
 
         A block that is unknown has none, either: it may have been stored before the first message
         that was read.
         """
-        holders, last = self._holders, self._floor + 1
+        holders, floor, others = self._holders, self._floor, ~self._find_bit(publisher)
         gone: list[int] = []
         for block in hashes:
-            count = holders.get(block, last)
-            if count > last:
-                holders[block] = count - 1
+            left = holders.get(block, 0) & others
+            if left > floor:
+                holders[block] = left
             else:
                 holders.pop(block, None)
                 gone.append(block)
@@ -72,13 +78,20 @@ class MediumBlocks:
         self._holders, self._floor = {}, 0
 
     def doubt(self) -> None:
-        """Forget the holders, since messages are lost, and with them any number of removals.
+        """Forget the holders, since messages are lost, and with them perhaps removals.
 
         Blocks stay, but have no known holder: the next removal is the last one. A removal that is
         passed on too early costs a hit; one that is never passed on costs many misses.
         """
         if self._holders:
-            self._floor += _DOUBT
+            self._floor += 1 << _PUBLISHERS
+
+    def _find_bit(self, publisher: int) -> int:
+        """Return the bit of *publisher* in the sets of holders."""
+        bit = self._bits.get(publisher)
+        if bit is None:
+            bit = self._bits[publisher] = 1 << min(len(self._bits), _PUBLISHERS - 1)
+        return bit
 
     def _forget(self) -> Sequence[int]:
         """Forget an eighth of all blocks at once, so that it does not happen with every store."""

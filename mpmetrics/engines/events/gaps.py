@@ -4,9 +4,15 @@ A publisher numbers its messages from 0. A message that is not the next one is k
 has brought what is missing, or has failed; meanwhile nothing else is read. This module has no clock
 and no sockets: `GapTracker` takes numbers and times, and returns actions.
 
+An engine answers with everything that it has, up to its newest message, and the replay is read to
+its end. The messages behind the one that was kept come live later; a second delivery is left out if
+its payload is that of the replay. So many gaps in a row cost one replay. A replay that breaks off
+after it has brought something is requested again from there on: the engine may still have the rest.
+
 After a lost connection the publisher may be another one, whose numbers are already beyond those of
 the one before. So the first replay after a new connection begins one message earlier, with one that
-is known: if it differs, the publisher was restarted.
+is known: if it differs, the publisher was restarted. A jump that no engine can make is a restart,
+too.
 """
 
 from __future__ import annotations
@@ -48,7 +54,19 @@ OUTCOMES: Final = (
 """How a replay can end. Only a complete one has brought all that was missing."""
 
 LONGEST: Final = 12
-"""The time limit of a whole replay, as a multiple of that for one message."""
+"""The time limit of a replay, with all its repetitions, as a multiple of that for one message."""
+
+FASTEST: Final = 1_000_000
+"""More messages than an engine publishes in a second, or than it can be ahead of a listener."""
+
+MOST_MISSED: Final = 1 << 32
+"""More messages than an engine has published when a listener starts."""
+
+MOST_AHEAD: Final = 1 << 20
+"""The most messages that a replay may bring beyond the one that showed the gap."""
+
+_FOR_THE_END: Final = 1.0
+"""Seconds to wait for more of a replay that has brought all that was missing."""
 
 
 class Delivery(NamedTuple):
@@ -85,11 +103,12 @@ Action = Delivery | Notice | ReplayRequest | ReplayEnd | Loss
 
 
 class _Replay:
-    """A replay in progress, and the live message that is kept until it ends.
+    """A replay in progress, and the live message that is kept until it has brought what is missing.
 
     *number* and *payload* are those of the live message, *known* is the payload of the last message
-    before it, if the replay has to repeat that one. *latest* is the time limit. `got` and `lost`
-    count messages, and `flaw` is the first fault of the replay, "" if it has none.
+    before it, if the replay has to repeat that one. *latest* is the time limit. `got` counts
+    messages, `flaw` is the first fault of the replay, "" if it has none, and it `is_complete` when
+    the live message is delivered.
     """
 
     def __init__(self, number: int, payload: bytes, known: bytes | None, latest: float) -> None:
@@ -98,8 +117,8 @@ class _Replay:
         self.known = known
         self.latest = latest
         self.got = 0
-        self.lost = 0
         self.flaw = ""
+        self.is_complete = False
 
 
 class GapTracker:
@@ -110,6 +129,8 @@ class GapTracker:
         self._patience = patience
         self._expected = 0
         self._last: bytes | None = None
+        self._heard = 0.0  # when the last live message came
+        self._ahead: dict[int, int] = {}  # what replays brought ahead of live messages: hashes
         self._is_reconnected = False
         self._replay: _Replay | None = None
         self.deadline: float | None = None
@@ -125,9 +146,15 @@ class GapTracker:
 
     def take_live(self, number: int, payload: bytes, now: float) -> Sequence[Action]:
         """Take a live message; return the actions that follow, in their order."""
-        if number < self._expected:
+        if self._was_ahead(number, payload):
+            self._is_reconnected = False  # it is the publisher of the replay
+            return ()
+        plausible = self._expected + FASTEST * (1 + max(0.0, now - self._heard))
+        self._heard = now
+        if number < self._expected or (self._last is not None and number > plausible):
             # No number comes twice over one connection, so the publisher was restarted.
             return [Notice(RESTARTED), *self._restart(number, payload, now)]
+        self._ahead.clear()
         known = self._last if self._is_reconnected and self._patience is not None else None
         self._is_reconnected = False
         if number == self._expected and known is None:
@@ -140,45 +167,95 @@ class GapTracker:
     def take_reply(self, number: int, payload: bytes, now: float) -> Sequence[Action]:
         """Take a message of the replay; return the actions that follow."""
         replay = self._replay
-        if replay is None or number < self._expected - 1:
+        if replay is None:
             return ()
-        known, replay.known = replay.known, None
-        if known is not None and number == self._expected - 1:
-            return self._compare(replay, known, payload, now)
+        if number == replay.number and payload != replay.payload:
+            return self.end_replay(NON_CONTIGUOUS)  # it is of a publisher that was restarted since
         if number < self._expected:
-            return ()
-        if number >= replay.number:
-            return self.end_replay(NON_CONTIGUOUS if replay.got else STARTED_LATE)
+            return self._take_old(replay, number, payload, now)
+        replay.known = None
         if number > self._expected:
-            replay.flaw = replay.flaw or (NON_CONTIGUOUS if replay.got else STARTED_LATE)
-            replay.lost += number - self._expected
-        replay.got += 1
-        return [*self._deliver(number, payload), *self._continue(replay, now)]
+            return self._skip(replay, number, payload, now)
+        return self._take_next(replay, number, payload, now)
 
-    def end_replay(self, outcome: str = "") -> Sequence[Action]:
-        """End the replay; return the actions that follow."""
+    def end_replay(self, outcome: str = "", now: float | None = None) -> Sequence[Action]:
+        """End the replay; return the actions that follow.
+
+        If it has brought something, but not all, it is requested again, unless *now* is None.
+        """
         replay = self._replay
         if replay is None:
             return ()
-        outcome = replay.flaw or outcome or (ENDED_EARLY if replay.got else EMPTY)
-        lost = replay.lost + replay.number - self._expected
         self._replay = self.deadline = None
-        losses = [Loss(lost)] if lost else []
-        return [ReplayEnd(outcome), *losses, *self._deliver(replay.number, replay.payload)]
+        if replay.is_complete:
+            return [ReplayEnd(replay.flaw or COMPLETE)]
+        end = ReplayEnd(replay.flaw or outcome or (ENDED_EARLY if replay.got else EMPTY))
+        if now is not None and replay.got and now < replay.latest:
+            again = _Replay(replay.number, replay.payload, None, replay.latest)
+            return [end, self._begin(again, self._expected, now)]
+        return [end, *self._lose_until(replay.number), *self._deliver_kept(replay)]
 
     def tick(self, now: float) -> Sequence[Action]:
         """End a replay that is late; return the actions that follow."""
         late = self.deadline is not None and now >= self.deadline
-        return self.end_replay(TIMEOUT) if late else ()
+        return self.end_replay(TIMEOUT, now) if late else ()
+
+    def _take_old(
+        self, replay: _Replay, number: int, payload: bytes, now: float
+    ) -> Sequence[Action]:
+        """Take a message of the replay that was delivered before; it may show the publisher."""
+        if number < self._expected - 1:
+            return ()
+        known, replay.known = replay.known, None
+        return () if known is None else self._compare(replay, known, payload, now)
+
+    def _take_next(
+        self, replay: _Replay, number: int, payload: bytes, now: float
+    ) -> Sequence[Action]:
+        """Take the next message of the replay."""
+        if replay.is_complete:
+            return self._deliver_ahead(replay, number, payload, now)
+        if number == replay.number:  # nothing was missing but the one that was to be compared
+            return self._continue(replay, now)
+        replay.got += 1
+        return [*self._deliver(number, payload), *self._continue(replay, now)]
+
+    def _was_ahead(self, number: int, payload: bytes) -> bool:
+        """Return whether a replay has brought this live message already."""
+        found = self._ahead.get(number)
+        if found is None or found != hash(payload):
+            return False
+        while self._ahead and (first := next(iter(self._ahead))) <= number:
+            del self._ahead[first]
+        return True
 
     def _deliver(self, number: int, payload: bytes) -> Sequence[Action]:
         """Deliver a message, and expect the next number."""
         self._expected, self._last = number + 1, payload
         return (Delivery(payload),)
 
+    def _deliver_kept(self, replay: _Replay) -> Sequence[Action]:
+        """Deliver the live message that was kept."""
+        replay.is_complete = True
+        return self._deliver(replay.number, replay.payload)
+
+    def _deliver_ahead(
+        self, replay: _Replay, number: int, payload: bytes, now: float
+    ) -> Sequence[Action]:
+        """Deliver a message of the replay that will come live, too."""
+        self._ahead[number] = hash(payload)
+        actions = [*self._deliver(number, payload), *self._continue(replay, now)]
+        return [*actions, *self.end_replay()] if len(self._ahead) >= MOST_AHEAD else actions
+
+    def _lose_until(self, number: int) -> Sequence[Action]:
+        """Expect *number*; return the loss of the messages before it, if they can be counted."""
+        lost, self._expected = number - self._expected, number
+        return [Loss(lost)] if 0 < lost <= MOST_MISSED else []
+
     def _restart(self, number: int, payload: bytes, now: float) -> Sequence[Action]:
         """Take a live message as one of a new publisher."""
         self._expected, self._last, self._is_reconnected = 0, None, False
+        self._ahead.clear()
         return self.take_live(number, payload, now)
 
     def _request(
@@ -186,10 +263,29 @@ class GapTracker:
     ) -> Sequence[Action]:
         """Ask for the messages that are missing before this one, or count them as lost."""
         if self._patience is None:
-            return [Loss(number - self._expected), *self._deliver(number, payload)]
-        self._replay = _Replay(number, payload, known, now + LONGEST * self._patience)
-        self.deadline = now + self._patience
-        return [ReplayRequest(self._expected if known is None else self._expected - 1)]
+            return [*self._lose_until(number), *self._deliver(number, payload)]
+        replay = _Replay(number, payload, known, now + LONGEST * self._patience)
+        return [self._begin(replay, self._expected - (known is not None), now)]
+
+    def _begin(self, replay: _Replay, start: int, now: float) -> ReplayRequest:
+        """Begin a *replay* from the number *start* on."""
+        self._replay = replay
+        self._set_deadline(replay, now)
+        return ReplayRequest(start)
+
+    def _skip(self, replay: _Replay, number: int, payload: bytes, now: float) -> Sequence[Action]:
+        """Take a message of the replay before which some are missing.
+
+        The publisher no longer has them if it is the first one; else they were lost on the way.
+        """
+        if replay.got or replay.is_complete:
+            return self.end_replay(NON_CONTIGUOUS, now)
+        replay.flaw = STARTED_LATE
+        lost = self._lose_until(min(number, replay.number))
+        if number < replay.number:
+            return [*lost, *self._take_next(replay, number, payload, now)]
+        actions = [*lost, *self._continue(replay, now)]
+        return actions if number == replay.number else [*actions, *self.end_replay()]
 
     def _compare(
         self, replay: _Replay, known: bytes, payload: bytes, now: float
@@ -202,8 +298,13 @@ class GapTracker:
         return [ReplayEnd(RESTARTED), Notice(RESTARTED), *actions]
 
     def _continue(self, replay: _Replay, now: float) -> Sequence[Action]:
-        """End the replay if no message is missing any more, else wait for its next one."""
-        if self._expected == replay.number:
-            return self.end_replay(COMPLETE)
-        self.deadline = min(now + (self._patience or 0), replay.latest)
-        return ()
+        """Wait for the next message; deliver the one that was kept if it is the next one."""
+        is_next = self._expected == replay.number and not replay.is_complete
+        actions = self._deliver_kept(replay) if is_next else ()
+        self._set_deadline(replay, now)
+        return actions
+
+    def _set_deadline(self, replay: _Replay, now: float) -> None:
+        patience = self._patience or 0
+        wait = min(patience, _FOR_THE_END) if replay.is_complete else patience
+        self.deadline = min(now + wait, replay.latest)

@@ -74,7 +74,7 @@ _FAMILIES: Final[Mapping[str, Family]] = {
             ("dp_rank", "outcome"),
             "Replays of missing messages, by how they ended",
         ),
-        ("stored", "blocks_stored", "counter", _MEDIUM, "Blocks stored"),
+        ("stored", "blocks_stored", "counter", _MEDIUM, "Blocks stored that were not there"),
         ("removed", "blocks_removed", "counter", _MEDIUM, "Blocks of which no copy is left"),
         (
             "held",
@@ -120,6 +120,13 @@ _FAMILIES: Final[Mapping[str, Family]] = {
             "Blocks that count no longer as resident, since too many are known",
         ),
         ("resident", "blocks_resident", "gauge", _MEDIUM, "Blocks that are stored now"),
+        (
+            "connections",
+            "publisher_up",
+            "gauge",
+            ("dp_rank", "socket"),
+            "Whether the engine answers at its endpoints for live messages and replays: 1, or 0",
+        ),
         ("lag", "lag_seconds", "gauge", ("dp_rank",), "Age of the last message when it was read"),
         ("queue", "queued_events", "gauge", ("sink",), "Events that wait for a sink"),
     )
@@ -146,6 +153,13 @@ class EventCollector:
         self._constant = dict(check_labels(labels))
         for name in _OWN.intersection(self._constant):
             raise LabelError(name, "the metrics of events have one of this name")
+
+    def readiness_errors(self) -> list[str]:
+        """Return a line for each endpoint of the engine where nothing answers, by rank."""
+        missing = [at for at, is_up in self._pipeline.connections.copy().items() if not is_up]
+        if not self._pipeline.connections:
+            return ["the connection to the engine has not begun"]
+        return [f"no connection to the {name} endpoint of rank {rank}" for rank, name in missing]
 
     def describe(self) -> Iterable[Any]:
         """Return nothing: registries need not know names in advance."""
@@ -180,9 +194,15 @@ class EventCollector:
         for rank, medium, blocks in self._pipeline.block_counts.items():
             for key in ("stored", "removed", "held", "forgotten", "resident"):
                 values[key][medium, str(rank)] = getattr(blocks, key)
-        for rank, lag in self._pipeline.lags.copy().items():
-            values["lag"][str(rank),] = lag
         for sink in self._sinks:
             values["queue"][sink.name,] = len(sink.buffer)
             values["dropped"][sink.name,] = sink.buffer.dropped
+        self._read_gauges(values)
         return values
+
+    def _read_gauges(self, values: defaultdict[str, Values]) -> None:
+        """Add what is so now of each publisher."""
+        for (rank, name), is_up in self._pipeline.connections.copy().items():
+            values["connections"][str(rank), name] = is_up
+        for rank, lag in self._pipeline.lags.copy().items():
+            values["lag"][str(rank),] = lag

@@ -28,7 +28,8 @@ class Pipeline:
     """The decoding, filtering and counting of events, on their way to *emit*; for one thread only.
 
     The *tally* counts by the name of a metric and the values of its labels. The *block_counts*
-    count what becomes of blocks.
+    count what becomes of blocks. The *connections* say whether a publisher is there, by its rank
+    and by the name of its endpoint.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Pipeline:
         self.block_counts = BlockCounts(most_blocks)
         self.prefixes: dict[int, PrefixLengths] = {}
         self.lags: dict[int, float] = {}
+        self.connections: dict[tuple[int, str], bool] = {}
         self._emit = emit
         self._wall = wall
         self._joiner = joiner
@@ -58,23 +60,23 @@ class Pipeline:
         """The latest time for the next `tick`, None if none is needed."""
         return None if self._joiner is None else self._joiner.deadline
 
-    def take(self, payload: bytes, rank: int, now: float) -> int:
-        """Take a message of the publisher of *rank*; return the rank that it names, or *rank*.
+    def take(self, payload: bytes, rank: int, now: float, publisher: int = 0) -> int:
+        """Take a message of a *publisher* of *rank*; return the rank that it names, or *rank*.
 
-        Its events wait for the next `tick`, unless they are many.
+        *publisher* is a number. Its events wait for the next `tick`, unless they are many.
         """
         batch = self._decoder.decode(payload, rank)
         if batch is None:
             self.tally["problems", UNDECODABLE] += 1
             return rank
         self.tally["batches", batch.rank] += 1
-        lag = self._wall() - batch.timestamp
-        if math.isfinite(lag):
-            self.lags[batch.rank] = max(0.0, lag)
+        if 0 <= batch.timestamp < math.inf:  # else it is the time of no clock
+            self.lags[batch.rank] = max(0.0, self._wall() - batch.timestamp)
         for kind, how, reason in batch.refused:
             self.tally["filtered" if how == FILTERED else "issues", kind, reason] += 1
         count = self._count
-        self._keep([left for event in batch.events if (left := count(event)) is not None], now)
+        left = [count(event, publisher) for event in batch.events]
+        self._keep([event for event in left if event is not None], now)
         return batch.rank
 
     def clear(self, rank: int, now: float) -> None:
@@ -110,25 +112,25 @@ class Pipeline:
             ready, self._ready = self._ready, []
             self._emit(ready)
 
-    def _count(self, event: Event) -> Event | None:
-        """Count *event*; return what is to be passed on of it."""
+    def _count(self, event: Event, publisher: int) -> Event | None:
+        """Count *event* of *publisher*; return what is to be passed on of it."""
         match event:
             case Stored():
-                self._store(event)
+                self._store(event, publisher)
                 return event
             case Removed():
-                return self._remove(event)
+                return self._remove(event, publisher)
             case Cleared():
                 self.tally["accepted", "cleared"] += 1
                 self._forget(event)
                 return event
 
-    def _store(self, event: Stored) -> None:
+    def _store(self, event: Stored, publisher: int) -> None:
         self.tally["accepted", "stored"] += 1
         rank, medium, hashes = event.rank, event.medium, event.hashes
         blocks = self.block_counts.in_medium(rank, medium)
         is_new = hashes[0] not in blocks
-        forgotten = blocks.store(hashes)
+        forgotten = blocks.store(hashes, publisher)
         if medium == DEVICE:
             prefixes = self.prefixes.get(rank)
             if prefixes is None:
@@ -139,11 +141,11 @@ class Pipeline:
             if forgotten:
                 prefixes.remove(forgotten)
 
-    def _remove(self, event: Removed) -> Removed | None:
-        """Remove a holder of each block; return a removal of the blocks that have none left."""
+    def _remove(self, event: Removed, publisher: int) -> Removed | None:
+        """Take *publisher* from the holders; return a removal of the blocks that have none left."""
         self.tally["accepted", "removed"] += 1
         rank, medium, hashes = event.rank, event.medium, event.hashes
-        gone = self.block_counts.in_medium(rank, medium).remove(hashes)
+        gone = self.block_counts.in_medium(rank, medium).remove(hashes, publisher)
         if medium == DEVICE and rank in self.prefixes:
             self.prefixes[rank].remove(gone)
         if len(gone) == len(hashes):

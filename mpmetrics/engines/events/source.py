@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mpmetrics._log_limit import get_log
 from mpmetrics.engines.errors import EventEndpointError
 from mpmetrics.engines.events.batch import UNDECODABLE
+from mpmetrics.engines.events.connection import import_zmq
 from mpmetrics.engines.events.gaps import (
     MALFORMED,
     NOTICES,
@@ -29,7 +30,6 @@ from mpmetrics.engines.events.subscription import (
     LARGEST_MESSAGE,
     NUMBER_SIZE,
     Subscription,
-    import_zmq,
 )
 
 if TYPE_CHECKING:
@@ -88,9 +88,16 @@ class EventSource:
         self._has_failed = False
         self._subscriptions: list[Subscription] = []
         try:
-            for publisher in publishers:
+            for number, publisher in enumerate(publishers):
                 self._subscriptions.append(
-                    Subscription(self._context, publisher, topic, patience, largest)
+                    Subscription(
+                        self._context,
+                        publisher,
+                        number=number,
+                        topic=topic,
+                        patience=patience,
+                        largest=largest,
+                    )
                 )
         except EventEndpointError:
             self.close()
@@ -114,11 +121,12 @@ class EventSource:
     def run(self, pipeline: Pipeline) -> None:
         """Read until `stop` is called. What a replay has not brought by then is lost."""
         pipeline.tally.update(dict.fromkeys(self._list_counters(), 0))
+        self._check_connections(pipeline)
         while not self._stopped:
             ready = self._poll(pipeline.deadline)
+            # Before reading: the next message may be that of another publisher.
+            self._check_connections(pipeline)
             for subscription in self._subscriptions:
-                # Before reading: the next message may be that of another publisher.
-                subscription.check_connections(self._clock())
                 if subscription.live in ready:
                     self._read_live(subscription, pipeline)
                 if subscription.replay in ready:
@@ -127,6 +135,14 @@ class EventSource:
             pipeline.tick(self._clock())
         for subscription in self._subscriptions:
             self._act(subscription.tracker.end_replay(STOPPED), subscription, pipeline)
+
+    def _check_connections(self, pipeline: Pipeline) -> None:
+        """Note and repair connections, and have the metrics say whether they are there."""
+        now = self._clock()
+        for subscription in self._subscriptions:
+            subscription.check_connections(now)
+            for name, is_up in subscription.is_up.items():
+                pipeline.connections[subscription.publisher.rank, name] = is_up
 
     def _list_counters(self) -> Iterator[tuple[str, ...]]:
         """Yield the counters that exist from the beginning.
@@ -147,9 +163,10 @@ class EventSource:
             self._poller = self._zmq.Poller()
             self._poller.register(self._woken, self._zmq.POLLIN)
             for each in self._subscriptions:
-                self._poller.register(each.monitor, self._zmq.POLLIN)
+                for monitor in each.monitors:
+                    self._poller.register(monitor, self._zmq.POLLIN)
                 self._poller.register(each.replay or each.live, self._zmq.POLLIN)
-        own = [(each.tracker.deadline, each.reconnect_at) for each in self._subscriptions]
+        own = [each.deadlines for each in self._subscriptions]
         times = [time for time in chain((deadline,), *own) if time is not None]
         wait = None if not times else max(0.0, min(times) - self._clock()) * 1000 + 1
         return dict(self._poller.poll(wait))
@@ -203,7 +220,7 @@ class EventSource:
     def _deliver(self, action: Delivery, subscription: Subscription, pipeline: Pipeline) -> None:
         rank = subscription.publisher.rank
         try:
-            rank = pipeline.take(action.payload, rank, self._clock())
+            rank = pipeline.take(action.payload, rank, self._clock(), subscription.number)
         except Exception:  # one message costs only itself
             pipeline.tally["problems", DEFECT] += 1
             if not self._has_failed:
@@ -252,8 +269,8 @@ def take_reply(tracker: GapTracker, frames: Sequence[bytes], now: float) -> Sequ
     no payload.
     """
     if len(frames) not in _REPLY_FRAMES or frames[0] or len(frames[-2]) != NUMBER_SIZE:
-        return tracker.end_replay(MALFORMED)
+        return tracker.end_replay(MALFORMED, now)
     number, payload = frames[-2:]
     if number == _END or not payload:
-        return tracker.end_replay()
+        return tracker.end_replay(now=now)
     return tracker.take_reply(int.from_bytes(number, "big"), payload, now)

@@ -2,44 +2,38 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from mpmetrics.engines.errors import EventEndpointError
+from mpmetrics.engines.events.connection import Connection, import_zmq
 from mpmetrics.engines.events.gaps import GapTracker
-from mpmetrics.errors import MissingExtraError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from mpmetrics.engines.events.publisher_endpoints import Publisher
 
 NUMBER_SIZE: Final = 8
 """Bytes of the number of a message, which is big-endian."""
 
-_TO_RECONNECT: Final = 1.0
-"""Seconds to wait for ZeroMQ to announce that it will reconnect, which it does at once or never."""
+LIVE: Final = "live"
+REPLAY: Final = "replay"
+"""The two endpoints of a publisher, as the values of a label."""
 
 _HIGH_WATER: Final = 100_000
 LARGEST_MESSAGE: Final = 1 << 26
 """Bytes of a frame; ZeroMQ closes the connection over which a larger one comes."""
 
 
-def import_zmq() -> Any:
-    """Return the module of pyzmq. Raises `MissingExtraError`."""
-    try:
-        import zmq  # only events need it
-    except ImportError as error:
-        raise MissingExtraError(package="pyzmq", extra="zmq") from error
-    return zmq
-
-
 class Subscription:
-    """The live messages of one publisher, and the replay in progress, if any."""
+    """The live messages of one publisher, the *number*th, and the replay in progress, if any."""
 
     def __init__(
         self,
         context: Any,
         publisher: Publisher,
+        *,
+        number: int,
         topic: str,
         patience: float,
         largest: int = LARGEST_MESSAGE,
@@ -47,61 +41,46 @@ class Subscription:
         """Connect or listen; ZeroMQ waits for the publisher. Raises `EventEndpointError`."""
         zmq = import_zmq()
         self.publisher = publisher
+        self.number = number
         self.tracker = GapTracker(patience if publisher.replay else None)
         self.ranks: set[int] = set()
         self.replay: Any = None
-        self.reconnect_at: float | None = None
         self._context = context
         self._largest = largest
-        if publisher.replay:  # a mistake in its endpoint raises now, not at the first gap
-            self._connect_dealer().close()
-        self.live = _make_socket(context, zmq.SUB, publisher.endpoint, largest)
-        self.monitor: Any = None
+        self._connections: dict[str, Connection] = {}
+        self._sockets: list[Any] = []
         try:
-            # ZeroMQ reports each connection here. The reports must be read, or it blocks one day.
-            self.monitor = self.live.get_monitor_socket(
-                zmq.EVENT_CONNECTED
-                | zmq.EVENT_ACCEPTED
-                | zmq.EVENT_DISCONNECTED
-                | zmq.EVENT_CONNECT_RETRIED
-            )
+            # A mistake in the endpoint for replays raises now, not at the first gap.
+            if publisher.replay:
+                dealer = self._open(zmq.DEALER, publisher.replay)
+                self._connect(REPLAY, dealer, "no missing messages are replayed")
+            self.live = self._open(zmq.SUB, publisher.endpoint)
             # A topic from the command line may have bytes that are not text.
             self.live.setsockopt(zmq.SUBSCRIBE, topic.encode(errors="surrogateescape"))
-            (self.live.bind if publisher.bind else self.live.connect)(publisher.endpoint)
-        except (zmq.ZMQError, UnicodeError) as error:
+            self._connect(LIVE, self.live, "no KV events are read")
+        except EventEndpointError:
             self.close()
-            raise EventEndpointError(publisher.endpoint, str(error)) from error
+            raise
+
+    @property
+    def is_up(self) -> Mapping[str, bool]:
+        """Whether a process answers at each endpoint, "live" and "replay"."""
+        return {name: connection.is_up for name, connection in self._connections.items()}
+
+    @property
+    def monitors(self) -> Sequence[Any]:
+        """The sockets on which ZeroMQ reports connections."""
+        return [each.monitor for each in self._connections.values()]
+
+    @property
+    def deadlines(self) -> Sequence[float | None]:
+        """The latest times for the next `check_connections` and for the tracker's `tick`."""
+        return [self.tracker.deadline, *(each.deadline for each in self._connections.values())]
 
     def check_connections(self, now: float) -> None:
-        """Note new connections; reconnect if ZeroMQ does not do so."""
-        zmq = import_zmq()
-        with suppress(zmq.Again):
-            while frames := self.monitor.recv_multipart(zmq.NOBLOCK):
-                event = int.from_bytes(frames[0][:2], sys.byteorder)
-                is_lost = event == zmq.EVENT_DISCONNECTED and not self.publisher.bind
-                self.reconnect_at = now + _TO_RECONNECT if is_lost else None
-                if event in {zmq.EVENT_CONNECTED, zmq.EVENT_ACCEPTED}:
-                    self.tracker.note_connection()
-                    # ZeroMQ subscribes again when the socket is next used, and a replay takes long.
-                    self.live.getsockopt(zmq.EVENTS)
-        if self.reconnect_at is not None and now >= self.reconnect_at:
-            self._reconnect(now)
-
-    def _reconnect(self, now: float) -> None:
-        """Connect to an endpoint that ZeroMQ has given up.
-
-        ZeroMQ gives it up for good after data that is not ZeroMQ, or a message that is too large.
-        But perhaps another server had the port of the engine at that time.
-        """
-        zmq = import_zmq()
-        self.reconnect_at = now + _TO_RECONNECT
-        # Disconnecting would lose the messages that are still to be read.
-        if not self.live.getsockopt(zmq.EVENTS) & zmq.POLLIN:
-            with suppress(zmq.ZMQError):
-                self.live.disconnect(self.publisher.endpoint)
-            with suppress(zmq.ZMQError):
-                self.live.connect(self.publisher.endpoint)
-                self.reconnect_at = None
+        """Note new connections, and repair and report those that are missing."""
+        for connection in self._connections.values():
+            connection.check(now)
 
     def request_replay(self, start: int) -> None:
         """Request a replay from the number *start* on. Raises `EventEndpointError`.
@@ -120,11 +99,35 @@ class Subscription:
     def close(self) -> None:
         """Disconnect."""
         self.close_replay()
-        if self.monitor is not None:
-            self.live.disable_monitor()
-            self.monitor.close()
-            self.monitor = None
-        self.live.close()
+        for connection in self._connections.values():
+            connection.close()
+        for each in self._sockets:
+            each.close()
+        self._connections.clear()
+        self._sockets.clear()
+
+    def _open(self, kind: int, endpoint: str) -> Any:
+        """Return a new socket for *endpoint*, to be closed at the end."""
+        made = _make_socket(self._context, kind, endpoint, self._largest)
+        self._sockets.append(made)
+        return made
+
+    def _connect(self, name: str, socket: Any, meaning: str) -> None:
+        """Connect or bind *socket* to the endpoint *name*. Raises `EventEndpointError`."""
+        is_live, publisher = name == LIVE, self.publisher
+        endpoint = publisher.endpoint if is_live else publisher.replay
+        binds = is_live and publisher.bind
+        try:
+            self._connections[name] = Connection(
+                socket,
+                endpoint,
+                meaning,
+                binds=binds,
+                note_connection=self.tracker.note_connection if is_live else _do_nothing,
+            )
+            (socket.bind if binds else socket.connect)(endpoint)
+        except (import_zmq().ZMQError, UnicodeError) as error:
+            raise EventEndpointError(endpoint, str(error)) from error
 
     def _connect_dealer(self) -> Any:
         """Return a new socket for a replay. Raises `EventEndpointError`."""
@@ -136,6 +139,10 @@ class Subscription:
             dealer.close()
             raise EventEndpointError(endpoint, str(error)) from error
         return dealer
+
+
+def _do_nothing() -> None:
+    """Do nothing: a connection for replays tells nothing of live messages."""
 
 
 def _make_socket(context: Any, kind: int, endpoint: str, largest: int) -> Any:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mpmetrics._forks import reset_in_children
 from mpmetrics.engines.errors import EventEndpointError
+from mpmetrics.engines.events.connection import import_zmq
 from mpmetrics.engines.events.link import INTERRUPTED, UNREACHABLE, LinkError
-from mpmetrics.engines.events.subscription import import_zmq
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -254,6 +254,11 @@ class Consumer:
             raise AssertionError(events) from None
         return events
 
+    def final_series(self) -> dict[str, float]:
+        """Stop the bridge, so that a replay that has brought everything has ended; see `series`."""
+        self.bridge.stop()
+        return self.series()
+
     def series(self) -> dict[str, float]:
         """Return the metrics without their prefix and without those that are zero."""
         return {

@@ -11,14 +11,42 @@ from mpmetrics.engines.events.block_counts import BlockCounts, MediumBlocks
 
 
 def test_a_removal_counts_when_the_last_holder_is_gone() -> None:
-    """A removal of a block that was stored twice counts when the second copy is removed."""
+    """A removal of a block that two publishers have stored counts when both have removed it."""
     known = MediumBlocks()
-    known.store([1, 2])
-    known.store([2, 3])
-    assert known.remove([1, 2]) == [1]
-    assert (known.stored, known.removed, known.held, known.resident) == (4, 1, 1, 2)
-    assert known.remove([2, 3]) == [2, 3]
-    assert (known.stored, known.removed, known.held, known.resident) == (4, 3, 1, 0)
+    known.store([1, 2], publisher=0)
+    known.store([2, 3], publisher=1)
+    assert known.remove([1, 2], publisher=0) == [1]
+    assert (known.stored, known.removed, known.held, known.resident) == (3, 1, 1, 2)
+    assert known.remove([2, 3], publisher=1) == [2, 3]
+    assert (known.stored, known.removed, known.held, known.resident) == (3, 3, 1, 0)
+
+
+def test_a_block_that_is_reported_again() -> None:
+    """A publisher that reports blocks again is one holder, and its removals count."""
+    known = MediumBlocks()
+    for _ in range(3):
+        known.store([1, 2, 3, 4])
+    assert (known.stored, known.resident) == (4, 4)
+    assert known.remove([1, 2, 3, 4]) == [1, 2, 3, 4]
+    assert (known.stored, known.removed, known.held, known.resident) == (4, 4, 0, 0)
+
+
+def test_the_removal_by_another_publisher() -> None:
+    """A removal by a publisher that is not known to hold the block leaves it to the others."""
+    known = MediumBlocks()
+    known.store([1], publisher=0)
+    assert known.remove([1], publisher=1) == []
+    assert known.remove([1], publisher=0) == [1]
+
+
+def test_many_publishers_of_one_rank() -> None:
+    """Publishers beyond the first fifteen count as one."""
+    known = MediumBlocks()
+    for publisher in range(40):
+        known.store([1], publisher)
+    for publisher in range(15):
+        assert known.remove([1], publisher) == []
+    assert known.remove([1], 20) == [1]
 
 
 def test_the_removal_of_an_unknown_block_counts() -> None:
@@ -49,17 +77,19 @@ def test_after_a_loss_the_next_removal_counts() -> None:
     """After lost messages blocks stay, and the next removal of each one counts."""
     known = MediumBlocks()
     known.doubt()
-    known.store([1, 1, 2])
+    for publisher in (0, 1):
+        known.store([1, 2], publisher)
     known.doubt()
     assert known.resident == 2
-    known.store([2, 3, 3])
+    for publisher in (0, 1):
+        known.store([2, 3], publisher)
+    assert known.remove([1, 2, 3], publisher=1) == [1]
     known.doubt()
-    known.store([3, 3])
-    assert known.remove([1, 2, 3]) == [1, 2]
-    assert known.remove([3]) == [3]
+    assert known.remove([2], publisher=1) == [2]
     known.clear()
-    known.store([1, 1])
-    assert known.remove([1]) == []
+    for publisher in (0, 1):
+        known.store([1], publisher)
+    assert known.remove([1], publisher=1) == []
 
 
 def test_the_oldest_blocks_are_forgotten() -> None:
@@ -81,33 +111,36 @@ hashes = st.lists(st.integers(0, 3), max_size=4)
 steps = st.sampled_from(["store", "remove", "clear", "doubt"])
 
 
-@given(st.lists(st.tuples(steps, mediums, hashes)))
-def test_the_counts_are_those_of_a_multiset(
-    history: list[tuple[str, tuple[int, str], list[int]]],
+@given(st.lists(st.tuples(steps, mediums, st.integers(0, 2), hashes)))
+def test_the_counts_are_those_of_sets_of_holders(
+    history: list[tuple[str, tuple[int, str], int, list[int]]],
 ) -> None:
-    """The counts are those of a multiset; blocks in doubt are stored without a holder."""
+    """The counts are those of a set of holders for each block; in doubt there are none."""
     counts = BlockCounts()
-    held: Counter[tuple[int, str, int]] = Counter()
-    there: set[tuple[int, str, int]] = set()
-    for what, (rank, medium), blocks in history:
+    holders: dict[tuple[int, str, int], set[int]] = {}
+    for what, (rank, medium), publisher, blocks in history:
         known = counts.in_medium(rank, medium)
         keys = [(rank, medium, block) for block in blocks]
         if what == "store":
-            known.store(blocks)
-            held.update(keys)
-            there.update(keys)
+            known.store(blocks, publisher)
+            for key in keys:
+                holders.setdefault(key, set()).add(publisher)
         elif what == "remove":
             gone = []
             for key in keys:
-                held[key] = max(0, held[key] - 1)
-                if not held[key]:
-                    there.discard(key)
+                if not holders.setdefault(key, set()) - {publisher}:
+                    del holders[key]
                     gone.append(key[2])
-            assert known.remove(blocks) == gone
+                else:
+                    holders[key].discard(publisher)
+            assert known.remove(blocks, publisher) == gone
         else:
             for each in counts.of_rank(rank):
                 (each.clear if what == "clear" else each.doubt)()
-            held = Counter({key: count for key, count in held.items() if key[0] != rank})
-            there = {key for key in there if what == "doubt" or key[0] != rank}
+            own = [key for key in holders if key[0] == rank]
+            for key in own:
+                holders[key] = set()
+                if what == "clear":
+                    del holders[key]
         sizes = Counter({(rank, medium): at.resident for rank, medium, at in counts.items()})
-        assert +sizes == Counter((rank, medium) for rank, medium, _ in there)
+        assert +sizes == Counter((rank, medium) for rank, medium, _ in holders)

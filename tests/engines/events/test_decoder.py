@@ -166,6 +166,7 @@ def test_mediums_have_one_name(medium: str | None, called: str) -> None:
         (stored(1, tokens=[[1, 2], 3]), RefusedEvent("stored", "issue", "conversion_none")),
         (stored(1, tokens=5), RefusedEvent("stored", "issue", "conversion_none")),
         (stored(1, block_size=-1), RefusedEvent("stored", "issue", "conversion_none")),
+        (stored(1, block_size=1 << 62), RefusedEvent("stored", "issue", "conversion_none")),
         (stored(1, block_size=2.5), RefusedEvent("stored", "issue", "conversion_none")),
         (stored(1, lora_name=5), RefusedEvent("stored", "issue", "conversion_none")),
     ],

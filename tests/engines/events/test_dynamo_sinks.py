@@ -286,7 +286,7 @@ ENGINE = [
     batch(["BlockStored", [4], 3, [1, 2], SIZE, None, "GPU"], rank=0),
     batch(removed(2), stored(5, medium="CPU"), rank=0),
     batch(stored(-6, lora_name="lora"), stored(7, medium="STORAGE"), rank=0),
-    batch(stored(1, 2), removed(1), removed(1), rank=0),  # two copies, and both go
+    batch(stored(1, 2), removed(2), rank=0),  # one is reported again, one comes and goes again
     batch(removed(1000), rank=0),  # a block that was never stored
     batch(stored(8, tokens=[1]), stored(9, medium="FLOPPY"), rank=0),  # routers cannot use these
     b"nonsense",

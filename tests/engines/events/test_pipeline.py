@@ -51,11 +51,11 @@ class RecordedPipeline:
         assert events
         self.emitted += events
 
-    def take(self, *payloads: bytes, now: float = 0.0) -> list[Event]:
-        """Take messages of the publisher of rank 0; return the events that are emitted."""
+    def take(self, *payloads: bytes, now: float = 0.0, publisher: int = 0) -> list[Event]:
+        """Take messages of a publisher of rank 0; return the events that are emitted."""
         self.emitted.clear()
         for payload in payloads:
-            self.pipeline.take(payload, 0, now)
+            self.pipeline.take(payload, 0, now, publisher)
         self.pipeline.tick(now)
         return list(self.emitted)
 
@@ -68,20 +68,32 @@ class RecordedPipeline:
 
 
 def test_copies_of_a_block() -> None:
-    """A removal of a block that was stored twice is emitted with the second copy."""
+    """A removal of a block that two publishers have stored is emitted with the second one."""
     recorded = RecordedPipeline()
-    recorded.take(batch(stored(1, 2), stored(2, 3)))
+    recorded.take(batch(stored(1, 2)))
+    recorded.take(batch(stored(2, 3)), publisher=1)
     assert recorded.take(batch(removed(2))) == []
-    assert recorded.take(batch(removed(1, 2, 3))) == [Removed(0, "device", [1, 2, 3])]
-    recorded.take(batch(stored(1), stored(1), stored(5)))
-    assert recorded.take(batch(removed(1, 5, 9))) == [Removed(0, "device", [5, 9])]
+    assert recorded.take(batch(removed(2, 3)), publisher=1) == [Removed(0, "device", [2, 3])]
+    assert recorded.take(batch(removed(1, 9))) == [Removed(0, "device", [1, 9])]
     assert recorded.take(batch(removed())) == []
     found = recorded.series()
     place = "{dp_rank=0,medium=device}"
-    assert found[f"blocks_stored_total{place}"] == 7
-    assert found[f"blocks_removed_total{place}"] == 5
-    assert found[f"removals_held_total{place}"] == 2
-    assert found[f"blocks_resident{place}"] == 1
+    assert found[f"blocks_stored_total{place}"] == 3
+    assert found[f"blocks_removed_total{place}"] == 4
+    assert found[f"removals_held_total{place}"] == 1
+    assert found[f"blocks_resident{place}"] == 0
+
+
+def test_full_reports() -> None:
+    """Blocks that an engine reports again are passed on, and count once."""
+    recorded = RecordedPipeline()
+    four = stored(1, 2, 3, 4)
+    assert len(recorded.take(batch(four), batch(four))) == 2
+    assert recorded.take(batch(removed(1, 2, 3, 4))) == [Removed(0, "device", [1, 2, 3, 4])]
+    found = recorded.series()
+    place = "{dp_rank=0,medium=device}"
+    assert found[f"blocks_stored_total{place}"] == found[f"blocks_removed_total{place}"] == 4
+    assert found[f"removals_held_total{place}"] == found[f"blocks_resident{place}"] == 0
 
 
 def test_events_do_not_pile_up() -> None:
@@ -133,19 +145,19 @@ def test_hit_tokens() -> None:
 
 
 def test_the_lag_of_messages() -> None:
-    """The lag is never negative, and a time that is not finite does not change it."""
+    """The lag is never negative, and a time of no clock does not change it."""
     recorded = RecordedPipeline()
-    for sent, lag in ((99.5, 0.5), (90, 10), (math.nan, 10), (math.inf, 10), (101, 0)):
+    for sent, lag in ((99.5, 0.5), (90, 10), (math.nan, 10), (math.inf, 10), (-1e9, 10), (101, 0)):
         recorded.take(batch(ts=sent, rank=4))
         assert recorded.series()["lag_seconds{dp_rank=4}"] == lag
-    assert recorded.series()["batches_total{dp_rank=4}"] == 5
+    assert recorded.series()["batches_total{dp_rank=4}"] == 6
 
 
 def test_after_a_loss() -> None:
     """After lost messages of one rank, the next removal of a block of that rank is emitted."""
     recorded = RecordedPipeline()
-    for rank in (0, 1):
-        recorded.take(batch(stored(1), stored(1), rank=rank))
+    for rank, publisher in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        recorded.take(batch(stored(1), rank=rank), publisher=publisher)
     recorded.pipeline.doubt(0)
     removals = [batch(removed(1), rank=rank) for rank in (0, 1)]
     assert recorded.take(*removals) == [Removed(0, "device", [1])]

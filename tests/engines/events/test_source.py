@@ -75,7 +75,7 @@ def test_events_of_a_live_publisher(publisher: Publisher) -> None:
         assert consumer.events_until(3) == [
             Stored(0, "device", [1, 2], None, [0, 1, 2, 3], 2),
             Stored(0, "device", [2], 1, [3, 4], 2),
-            Removed(0, "device", [1]),
+            Removed(0, "device", [1, 2]),
             Removed(0, "host", [7]),
             Cleared(0),
             Stored(0, "device", [3], None, [0, 1], 2),
@@ -95,11 +95,12 @@ def test_events_of_a_live_publisher(publisher: Publisher) -> None:
         "filtered_events_total removed unknown_medium": 1,
         "batches_total 0": 3,
         "malformed_messages_total undecodable": 1,
-        "blocks_stored_total device 0": 4,
+        "blocks_stored_total device 0": 3,
         "blocks_removed_total device 0": 2,
         "blocks_removed_total host 0": 1,
-        "removals_held_total device 0": 1,
         "blocks_resident device 0": 1,
+        "publisher_up 0 live": 1,
+        "publisher_up 0 replay": 1,
     }
 
 
@@ -114,9 +115,12 @@ def test_lost_messages_are_replayed(publisher: Publisher, form: int) -> None:
         engine.publish(*blocks(7), lose=True)
         engine.publish(*blocks(8))
         assert consumer.until(8) == [1, 2, 3, 4, 5, 6, 7, 8]
-        series = consumer.series()
-        assert engine.do("asked") == [2, 6]
-    assert (series["gaps_total 0 gap"], series["replays_total 0 complete"]) == (2, 2)
+        series = consumer.final_series()
+        # The first replay brings both gaps, if it comes when all is published.
+        asked = engine.do("asked")
+    assert asked in ([2], [2, 6])
+    gaps, replays = series["gaps_total 0 gap"], series["replays_total 0 complete"]
+    assert gaps == replays == len(asked)
     assert series["batches_total 0"] == series["blocks_resident device 0"] == 8
     assert "lost_messages_total 0" not in series
 
@@ -130,7 +134,7 @@ def test_a_late_start(publisher: Publisher, keep: int, lost: int) -> None:
             engine.do("subscribed")
             engine.publish(*blocks(51))
             assert consumer.until(51) == list(range(lost + 1, 52))
-            series = consumer.series()
+            series = consumer.final_series()
     assert series["gaps_total 0 late_start"] == 1
     assert series.get("lost_messages_total 0", 0) == lost
     outcome = "started_after_requested" if lost else "complete"
@@ -138,20 +142,33 @@ def test_a_late_start(publisher: Publisher, keep: int, lost: int) -> None:
 
 
 def test_numbers_of_64_bits(publisher: Publisher) -> None:
-    """Numbers of 64 bits are read like all others."""
+    """Numbers of 64 bits are read like all others; a jump that no engine makes is a restart."""
     with start(publisher) as engine, Consumer(publisher) as consumer:
         engine.do("subscribed")
         engine.do("begin_with", (1 << 63) - 1)
         engine.publish(*blocks(1))
         engine.publish(*blocks(2), lose=True)
         engine.publish(*blocks(3))
+        assert consumer.until(3) == [1, 2, 3]
+        assert consumer.series().get("lost_messages_total 0", 0) == 0
         engine.do("begin_with", (1 << 64) - 2)
         engine.publish(*blocks(4))
-        engine.do("begin_with", 0)
-        engine.publish(*blocks(5))
-        assert consumer.until(5) == [1, 2, 3, 4, 0, 5]
-        assert engine.do("asked") == [0, 1 << 63, (1 << 63) + 2]
-        assert consumer.series()["lost_messages_total 0"] == float((1 << 64) - 5)
+        # All that the engine has comes again, since its blocks are cleared.
+        assert consumer.until(4) == [0, 1, 2, 3, 4]
+        series = consumer.series()
+    assert series.get("lost_messages_total 0", 0) == 0
+    assert series["gaps_total 0 restarted"] == 1
+
+
+def test_one_number_of_a_far_future(publisher: Publisher) -> None:
+    """One message with an impossible number loses nothing of those that follow."""
+    with start(publisher) as engine, Consumer(publisher) as consumer:
+        engine.do("subscribed")
+        engine.publish(*blocks(1, 2))
+        engine.send(b"kv", (1 << 62).to_bytes(8, "big"), *blocks(3))
+        engine.publish(*blocks(4, 5))
+        consumer.until(5)
+        assert consumer.series().get("lost_messages_total 0", 0) == 0
 
 
 @pytest.mark.parametrize(
@@ -160,7 +177,7 @@ def test_numbers_of_64_bits(publisher: Publisher) -> None:
         ("nothing", "timeout", 3),
         ("with nonsense", "malformed", 3),
         ("without end", "timeout", 3),
-        ("by halves", "timeout", 2),
+        ("by halves", "timeout", 0),
     ],
 )
 def test_a_replay_that_goes_wrong(publisher: Publisher, how: str, outcome: str, lost: int) -> None:
@@ -172,9 +189,11 @@ def test_a_replay_that_goes_wrong(publisher: Publisher, how: str, outcome: str, 
         engine.publish(*blocks(2, 3, 4), lose=True)
         engine.publish(*blocks(5, 6))
         assert consumer.until(6) == [1, *range(2, 5 - lost), 5, 6]
-        series = consumer.series()
-    assert series[f"replays_total 0 {outcome}"] == series["gaps_total 0 gap"] == 1
-    assert series["lost_messages_total 0"] == lost
+        series = consumer.final_series()
+    # A replay that brings something is requested again.
+    assert series[f"replays_total 0 {outcome}"] == (1 if lost else 2)
+    assert series["gaps_total 0 gap"] == 1
+    assert series.get("lost_messages_total 0", 0) == lost
 
 
 def test_no_replay_endpoint(publisher: Publisher, place: Path) -> None:
@@ -257,7 +276,7 @@ def test_an_engine_that_is_killed_and_soon_ahead(publisher: Publisher, ahead: in
             engine.publish(*blocks(*missed), lose=True)
             engine.publish(*blocks(99))
             assert consumer.until(99) == [0, *missed, 99]
-            series = consumer.series()
+            series = consumer.final_series()
             assert engine.do("asked") == [2, 0]
     assert series["gaps_total 0 restarted"] == series["replays_total 0 restarted"] == 1
     assert series["replays_total 0 complete"] == series["gaps_total 0 late_start"] == 1
@@ -277,7 +296,7 @@ def test_a_connection_that_is_lost(publisher: Publisher, lost: int) -> None:
         engine.publish(*blocks(98, 99))
         assert consumer.until(99) == [*missed, 98, 99]
         assert engine.do("asked") == [1]
-        series = consumer.series()
+        series = consumer.final_series()
     assert series["replays_total 0 complete"] == 1
     assert ("gaps_total 0 gap" in series) == bool(lost)
     assert "gaps_total 0 restarted" not in series
@@ -457,11 +476,11 @@ def test_garbage(publisher: Publisher) -> None:
 class FailingPipeline(Pipeline):
     """A pipeline that raises for some messages."""
 
-    def take(self, payload: bytes, rank: int, now: float) -> int:
+    def take(self, payload: bytes, rank: int, now: float, publisher: int = 0) -> int:
         """Take a message, or raise."""
         if b"oops" in payload:
             raise ZeroDivisionError
-        return super().take(payload, rank, now)
+        return super().take(payload, rank, now, publisher)
 
 
 def test_a_message_that_raises(publisher: Publisher, caplog: pytest.LogCaptureFixture) -> None:

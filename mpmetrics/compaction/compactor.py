@@ -41,6 +41,7 @@ from mpmetrics.directory import (
     make_compaction_lock,
     require_directory,
     select_files,
+    try_lock,
 )
 from mpmetrics.errors import CompactionError, Problem
 
@@ -109,9 +110,7 @@ class Compactor:
         """Fold the files of the dead, unless another process is at it. Raises `CompactionError`."""
         with _compaction_errors(self.path):
             lock = make_compaction_lock(self.path)
-            try:
-                lock.acquire(timeout=0)
-            except TimeoutError:
+            if not try_lock(lock):
                 return Compaction(self.path, "busy")
             try:
                 return self._start().compact()

@@ -43,7 +43,7 @@ from mpmetrics.directory.liveness import (
     release_lease,
     take_lease,
 )
-from mpmetrics.directory.locks import make_compaction_lock
+from mpmetrics.directory.locks import make_compaction_lock, try_lock
 from mpmetrics.directory.manifest import (
     Manifest,
     Selection,
@@ -105,6 +105,7 @@ __all__ = [
     "take_lease",
     "take_run_directory",
     "temporary_name",
+    "try_lock",
     "unusable_reason",
     "write_new_file",
 ]

@@ -176,6 +176,14 @@ def list_directory(path: str) -> Listing:
     return Listing(files, problems, quarantined, frozenset(own), frozenset(seen))
 
 
+def is_metrics_name(name: str) -> bool:
+    """Return whether *name* is one that prometheus_client or mpmetrics gives to a metrics file."""
+    if name == MANIFEST or name.startswith(OWN_PREFIX):
+        return True
+    aside = _SET_ASIDE.fullmatch(name)
+    return FileName.parse(aside["name"] if aside else name) is not None
+
+
 def list_inodes(path: str) -> frozenset[int]:
     """Return the inode numbers of all entries of the directory *path*. Raises `OSError`."""
     with os.scandir(path) as entries:

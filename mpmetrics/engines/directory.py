@@ -112,9 +112,10 @@ def ensure_multiproc_dir(prefix: str = "mpmetrics-engine-") -> MultiprocDirector
     """Make sure that the environment names an existing multiprocess directory; return it.
 
     If `PROMETHEUS_MULTIPROC_DIR` is set, its directory is used, and recreated if it is missing.
-    Otherwise a private directory is made, whose name begins with *prefix*; the variable is set in
-    the environment of this process and its children, and the caller owns the directory.
-    Directories under the same prefix that killed owners have left are removed.
+    Otherwise a private directory is made, inside one whose name begins with *prefix*; the variable
+    is set in the environment of this process and its children, and the caller owns the directory.
+    Directories under the same prefix that killed owners have left are removed, once no process
+    uses them.
 
     Raises nothing: a directory that cannot be used is logged as an error. If prometheus_client was
     imported too early, a warning names the metrics that are in no file for that reason.

@@ -18,6 +18,7 @@ from mpmetrics.directory import (
     make_compaction_lock,
     require_directory,
     select_files,
+    try_lock,
 )
 from mpmetrics.errors import DirectoryError, Problem
 from mpmetrics.exposition import Format, render_families
@@ -165,12 +166,12 @@ def _lock_out_compactors(path: str) -> Iterator[None]:
     """
     try:
         lock = make_compaction_lock(path)
-        lock.acquire(timeout=_LOCK_PATIENCE)
-    except TimeoutError as error:
-        raise DirectoryError(path, f"it has been compacted for {_LOCK_PATIENCE} s") from error
+        is_taken = try_lock(lock, timeout=_LOCK_PATIENCE)
     except OSError:  # the directory is read-only, or another user's
         yield
         return
+    if not is_taken:
+        raise DirectoryError(path, f"it has been compacted for {_LOCK_PATIENCE} s")
     try:
         yield
     finally:

@@ -123,19 +123,24 @@ class _JoinedCollectors:
 
 def _take_directory(options: RunOptions) -> RunDirectory:
     """Return the directory of the run: the given one, or a new one."""
-    sweep_run_directories()
+    # A directory that has been taken is not swept: it may be what an earlier run has left.
     if options.directory:
-        return take_run_directory(options.directory, fresh=options.fresh)
-    return make_private_directory(keep=options.keep)
+        directory = take_run_directory(options.directory, fresh=options.fresh)
+    else:
+        directory = make_private_directory(keep=options.keep)
+    sweep_run_directories()
+    return directory
 
 
 def _release_directory(
     directory: RunDirectory, options: RunOptions, write_message: WriteMessage
 ) -> None:
     """Remove the directory; if it stays, and the user did not choose it, write where it is."""
-    stays = directory.release(keep=options.keep)
-    if stays and directory.is_private:
-        why = "as you wish" if options.keep else "because a process still has files in it open"
+    try:
+        why = directory.release(keep=options.keep)
+    except OSError as error:
+        why = f"removing it failed ({error.strerror})"
+    if why and directory.is_private:
         write_message(f"the directory stays, {why}: {directory.path}")
 
 

@@ -12,6 +12,14 @@ from mpmetrics._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from mpmetrics.system.clock import boot_time
+    from mpmetrics.system.mentions import (
+        Mentions,
+        find_mentions,
+        read_boot,
+        read_control_group,
+        read_pid_namespace,
+        read_tick,
+    )
     from mpmetrics.system.mounts import Mount, Space, find_mount, measure_space
     from mpmetrics.system.processes import (
         UNREADABLE,
@@ -25,6 +33,14 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "clock": ["boot_time"],
+    "mentions": [
+        "Mentions",
+        "find_mentions",
+        "read_boot",
+        "read_control_group",
+        "read_pid_namespace",
+        "read_tick",
+    ],
     "mounts": ["Mount", "Space", "find_mount", "measure_space"],
     "processes": [
         "UNREADABLE",
@@ -39,16 +55,22 @@ _MODULES = {
 
 __all__ = [
     "UNREADABLE",
+    "Mentions",
     "Mount",
     "Process",
     "Space",
     "boot_time",
+    "find_mentions",
     "find_mount",
     "list_children",
     "list_descendants",
     "measure_space",
     "read_age",
+    "read_boot",
+    "read_control_group",
     "read_exit_status",
+    "read_pid_namespace",
+    "read_tick",
     "select_workers",
 ]
 

@@ -26,6 +26,8 @@ from tests.database import Entry, counter, gauge, histogram, write
 from tests.generations import by_process, kept, ours, theirs, write_workers
 from tests.workers import environment, fork, run_python, spawn
 
+IS_ROOT = hasattr(os, "getuid") and os.getuid() == 0  # Windows has no such function
+
 pytestmark = pytest.mark.skipif(
     not liveness.HAS_LEASES, reason="this system has no file leases (Linux has them)"
 )
@@ -235,7 +237,7 @@ def test_compaction_changes_no_digit_of_a_sum(
         last = before["c_total", ()]
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="needs root to become another user")
+@pytest.mark.skipif(not IS_ROOT, reason="needs root to become another user")
 def test_a_file_of_another_user_is_skipped() -> None:
     """A file of another user is skipped as unknown; the user's own file is folded."""
     program = """

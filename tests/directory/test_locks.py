@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import UnixFileLock
 
-from mpmetrics.directory.locks import make_compaction_lock, make_lock
+from mpmetrics.directory.locks import make_compaction_lock, make_lock, try_lock
 from tests.workers import environment, run_python
 
 if TYPE_CHECKING:
@@ -45,3 +48,23 @@ mpmetrics.collect(sys.argv[1])
 print("filelock" in sys.modules)
 """
     assert run_python(program, str(tmp_path), env=environment(None)) == "False\n"
+
+
+def test_a_lock_is_taken_or_not(tmp_path: Path) -> None:
+    """A lock that another holder has is not taken; a server that does not answer is an error."""
+    first, second = make_lock(str(tmp_path / "lock")), make_lock(str(tmp_path / "lock"))
+    assert try_lock(first)
+    assert not try_lock(second)
+    first.release()
+    assert try_lock(second)
+    second.release()
+    late = TimedOutLock(str(tmp_path / "late"))
+    with pytest.raises(OSError, match="timed out"):
+        try_lock(late)
+
+
+class TimedOutLock(UnixFileLock):
+    """A lock on a file server that does not answer."""
+
+    def _acquire(self) -> None:
+        raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))

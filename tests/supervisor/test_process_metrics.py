@@ -19,6 +19,8 @@ from tests.workers import environment, run_python, spawn
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+IS_ROOT = hasattr(os, "getuid") and os.getuid() == 0  # Windows has no such function
+
 pytestmark = pytest.mark.skipif(not launch.IS_SUPPORTED, reason="run needs Linux")
 
 LEAST_CPU = 0.05
@@ -103,7 +105,7 @@ print([(family.name, len(family.samples)) for family in ProcessMetrics().collect
     assert run_python(program, env=environment(None)) == expected
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="needs root to start a process of another user")
+@pytest.mark.skipif(not IS_ROOT, reason="needs root to start a process of another user")
 def test_the_file_limit_of_another_users_process_is_known(tmp_path: Path) -> None:
     """The limit of open files is known where prlimit(2) refuses it, as to root in a container."""
     file = tmp_path / "program.py"

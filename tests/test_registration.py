@@ -98,13 +98,16 @@ def test_variable_unset() -> None:
         ("empty", "the path is empty"),
         ("missing", "no such directory"),
         ("file", "not a directory"),
-        ("dangling", "no such directory"),
+        (
+            "dangling",
+            "no such directory: it is a symbolic link to nothing, where there is nothing",
+        ),
     ],
 )
 def test_variable_useless(tmp_path: Path, kind: str, why: str) -> None:
     """A variable that names no directory has a reason of its own, not that of an unset one."""
     (tmp_path / "file").touch()
-    (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
+    (tmp_path / "dangling").symlink_to("nothing")
     value = "" if kind == "empty" else str(tmp_path / kind)
     # With such a variable from the start prometheus_client cannot make a metric at all.
     program = """

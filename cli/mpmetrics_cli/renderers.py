@@ -100,8 +100,9 @@ def _render_compaction_as_report(compaction: Compaction) -> bytes:
     ]
     left = Counter((skipped.reason, skipped.detail) for skipped in compaction.skipped)
     lines += [
-        f"{plural(count, 'file')} left: {reason}: {one_line(detail)}\n"
+        f"{plural(count, 'file')} left: {each}{reason}: {one_line(detail)}\n"
         for (reason, detail), count in sorted(left.items())
+        for each in ["each " if count > 1 else ""]
     ]
     lines += [f"note: {problem}\n" for problem in compaction.problems]
     return "".join(lines or ["there is nothing to compact\n"]).encode()

@@ -75,12 +75,12 @@ def run(
     is that of this command. Needs the extra "serve", and Linux.
     """
     # Not at the top: `--help` does not wait for the library.
-    from mpmetrics.directory import VARIABLE
+    from mpmetrics.directory import VARIABLE, directory_from_environment
     from mpmetrics.errors import CommandError
     from mpmetrics.supervisor import RunOptions, reproduce_exit, run_command
 
     options = RunOptions(
-        directory=directory or os.environ.get(VARIABLE, ""),
+        directory=directory or (os.environ.get(VARIABLE) and directory_from_environment()) or "",
         fresh=fresh,
         keep=keep,
         listen=listen,

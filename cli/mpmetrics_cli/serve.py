@@ -32,16 +32,19 @@ def serve(
 ) -> int:
     """Serve the merged metrics of DIR at /metrics.
 
-    The server that writes the metrics may already be running. The command ends at SIGTERM or
-    SIGINT. Needs the extra "serve".
+    The server that writes the metrics may already be running, or make DIR later. The command ends
+    at SIGTERM or SIGINT. Needs the extra "serve".
     """
     # Not at the top: `--help` does not wait for the library.
-    from mpmetrics.directory import require_directory
+    from mpmetrics.directory import expect_directory
     from mpmetrics.pages import DirectorySource
     from mpmetrics.web import PageServer
 
     config = load_web_config(web_config_file)
-    source = DirectorySource(require_directory(directory), liveness=True)
+    path, why = expect_directory(directory)
+    if why:
+        write_message(f"waiting for {path} ({why}): its metrics come as soon as it is there")
+    source = DirectorySource(path, liveness=True)
     page = make_page(
         [source], urls=urls, timeout=timeout, include=include, exclude=exclude, labels=labels
     )

@@ -14,8 +14,11 @@ from mpmetrics.directory.environment import (
     VARIABLE,
     adopt_old_variable,
     directory_from_environment,
+    expect_directory,
+    find_mistake,
     require_directory,
     resolve_directory,
+    unmakeable_reason,
     unusable_reason,
 )
 from mpmetrics.directory.files import (
@@ -82,8 +85,10 @@ __all__ = [
     "WorkerFile",
     "adopt_old_variable",
     "directory_from_environment",
+    "expect_directory",
     "find_free_name",
     "find_manifest",
+    "find_mistake",
     "has_waiting_writer",
     "is_alive",
     "list_directory",
@@ -106,6 +111,7 @@ __all__ = [
     "take_run_directory",
     "temporary_name",
     "try_lock",
+    "unmakeable_reason",
     "unusable_reason",
     "write_new_file",
 ]

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, get_args
 
 from mpmetrics._text import plural
-from mpmetrics.directory import OLD_VARIABLE, VARIABLE
+from mpmetrics.directory import OLD_VARIABLE, VARIABLE, find_mistake
 from mpmetrics.doctor.checks import CHECKS, Examination
 from mpmetrics.doctor.probes import Probes
 from mpmetrics.doctor.remedies import Finding, Level
@@ -72,6 +72,14 @@ def check_variable(environment: Mapping[str, str]) -> Iterator[Finding]:
             f"{name} is set but empty: workers write into their current directory",
             "set it to a directory of its own, or unset it",
         )
+    elif find_mistake(path):
+        if os.path.isdir(path):  # or the finding for a directory that is missing has the mistake
+            yield Finding(
+                "warning",
+                "variable",
+                f"{name} is taken as it is, {path!r}: {find_mistake(path)}",
+                _CORRECT,
+            )
     elif not os.path.isabs(path):
         yield Finding(
             "warning",
@@ -95,6 +103,8 @@ def _variable_in_use(environment: Mapping[str, str]) -> str:
     return OLD_VARIABLE if only_old else VARIABLE
 
 
+_CORRECT: Final = "correct the path where it is set: no program replaces anything in it"
+
 _ADVICE: Final = {
     "no such directory": "create it before the server starts: a worker fails at its first metric",
     "not a directory": "remove what is there, or name a directory",
@@ -105,6 +115,9 @@ def _make_unusable_finding(path: str, why: str) -> Finding:
     """Return the finding for a directory that cannot be examined."""
     what = f"{path}: {why}" if path else why
     advice = _ADVICE.get(why, "let this user read it, or run this as the user of the workers")
+    if why.startswith("no such directory: "):
+        is_misspelt = bool(find_mistake(path))
+        advice = _CORRECT if is_misspelt else "make that directory, or remove the link"
     return Finding("error", "directory", what, advice if path else "name a directory")
 
 
@@ -145,9 +158,11 @@ def _list_unchanged_since(moment: float | None, files: Sequence[WorkerFile]) -> 
 
 def _make_healthy_finding(examination: Examination) -> Finding:
     """Return the finding for an *examination* in which no check finds anything."""
-    files = plural(len(examination.files), "file")
-    ids = {file.name.id for file in _select_workers(examination.files)}
-    processes = plural(len(ids), "process", "es")
+    workers = _select_workers(examination.files)
+    files = plural(len(workers), "file")
+    processes = plural(len({file.name.id for file in workers}), "process", "es")
+    archives = len(examination.files) - len(workers)
+    origin = f"{files} of {processes}" + (f" and {plural(archives, 'archive')}" if archives else "")
     metrics = plural(len(examination.families), "metric")
-    what = f"nothing is wrong with {examination.path}: {metrics} from {files} of {processes}"
+    what = f"nothing is wrong with {examination.path}: {metrics} from {origin}"
     return Finding("ok", "all", what, "")

@@ -18,6 +18,7 @@ from mpmetrics._log_limit import get_log
 from mpmetrics.directory import (
     VARIABLE,
     directory_from_environment,
+    find_mistake,
     make_run_directory,
     sweep_below,
     unusable_reason,
@@ -137,8 +138,11 @@ def ensure_multiproc_dir(prefix: str = "mpmetrics-engine-") -> MultiprocDirector
 
 
 def recreate_if_missing(path: str) -> bool:
-    """Recreate the directory *path* if it is missing; return whether it was and has been."""
-    if os.path.lexists(path):
+    """Recreate the directory *path* if it is missing; return whether it was and has been.
+
+    A path that has a mistake is not made.
+    """
+    if os.path.lexists(path) or find_mistake(path):
         return False
     try:
         os.makedirs(path, exist_ok=True)

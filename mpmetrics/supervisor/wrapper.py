@@ -16,8 +16,9 @@ from mpmetrics.directory import (
     prove_leases,
     sweep_run_directories,
     take_run_directory,
+    unmakeable_reason,
 )
-from mpmetrics.errors import CommandError
+from mpmetrics.errors import CommandError, RunDirectoryError
 from mpmetrics.pages import DirectorySource, RegistrySource
 from mpmetrics.supervisor.launch import IS_SUPPORTED
 from mpmetrics.supervisor.process_metrics import ProcessMetrics
@@ -125,6 +126,9 @@ def _take_directory(options: RunOptions) -> RunDirectory:
     """Return the directory of the run: the given one, or a new one."""
     # A directory that has been taken is not swept: it may be what an earlier run has left.
     if options.directory:
+        why = unmakeable_reason(options.directory)
+        if why:
+            raise RunDirectoryError(options.directory, why)
         directory = take_run_directory(options.directory, fresh=options.fresh)
     else:
         directory = make_private_directory(keep=options.keep)

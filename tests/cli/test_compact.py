@@ -66,6 +66,14 @@ def test_gauges_of_the_dead_can_be_kept(directory: Path) -> None:
     assert b"lmcache:used 5.0" in page
 
 
+def test_files_that_are_left_for_one_reason_are_one_line(directory: Path) -> None:
+    """One line says of several files why each of them is left, in the singular of one of them."""
+    fill(directory, {"gauge_all_8.db": gauge("g", 1)})
+    assert invoke("compact", directory, "--keep-dead-gauges").stdout.endswith(
+        "\n2 files left: each kept: gauges of the dead are kept on demand\n"
+    )
+
+
 def test_json_has_everything(directory: Path) -> None:
     """The JSON has the paths, the reasons and the generation."""
     fill(directory, {"counter_9.db": encode([counter("jobs", 1)])[:-2]})

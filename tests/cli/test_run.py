@@ -99,6 +99,8 @@ def test_a_command_that_cannot_be_run() -> None:
         pytest.param(["--fresh", "--", "true"], "--fresh needs --dir", id="fresh"),
         pytest.param(["--web-config", "/no/such", "--", "true"], "/no/such", id="web-config"),
         pytest.param(["--label", "le=1", "--", "true"], "le", id="label"),
+        pytest.param(["--dir", "~/x", "--", "true"], "~/x: the path has a ~", id="tilde"),
+        pytest.param(["--dir", "/etc/hosts", "--", "true"], "not a directory", id="file"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(arguments: list[str], words: str) -> None:
@@ -381,6 +383,18 @@ def test_a_given_directory_is_used_and_stays(tmp_path: Path) -> None:
     assert {each.name for each in given.iterdir()} >= {"MANIFEST", "counter_mpmetrics-archive-1.db"}
     assert shown("--dir", given, "--fresh") == given
     assert [each.name for each in given.iterdir() if each.name[0] != "."] == []
+
+
+@pytest.mark.parametrize("value", ["'x'", " x", "file://x"])
+def test_a_variable_with_a_mistake_makes_no_directory(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A variable that a shell would have changed is one line and status 2; nothing is made."""
+    monkeypatch.chdir(tmp_path)
+    status, _, stderr = invoke("run", "--", "true", PROMETHEUS_MULTIPROC_DIR=value)
+    assert (status, stderr.count("\n")) == (2, 1)
+    assert stderr.startswith(f"mpmetrics: {value}: the path has ")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_fresh_removes_nothing_while_a_file_is_open(tmp_path: Path) -> None:

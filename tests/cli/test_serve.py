@@ -42,6 +42,31 @@ def serving(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[bytes], s
             process.kill()
 
 
+def test_a_directory_that_comes_later(tmp_path: Path) -> None:
+    """The command says that it waits for a missing directory, and has its metrics once it comes."""
+    later = tmp_path / "later"
+    line = command("serve", "--listen", "127.0.0.1:0", later)
+    with spawn(line, stderr=subprocess.PIPE, env=environment(None)) as process:
+        try:
+            assert process.stderr is not None
+            message = process.stderr.readline().decode()
+            assert message == (
+                f"mpmetrics: waiting for {later} (no such directory): its metrics come as soon as "
+                "it is there\n"
+            )
+            address = process.stderr.readline().decode().rpartition(" ")[2].strip()
+            before = fetch(f"{address}/metrics").body
+            later.mkdir()
+            fill(later, {"counter_7.db": counter("jobs", 3)})
+            after = fetch(f"{address}/metrics").body
+        finally:
+            process.kill()
+    up = rb'mpmetrics_source_up\{source="[^"]+"\} '
+    assert re.search(up + rb"0\.0\n", before)
+    assert re.search(up + rb"1\.0\n", after)
+    assert b"jobs_total 3.0\n" in after
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_serves_until_a_signal(tmp_path: Path, number: int) -> None:
     """The command serves until SIGTERM or SIGINT, and then ends with status 0 and no message."""
@@ -123,7 +148,8 @@ def test_a_late_exporter_does_not_hold_up_the_page(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        pytest.param(["/no/such/directory"], "/no/such/directory: no such directory", id="dir"),
+        pytest.param(["/etc/hosts"], "/etc/hosts: not a directory", id="file"),
+        pytest.param(["'/run'"], "quotes around it; is /run meant?", id="quotes"),
         pytest.param([".", "--listen", "x"], "cannot listen on x: ", id="address"),
         pytest.param([".", "--web-config", "/no/file"], "/no/file: ", id="web-config"),
         pytest.param([".", "--timeout", "0"], "Invalid value for '--timeout'", id="timeout"),

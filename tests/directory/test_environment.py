@@ -11,8 +11,11 @@ import pytest
 from mpmetrics.directory.environment import (
     adopt_old_variable,
     directory_from_environment,
+    expect_directory,
+    find_mistake,
     require_directory,
     resolve_directory,
+    unmakeable_reason,
     unusable_reason,
 )
 from mpmetrics.errors import DirectoryError
@@ -119,3 +122,88 @@ print({unusable_reason(path) for path in sys.argv[1:]})
     expected = "{'the directory cannot be read by this user'}\n"
     env = environment(None)
     assert run_python(program, str(tmp_path), str(below), env=env) == expected
+
+
+MISTAKES = {
+    '"/run/x"': "quotes around it; is /run/x meant?",
+    "'/run/x": "quotes around it; is /run/x meant?",
+    " /run/x": "a blank at its beginning or end; is /run/x meant?",
+    "/run/x\t": "a blank at its beginning or end; is /run/x meant?",
+    "/run/x\n": "a line break in it; is /run/x meant?",
+    "/run/x\r\n": "a line break in it; is /run/x meant?",
+    "/run/x\n/run/y": "a line break in it",
+    "~/x": "a ~ that only a shell replaces; is /home/me/x meant?",
+    "'~/x' ": (
+        "a blank at its beginning or end and quotes around it and a ~ that only a shell replaces; "
+        "is /home/me/x meant?"
+    ),
+    "$HOME/x": "a $ that only a shell replaces; is /home/me/x meant?",
+    "/run/${NOT_SET_ANYWHERE}/x": "a $ that only a shell replaces",
+    "file:///run/x%20y": "the form of a URL; is /run/x y meant?",
+    "file:/run/x": "the form of a URL; is /run/x meant?",
+    "http://host/x": "the form of a URL",
+}
+"""Paths that a shell or a browser would change, and what is said of each."""
+
+
+@pytest.mark.parametrize("path", MISTAKES)
+def test_a_mistake_in_a_path_is_named(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What only a shell or a browser replaces is named, with the path that may be meant."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    mistake = f"the path has {MISTAKES[path]}"
+    assert find_mistake(path) == mistake
+    assert unusable_reason(path) == f"no such directory: {mistake}"
+    assert unmakeable_reason(path) == mistake
+    with pytest.raises(DirectoryError, match="the path has"):
+        expect_directory(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["/run/x", "x", "/run/a b", "/run/it's", "/run/x~", "/a/$b", ""])
+def test_a_plain_path_has_no_mistake(path: str) -> None:
+    """A path with odd characters inside is as it should be."""
+    assert find_mistake(path) == ""
+
+
+def test_a_directory_with_such_a_name_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A directory that is really called so is used, and one line says that it was."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~").mkdir()
+    monkeypatch.setenv(VARIABLE, "~")
+    assert [require_directory(None), require_directory(None)] == ["~", "~"]
+    assert unmakeable_reason("~") == ""
+    (message,) = caplog.messages
+    assert message.startswith(f"{VARIABLE} is taken as it is, '~': the path has a ~ that only")
+
+
+def test_a_relative_path_is_logged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A relative path in the variable is logged once, with what it stands for here."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(VARIABLE, f"{tmp_path.name}-relative")
+    assert directory_from_environment() == directory_from_environment()
+    (message,) = caplog.messages
+    assert f"here it is {tmp_path / tmp_path.name}-relative, in another" in message
+
+
+def test_a_directory_that_may_come(tmp_path: Path) -> None:
+    """A missing directory may be waited for, behind a symbolic link, too; a file may not."""
+    missing, link, file = tmp_path / "missing", tmp_path / "link", tmp_path / "file"
+    link.symlink_to("missing")
+    file.touch()
+    behind = "it is a symbolic link to missing, where there is nothing"
+    assert expect_directory(missing) == (str(missing), "no such directory")
+    assert expect_directory(link) == (str(link), f"no such directory: {behind}")
+    assert unmakeable_reason(str(missing)) == ""
+    assert unmakeable_reason(str(link)) == f"no such directory: {behind}"
+    assert unmakeable_reason(str(file)) == "not a directory"
+    with pytest.raises(DirectoryError, match="not a directory"):
+        expect_directory(file)
+    missing.mkdir()
+    assert expect_directory(link) == (str(link), "")

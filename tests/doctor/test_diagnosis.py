@@ -133,6 +133,31 @@ def test_a_relative_path_is_reported(directory: Path, monkeypatch: pytest.Monkey
     assert diagnose(directory.name)[0].level == "ok"
 
 
+def test_a_mistake_in_the_variable_is_one_finding(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path that a shell would have changed is one finding, whether it exists or not."""
+    advice = "correct the path where it is set: no program replaces anything in it"
+    quoted = f'"{directory}"'
+    mistake = f"the path has quotes around it; is {directory} meant?"
+    monkeypatch.setenv(VARIABLE, quoted)
+    assert diagnose() == unusable(quoted, f"no such directory: {mistake}", advice)
+    monkeypatch.chdir(directory)
+    (directory / "'x'").mkdir()
+    fill(directory / "'x'", {"counter_7.db": counter("requests", 1)})
+    monkeypatch.setenv(VARIABLE, "'x'")
+    what = f"{VARIABLE} is taken as it is, \"'x'\": the path has quotes around it"
+    assert diagnose() == [Finding("warning", "variable", what, advice)]
+
+
+def test_a_symbolic_link_to_nothing(tmp_path: Path) -> None:
+    """The finding for a dangling link names its target."""
+    (tmp_path / "link").symlink_to("target")
+    why = "no such directory: it is a symbolic link to target, where there is nothing"
+    advice = "make that directory, or remove the link"
+    assert diagnose(tmp_path / "link") == unusable(tmp_path / "link", why, advice)
+
+
 def unusable(path: object, why: str, advice: str) -> list[Finding]:
     """Return the finding for a path that cannot be examined at all."""
     return [Finding("error", "directory", f"{path}: {why}", advice)]
@@ -202,7 +227,7 @@ def test_what_compaction_has_left_is_found(directory: Path) -> None:
 
 
 def test_an_archive_is_not_a_process(directory: Path) -> None:
-    """An archive counts as a file, but not as a process, and its liveness is not asked for."""
+    """An archive is neither a worker's file nor a process, and its liveness is not asked for."""
     name = "counter_mpmetrics-archive-1.db"
     fill(directory, {name: counter("requests", 1)})
     (directory / "MANIFEST").write_bytes(Manifest(1, (name,)).format())
@@ -215,7 +240,7 @@ def test_an_archive_is_not_a_process(directory: Path) -> None:
     (finding,) = diagnose(directory, MACHINE._replace(is_alive=is_alive))
     assert str(directory / name) not in asked
     assert finding.what == (
-        f"nothing is wrong with {directory}: 2 metrics from 4 files of 2 processes"
+        f"nothing is wrong with {directory}: 2 metrics from 3 files of 2 processes and 1 archive"
     )
 
 

@@ -118,6 +118,22 @@ def test_an_unusable_directory(tmp_path: Path) -> None:
     assert done.stderr == f"PROMETHEUS_MULTIPROC_DIR={str(path)!r} is of no use: not a directory\n"
 
 
+def test_a_variable_with_a_mistake_makes_no_directory(tmp_path: Path) -> None:
+    """A path that a shell would have changed is an error in the log, and no directory is made."""
+    done = run_to_end(
+        [sys.executable, "-c", ENSURE + "report()"],
+        env=environment("~/x"),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    seen = json.loads(done.stdout)
+    assert (seen["recreated"], seen["there"]) == (False, False)
+    assert "is of no use: no such directory: the path has a ~" in done.stderr
+    assert names(tmp_path) == []
+
+
 def test_a_second_call_does_not_own(tmp_path: Path) -> None:
     """A second call does not own the directory, neither in the same process nor in a child."""
     more = """

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from examples.simulated_requests import Request, Trace
     from examples.simulated_scheduler import Step
 
+FAMILIES = [family for family in LMCACHE_FAMILIES if not family.condition]
+"""The families of LMCache in an engine: without those of its cache controller."""
+
 TOKEN_BYTES = 131_072
 """The bytes of KV cache of one token, in all ranks together."""
 
@@ -89,8 +92,8 @@ class Lmcache:
     def __init__(self, role: str, rank: int, owned: Callable[[str], bool]) -> None:
         """Make all families; only callbacks have series from the start."""
         self._labels = (MODEL, str(rank), role, SERVED_AS)
-        self._metrics = register_families(LMCACHE_FAMILIES)
-        for family in LMCACHE_FAMILIES:
+        self._metrics = register_families(FAMILIES)
+        for family in FAMILIES:
             if not family.in_files and owned(family.name):
                 self.of(family.name).set_function(float)
 
@@ -120,7 +123,7 @@ class Worker:
     def __call__(self, step: Step) -> None:
         """Record the requests that were admitted in a step; without requests, record idleness."""
         requests = [self._trace.requests[number] for number in step.requests]
-        for family in LMCACHE_FAMILIES:
+        for family in FAMILIES:
             if family.type == "counter":
                 self._lmcache.of(family.name).inc(self._count(family.name, requests))
         self._held += sum(it.cached.stored // CHUNK - it.cached.evicted for it in requests)

@@ -63,6 +63,7 @@ PUBLIC_IN_0_1: Final = {
         "ConnectorStats",
         "ConnectorStatsError",
         "ConnectorSummary",
+        "FamilyCopy",
         "DebounceTiming",
         "DebounceTimingError",
         "DynamoSender",

@@ -69,7 +69,10 @@ LMCACHE_COLUMNS: Final = {
     **FAMILY_COLUMNS,
     "Over `worker_id`": lambda family: family.rollup,
     "In files": lambda family: "yes" if family.in_files else "no",
+    "Only with": lambda family: family.condition,
 }
+
+DYNAMO_COLUMNS: Final = {**FAMILY_COLUMNS, "Only with": lambda family: family.condition}
 
 EVENT_COLUMNS: Final[Mapping[str, Callable[[Family], str]]] = {
     "Name": lambda family: f"`{family.name}{'_total' if family.type == 'counter' else ''}`",
@@ -79,7 +82,7 @@ EVENT_COLUMNS: Final[Mapping[str, Callable[[Family], str]]] = {
 ENGINES: Final = {
     "vllm": (vllm.__file__, vllm.VLLM_FAMILIES, VLLM_COLUMNS),
     "lmcache": (lmcache.__file__, lmcache.LMCACHE_FAMILIES, LMCACHE_COLUMNS),
-    "dynamo": (dynamo.__file__, dynamo.DYNAMO_FAMILIES, FAMILY_COLUMNS),
+    "dynamo": (dynamo.__file__, dynamo.DYNAMO_FAMILIES, DYNAMO_COLUMNS),
 }
 
 

@@ -1,6 +1,7 @@
 """A stat logger that vLLM finds by itself: entry-point group `vllm.stat_logger_plugins`.
 
-It sets the gauges of a component in the registry that vLLM's own page is made of. vLLM accepts
+It sets the gauges of a component in the registry that vLLM's own page is made of. Of several API
+servers, each report of the engine reaches one, so the last written value counts. vLLM accepts
 only subclasses of its own base class. That is imported when the plugin is loaded, which only vLLM
 does; where vLLM is not installed the class has no such base.
 """
@@ -17,6 +18,9 @@ from mpmetrics.engines.observers import ERRORS
 from mpmetrics.engines.vllm import StatLogger
 
 DEFAULT_COMPONENT: Final = "vllm"
+
+_MODE: Final = "mostrecent"
+"""The mode of vLLM's own gauges."""
 
 _BASE_MODULE: Final = "vllm.v1.metrics.loggers"
 
@@ -44,7 +48,9 @@ def _make_gauges(vllm_config: Any) -> ComponentGauges | None:
     """Make the gauges of this engine; return None if that fails, so that vLLM starts anyway."""
     component = os.environ.get("DYN_COMPONENT") or DEFAULT_COMPONENT
     try:
-        return ComponentGauges(None, _find_model_name(vllm_config), component)
+        return ComponentGauges(
+            None, _find_model_name(vllm_config), component, multiprocess_mode=_MODE
+        )
     except Exception as error:  # the logger works without gauges, too
         ERRORS.count("component_gauges", "raised", error)
         return None

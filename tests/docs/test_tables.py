@@ -83,7 +83,7 @@ def test_the_families_of_lmcache(tmp_path: Path) -> None:
     status, page = build(tmp_path, "# Page\n\n```{engine-families} lmcache\n```\n")
     assert status == 0, page
     head, *body = rows(page)
-    assert head == [*COLUMNS, "Over worker_id", "In files"]
+    assert head == [*COLUMNS, "Over worker_id", "In files", "Only with"]
     assert [row[0] for row in body] == [family.name for family in LMCACHE_FAMILIES]
     by_name = {row[0]: row[1:] for row in body}
     labels = "model_name, worker_id, role, served_model_name"
@@ -94,6 +94,7 @@ def test_the_families_of_lmcache(tmp_path: Path) -> None:
         "Share of a prompt that was found, if any",
         "merge",
         "yes",
+        "",
     ]
     assert by_name["lmcache:put_failed_count"] == [
         "gauge",
@@ -102,15 +103,16 @@ def test_the_families_of_lmcache(tmp_path: Path) -> None:
         "Writes that have failed",
         "",
         "no",
+        "",
     ]
 
 
 def test_the_families_of_dynamo(tmp_path: Path) -> None:
-    """Each family of Dynamo has a row, with the columns that all engines have."""
+    """Each family of Dynamo has a row, with what it needs."""
     status, page = build(tmp_path, "# Page\n\n```{engine-families} dynamo\n```\n")
     assert status == 0, page
     head, *body = rows(page)
-    assert head == COLUMNS
+    assert head == [*COLUMNS, "Only with"]
     assert [row[0] for row in body] == [family.name for family in DYNAMO_FAMILIES]
 
 

@@ -28,14 +28,23 @@ if TYPE_CHECKING:
         HybridCacheError,
         TransferParamsClashError,
     )
-    from mpmetrics.engines.connectors.families import ConnectorFamily, ConnectorSummary
+    from mpmetrics.engines.connectors.families import (
+        ConnectorFamily,
+        ConnectorSummary,
+        FamilyCopy,
+    )
     from mpmetrics.engines.connectors.known_families import (
         CONNECTOR_FAMILIES,
+        HF3FS,
+        HISPARSE,
+        LMCACHE_MP,
         MOONCAKE,
         MOONCAKE_STORE,
         NIXL,
+        OFFLOAD_SETTINGS,
         OFFLOADING,
         SIMPLE_OFFLOADING,
+        UMBP,
         offload_info,
     )
     from mpmetrics.engines.connectors.metadata import (
@@ -58,14 +67,19 @@ _MODULES = {
         "HybridCacheError",
         "TransferParamsClashError",
     ],
-    "families": ["ConnectorFamily", "ConnectorSummary"],
+    "families": ["ConnectorFamily", "ConnectorSummary", "FamilyCopy"],
     "known_families": [
         "CONNECTOR_FAMILIES",
+        "HF3FS",
+        "HISPARSE",
+        "LMCACHE_MP",
         "MOONCAKE",
         "MOONCAKE_STORE",
         "NIXL",
         "OFFLOADING",
+        "OFFLOAD_SETTINGS",
         "SIMPLE_OFFLOADING",
+        "UMBP",
         "offload_info",
     ],
     "metadata": ["MultiConnectorMetadata", "MultiConnectorWorkerMetadata"],
@@ -77,11 +91,16 @@ _MODULES = {
 
 __all__ = [
     "CONNECTOR_FAMILIES",
+    "HF3FS",
+    "HISPARSE",
+    "LMCACHE_MP",
     "MOONCAKE",
     "MOONCAKE_STORE",
     "NIXL",
     "OFFLOADING",
+    "OFFLOAD_SETTINGS",
     "SIMPLE_OFFLOADING",
+    "UMBP",
     "Connector",
     "ConnectorConflictError",
     "ConnectorDeclarationError",
@@ -92,6 +111,7 @@ __all__ = [
     "ConnectorStats",
     "ConnectorStatsError",
     "ConnectorSummary",
+    "FamilyCopy",
     "HybridCacheError",
     "MultiConnector",
     "MultiConnectorMetadata",

@@ -40,13 +40,23 @@ class ConnectorSummary(NamedTuple):
     """One figure in the log line of a connector: its *title*, and *how* to compute it.
 
     *how* is "count", "sum", "mean" or "p90" of all numbers of a family. The result is multiplied
-    by *scale* and, if *per* is the key of other numbers, divided by the sum of those.
+    by *scale* and, if *per* is the key of other numbers, divided by the sum of those. It is
+    rounded to *digits* after the point. A title with `{}` stands for one figure for each value of
+    the first label.
     """
 
     title: str
     how: str
     scale: float = 1
     per: str = ""
+    digits: int = 3
+
+
+class FamilyCopy(NamedTuple):
+    """The numbers of another family, by its *key*, that a family shows too, with these *labels*."""
+
+    key: str
+    labels: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -58,8 +68,11 @@ class ConnectorFamily:
     bucket, the infinite one included, and then the sum of all observations. *keys* are the keys
     under which the numbers are sent; the default is the name, with and without the part before its
     colon, and the numbers under all keys go into the one family. *mode* is the multiprocess mode of
-    a gauge. A family that is *listed* is sent as a list with an entry for each event, and as an
-    empty list if there were none. Raises `ConnectorDeclarationError`.
+    a gauge. A family that is *listed* is sent as a list with an entry
+    for each event, and as an empty list if there were none. Numbers *by_label* are sent the other
+    way round: by the value of the one label, and then by key. *copies* are numbers of other
+    families, sent without labels, that this family shows, too, with the labels of the copy. Raises
+    `ConnectorDeclarationError`.
     """
 
     name: str
@@ -72,6 +85,8 @@ class ConnectorFamily:
     mode: str = ""
     listed: bool = False
     summaries: tuple[ConnectorSummary, ...] = ()
+    by_label: bool = False
+    copies: tuple[FamilyCopy, ...] = ()
 
     def __post_init__(self) -> None:
         """Fill in the defaults, and check the declaration."""
@@ -87,6 +102,7 @@ class ConnectorFamily:
             mode=self.mode or (_MODES.get(merge, "") if self.type == "gauge" else ""),
             help=self.help or self.name,
             summaries=tuple(self.summaries),
+            copies=tuple(FamilyCopy(*each) for each in self.copies),
         )
         for is_wrong, why in self._faults(known):
             if is_wrong:
@@ -126,6 +142,14 @@ class ConnectorFamily:
                 f"labels are reserved: {self.labels}",
             ),
             (bool(self.mode) and self.type != "gauge", "only a gauge has a mode"),
+            (
+                self.by_label and len(self.labels) != 1,
+                f"numbers by label need one label: {self.labels}",
+            ),
+            (
+                any(len(copy.labels) != len(self.labels) for copy in self.copies),
+                f"a copy needs a value for each label: {self.labels}",
+            ),
             (
                 not FIGURES.issuperset(summary.how for summary in self.summaries),
                 f"figures are made by {', '.join(sorted(FIGURES))} only",

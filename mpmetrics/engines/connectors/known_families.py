@@ -1,17 +1,18 @@
 """The families of the connectors of vLLM 0.33, with the keys of the numbers that they send.
 
-The help texts are ours. Where no keys are given, the names are the keys: the offloading connectors
-send their numbers by name of the metric.
+LMCache's connector for vLLM is among them. The help texts are ours. Where no keys are given, the
+names are the keys: the offloading connectors send their numbers by name of the metric.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from mpmetrics.engines.connectors.families import ConnectorFamily, ConnectorSummary
+from mpmetrics.engines.connectors.families import ConnectorFamily, ConnectorSummary, FamilyCopy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     Edges = tuple[float, ...]
     Families = tuple[ConnectorFamily, ...]
@@ -29,6 +30,15 @@ _SIZES: Final[Edges] = (1e6, 5e6, 10e6, 20e6, 40e6, 60e6, 80e6, 100e6, 150e6, 20
 _SYNC: Final[Edges] = (1e-5, 5e-5, 1e-4, 5e-4, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1)
 _ASYNC: Final[Edges] = (1e-4, 5e-4, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
 _ALLOCATION: Final[Edges] = tuple(float(4**power) for power in range(10))
+_HF3FS: Final[Edges] = (0.001, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 5)
+_RESIDENCY: Final[Edges] = (
+    *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60),
+    *(120, 300, 600, 1200, 1800),
+)
+_DEFAULT: Final[Edges] = (
+    *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10),
+)
+"""The buckets of prometheus_client, for a histogram that is made without any."""
 _PROMOTION: Final[Edges] = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 _MS: Final = 1e3
@@ -99,7 +109,7 @@ def _transfers(prefix: str) -> Families:
             buckets=_DESCRIPTORS,
             keys=("num_descriptors",),
             listed=True,
-            summaries=(ConnectorSummary("Avg number of descriptors", "mean"),),
+            summaries=(ConnectorSummary("Avg number of descriptors", "mean", digits=1),),
         ),
     )
 
@@ -139,7 +149,7 @@ NIXL: Final[Families] = (
         "vllm:nixl_num_notifications_after_expiry",
         "Notifications that came after the KV cache had expired",
         ("num_notifications_after_expiry",),
-        "Num notifications after expiry",
+        "Num notifs after expiry",
     ),
 )
 
@@ -189,6 +199,15 @@ _TIERING: Final = "vllm:kv_offload_tiering_"
 _TIER: Final = ("tier",)
 _DIRECTION: Final = ("transfer_type",)
 
+
+def _copy_directions(measure: str) -> tuple[FamilyCopy, ...]:
+    """Return the copies of a deprecated family: it shows loads and stores by direction."""
+    return (
+        FamilyCopy(f"{_OFFLOAD}load_{measure}", ("CPU_to_GPU",)),
+        FamilyCopy(f"{_OFFLOAD}store_{measure}", ("GPU_to_CPU",)),
+    )
+
+
 OFFLOADING: Final[Families] = (
     *_counters(
         _OFFLOAD,
@@ -204,13 +223,22 @@ OFFLOADING: Final[Families] = (
     *_histograms(
         _OFFLOAD, _ASYNC, lookup_async_delay_seconds="Duration of a lookup in the background"
     ),
-    *_counters(
-        _OFFLOAD,
-        _DIRECTION,
-        total_bytes="Bytes moved; deprecated",
-        total_time="Seconds spent on moves; deprecated",
+    *(
+        replace(family, copies=_copy_directions(measure))
+        for measure, family in zip(
+            ("bytes", "time", "size"),
+            (
+                *_counters(
+                    _OFFLOAD,
+                    _DIRECTION,
+                    total_bytes="Bytes moved; deprecated",
+                    total_time="Seconds spent on moves; deprecated",
+                ),
+                *_histograms(_OFFLOAD, _SIZES, _DIRECTION, size="Bytes of a move; deprecated"),
+            ),
+            strict=True,
+        )
     ),
-    *_histograms(_OFFLOAD, _SIZES, _DIRECTION, size="Bytes of a move; deprecated"),
     *_gauges(
         _OFFLOAD,
         cpu_cache_usage_perc="Share of the CPU's cache that is in use, 0 to 1",
@@ -279,13 +307,151 @@ SIMPLE_OFFLOADING: Final[Families] = (
 )
 
 
+HF3FS: Final[Families] = (
+    *(
+        ConnectorFamily(
+            f"vllm:hf3fs_{operation}_duration_seconds",
+            "histogram",
+            f"Duration of a {operation}",
+            buckets=_HF3FS,
+            keys=(f"{operation}_duration",),
+            listed=True,
+            summaries=(
+                ConnectorSummary(f"Num {operation} task success", "count"),
+                ConnectorSummary(f"Avg {operation} duration (ms)", "mean", _MS),
+                ConnectorSummary(f"P90 {operation} duration (ms)", "p90", _MS),
+            ),
+        )
+        for operation in ("save", "load")
+    ),
+    *(
+        ConnectorFamily(
+            f"vllm:hf3fs_num_failed_{operation}",
+            "counter",
+            f"Number of each {operation} that has failed",
+            keys=(f"num_failed_{operation}",),
+            summaries=(ConnectorSummary(f"Num {operation} task failed", "sum"),),
+        )
+        for operation in ("save", "load")
+    ),
+)
+
+HISPARSE: Final[Families] = (
+    *(
+        ConnectorFamily(
+            f"vllm:hisparse_{name}",
+            "counter",
+            meaning,
+            keys=(name,),
+            listed=True,
+            summaries=(ConnectorSummary(title, "sum"),),
+        )
+        for name, meaning, title in (
+            ("cache_hits", "Pages found in the buffer on the device", "HiSparse hot-buffer hits"),
+            (
+                "cache_misses",
+                "Pages missing in the buffer on the device",
+                "HiSparse hot-buffer misses",
+            ),
+            (
+                "host_to_device_bytes",
+                "Bytes copied from the host to the buffer on the device",
+                "HiSparse host-to-device bytes",
+            ),
+        )
+    ),
+    ConnectorFamily(
+        "vllm:hisparse_host_cache_usage_perc",
+        "gauge",
+        "Share of the host's cache that is in use, 0 to 1",
+        keys=("host_cache_usage_perc",),
+        listed=True,
+        summaries=(ConnectorSummary("HiSparse host KV cache usage %", "sum", 100, digits=1),),
+    ),
+    ConnectorFamily(
+        "vllm:hisparse_pending_page_transfers",
+        "gauge",
+        "Transfers of pages that are under way",
+        keys=("pending_page_transfers",),
+        listed=True,
+    ),
+    *(
+        ConnectorFamily(
+            f"vllm:hisparse_{name}",
+            "histogram",
+            meaning,
+            buckets=_RESIDENCY,
+            keys=(name,),
+            listed=True,
+        )
+        for name, meaning in (
+            ("host_block_lifetime_seconds", "From a block's allocation to its eviction"),
+            ("host_block_idle_before_evict_seconds", "From a block's last use to its eviction"),
+            ("host_block_reuse_gap_seconds", "From one use of a block to the next"),
+        )
+    ),
+)
+
+UMBP: Final[Families] = tuple(
+    ConnectorFamily(
+        f"vllm:umbp_transfer_{name}_total",
+        "counter",
+        meaning,
+        ("operation",),
+        keys=(key,),
+        by_label=True,
+        summaries=(ConnectorSummary(f"{{}}_{key}", "sum"),),
+    )
+    for name, key, meaning in (
+        ("submitted", "submitted", "Objects whose transfer was started"),
+        ("completed", "completed", "Objects that were transferred"),
+        ("failed", "failed", "Objects whose transfer has failed"),
+        ("bytes", "num_bytes", "Bytes that were transferred"),
+    )
+)
+
+LMCACHE_MP: Final[Families] = (
+    ConnectorFamily(
+        "vllm:lmcache_mp_lookup_duration_seconds",
+        "histogram",
+        "Duration of a lookup in LMCache's server",
+        buckets=_DEFAULT,
+        keys=("lookup_duration_seconds",),
+        listed=True,
+        summaries=(
+            ConnectorSummary("LMCache MP lookup count", "count"),
+            ConnectorSummary("LMCache MP lookup avg latency (ms)", "mean", _MS),
+        ),
+    ),
+)
+
+LOG_ONLY: Final[Mapping[str, str]] = {"num_transfer_task": "Num transfers task"}
+"""The titles, for the log, of numbers that connectors send and never show, by key."""
+
+OFFLOAD_INFO: Final = f"{_OFFLOAD}config_info"
+"""The family of settings of an offloading connector."""
+
+OFFLOAD_SETTINGS: Final = (
+    "cpu_num_chunks",
+    "cpu_blocks_per_chunk",
+    "cpu_kv_cache_size_bytes",
+    "cpu_kv_cache_size_tokens",
+)
+"""The settings that vLLM's own offloading to the CPU sends; with tiers, `tier` comes after them."""
+
+
 def offload_info(*settings: str) -> ConnectorFamily:
     """Return the family that shows the *settings* of an offloading connector as labels.
 
     *settings* are the names of the labels; they depend on the configuration of the connector.
     """
     meaning = "Always 1, with one more label for each setting"
-    return ConnectorFamily(f"{_OFFLOAD}config_info", "gauge", meaning, settings)
+    return ConnectorFamily(OFFLOAD_INFO, "gauge", meaning, settings)
+
+
+def is_offloading(families: Iterable[ConnectorFamily]) -> bool:
+    """Return whether any of *families* is that of an offloading connector with settings."""
+    return any(family.name.startswith(_OFFLOAD) for family in families)
 
 
 CONNECTOR_FAMILIES: Final[Mapping[str, Families]] = {
@@ -295,6 +461,10 @@ CONNECTOR_FAMILIES: Final[Mapping[str, Families]] = {
     "MooncakeStoreConnector": MOONCAKE_STORE,
     "OffloadingConnector": OFFLOADING,
     "SimpleCPUOffloadConnector": SIMPLE_OFFLOADING,
+    "HF3FSKVConnector": HF3FS,
+    "HiSparseConnector": HISPARSE,
+    "UMBPStoreConnector": UMBP,
+    "LMCacheMPConnector": LMCACHE_MP,
 }
 """The families by the name of the connector's class."""
 

@@ -10,6 +10,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mpmetrics.engines.connectors.errors import ConnectorStatsError
 from mpmetrics.engines.connectors.families import unite_families
+from mpmetrics.engines.connectors.known_families import (
+    LOG_ONLY,
+    OFFLOAD_INFO,
+    OFFLOAD_SETTINGS,
+    is_offloading,
+    offload_info,
+)
 from mpmetrics.engines.connectors.lookup import collect_families
 from mpmetrics.engines.connectors.multistats import COMPOSITE, MultiConnectorStats
 from mpmetrics.engines.connectors.names import AliasedDict, name_connectors, resolve_alias
@@ -29,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from mpmetrics.engines.connectors.families import ConnectorFamily
-    from mpmetrics.engines.connectors.numbers import Cell, LabelValues
+    from mpmetrics.engines.connectors.numbers import Cell, LabelValues, Settings
 
 _DEEPEST_NESTING: Final = 16
 """The limit for composites within composites: far below the limit of recursion."""
@@ -58,25 +65,31 @@ class ConnectorMetrics:
     ) -> None:
         """Register *families* in *registry* (None: the global one), or use what is registered.
 
-        *owner* is the connector that declares them. Families without labels of their own have a
-        series at 0 for each of the *engines* from the start. With *connector*, all series have the
-        label `connector` with this value. Raises `ConnectorConflictError`, and registers nothing,
-        when another owner has declared one of them differently.
+        *owner* is the connector that declares them. Families without labels of their own, and
+        copies of others' numbers, have a series at 0 for each of the *engines* from the start. With
+        *connector*, all series have the label `connector` with this value. Raises
+        `ConnectorConflictError`, and registers nothing, when another owner has declared one of them
+        differently.
         """
         self._families = unite_families((owner, family) for family in families)
         self._rejections = Rejections(owner)
         self._model_name = model_name
         self._connector = () if connector is None else (connector,)
-        labels = ("model_name", "engine", *(("connector",) if self._connector else ()))
-        self._metrics = register_connector_families({owner: self._families}, labels, registry)
+        self._owner = owner
+        self._registry = registry
+        self._metrics = self._register(self._families)
         self._families_by_key: dict[str, list[ConnectorFamily]] = {}
+        self._copies_by_key: dict[str, list[tuple[ConnectorFamily, LabelValues]]] = {}
         for family in self._families:
             for key in family.keys:
                 self._families_by_key.setdefault(key, []).append(family)
+            for copy in family.copies:
+                self._copies_by_key.setdefault(copy.key, []).append((family, copy.labels))
+        self._info = next((each for each in self._families if each.name == OFFLOAD_INFO), None)
         for engine in engines:
             for family in self._families:
-                if not family.labels:
-                    self._get_series(family, engine, ())
+                for labels in [copy.labels for copy in family.copies] if family.labels else [()]:
+                    self._get_series(family, engine, labels)
 
     def observe(self, data: Any, engine_idx: int | str = 0) -> None:
         """Show the *data* of one interval of an engine: statistics, or their `to_dict`.
@@ -89,13 +102,21 @@ class ConnectorMetrics:
             self._rejections.count("", _find_reason(error), error)
             return
         for key, value in stats.data.items():
-            if is_blank(value):
+            if is_blank(value) or key in LOG_ONLY:
                 continue
             if key not in self._families_by_key:
                 self._rejections.count(key, UNKNOWN)
             for family in self._families_by_key.get(key, ()):
                 for labels, cell in to_cells(value).items():
                     self._record(family, key, engine_idx, labels, cell)
+            for family, labels in self._copies_by_key.get(key, ()):
+                bare = to_cells(value).get(())
+                # An older engine sends the numbers of the copy itself.
+                sent = [stats.data[each] for each in family.keys if each in stats.data]
+                if bare is not None and all(map(is_blank, sent)):
+                    self._record(family, key, engine_idx, labels, bare)
+        if stats.info is not None:
+            self._show_settings(stats.info, engine_idx)
 
     @property
     def refused(self) -> dict[tuple[str, str], int]:
@@ -125,6 +146,43 @@ class ConnectorMetrics:
             return
         for reason in reasons:
             self._rejections.count(key, reason)
+
+    def _register(self, families: Iterable[ConnectorFamily]) -> dict[str, Any]:
+        """Register *families*, or use what is registered; return the metrics by name."""
+        labels = ("model_name", "engine", *(("connector",) if self._connector else ()))
+        return register_connector_families({self._owner: families}, labels, self._registry)
+
+    def _show_settings(self, settings: Settings, engine: int | str) -> None:
+        """Set one series to 1 for each of the *settings* of an offloading connector.
+
+        Which labels they need depends on the engine's configuration: if no family is declared for
+        them, the first settings define it. A setting without a label is left out, and counted.
+        """
+        try:
+            family = self._find_info(settings)
+            if family is None:
+                self._rejections.count("info", UNKNOWN)
+                return
+            for each in settings:
+                self._record(
+                    *(family, "info", engine),
+                    tuple(each.get(name, "") for name in family.labels),
+                    1,
+                )
+        except Exception as error:  # for example, another metric has the name
+            self._rejections.count("info", RAISED, error)
+            return
+        for name in sorted({name for each in settings for name in each} - {*family.labels}):
+            self._rejections.count(f"info: {name}", LABELS)
+
+    def _find_info(self, settings: Settings) -> ConnectorFamily | None:
+        """Return the family of the *settings*, None if this connector has none."""
+        if self._info is None and is_offloading(self._families):
+            names = {name: None for each in settings for name in each}
+            info = offload_info(*dict.fromkeys((*OFFLOAD_SETTINGS, *names)))
+            self._metrics.update(self._register([info]))
+            self._info = info
+        return self._info
 
     def _get_series(self, family: ConnectorFamily, engine: int | str, labels: LabelValues) -> Any:
         """Return one series of a family."""
@@ -232,7 +290,8 @@ class MultiConnectorMetrics:
         if exporter is None:
             return
         try:
-            exporter.observe(_flatten(value), engine_idx)
+            is_own = isinstance(exporter, ConnectorMetrics)
+            exporter.observe(value if is_own else _flatten(value), engine_idx)
         except Exception as error:  # an exporter of another class may raise anything
             self._rejections.count(name, RAISED, error)
 

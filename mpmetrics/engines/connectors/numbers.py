@@ -14,7 +14,7 @@ from math import isnan
 from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
     from typing import TypeAlias
 
     from mpmetrics.engines.connectors.families import Merge
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Cell: TypeAlias = Number | list[Number]
     LabelValues: TypeAlias = tuple[str, ...]
     Value: TypeAlias = Cell | dict[LabelValues, Cell]
+    Settings: TypeAlias = list[dict[str, str]]
 
 _ENVELOPE: Final = frozenset({"data", "types", "info"})
 
@@ -33,6 +34,41 @@ def unwrap_payload(wire: Mapping[str, Any]) -> Mapping[str, Any]:
     if isinstance(inner, Mapping) and _ENVELOPE.issuperset(wire):
         return inner
     return wire
+
+
+def read_settings(wire: Mapping[str, Any]) -> Settings | None:
+    """Return the settings that *wire* has under "info": one dict for each series, or None.
+
+    A setting that is None counts as missing. An older engine sends names there, which are no
+    settings. Raises `TypeError` for anything else.
+    """
+    sent = None if unwrap_payload(wire) is wire else wire.get("info")
+    if sent is None or (sent and all(isinstance(each, str) for each in sent)):
+        return None
+    return [_read_setting(each) for each in sent]
+
+
+def _read_setting(sent: Any) -> dict[str, str]:
+    """Return the settings of one series as text. Raises `TypeError` if they are no mapping."""
+    if not isinstance(sent, Mapping):
+        raise TypeError(sent)
+    given = {_to_text(name): value for name, value in sent.items() if value is not None}
+    return {name: _to_text(value) for name, value in given.items()}
+
+
+def turn_by_key(sent: Mapping[str, Any], keys: Container[str]) -> dict[str, Any]:
+    """Return *sent* with numbers by label, under these *keys*, as numbers by key.
+
+    What was sent by key stays unchanged.
+    """
+    turned: dict[str, Any] = {}
+    for label, value in sent.items():
+        if label not in keys and isinstance(value, Mapping) and any(key in keys for key in value):
+            for key, number in value.items():
+                turned.setdefault(str(key), {})[label,] = number
+        else:
+            turned[label] = value
+    return turned
 
 
 def to_number(number: Any) -> Number:
@@ -93,7 +129,9 @@ def write_value(value: Value) -> Any:
 
 def merge_cells(mine: Cell | None, theirs: Cell, merge: Merge) -> Cell:
     """Return *mine*, which may change in place, merged with *theirs*, which does not change."""
-    return _copy_cell(theirs) if mine is None else _MERGERS[merge.how](mine, theirs)
+    if mine is None or (mine == [] and merge.how in {"latest", "max"}):
+        return _copy_cell(theirs)
+    return _MERGERS[merge.how](mine, theirs)
 
 
 def _read_labels(key: object) -> LabelValues:

@@ -19,8 +19,10 @@ from mpmetrics.engines.connectors.numbers import (
     from_cells,
     is_blank,
     merge_cells,
+    read_settings,
     read_value,
     to_cells,
+    turn_by_key,
     unwrap_payload,
     write_value,
 )
@@ -29,7 +31,7 @@ from mpmetrics.engines.connectors.summaries import summarize
 
 if TYPE_CHECKING:
     from mpmetrics.engines.connectors.families import ConnectorFamily
-    from mpmetrics.engines.connectors.numbers import Number, Value
+    from mpmetrics.engines.connectors.numbers import Number, Settings, Value
 
     Families = Iterable[ConnectorFamily]
 
@@ -41,7 +43,8 @@ class ConnectorStats:
     """The statistics of one connector: by key a number or a list, or one for each set of labels.
 
     *families* define how the numbers under their keys merge. Under all other keys numbers are
-    summed and lists extended. What is not a number is left out; `refused` counts it by key.
+    summed and lists extended. What is not a number is left out; `refused` counts it by key. `info`
+    has the settings that an offloading connector sends once: a dict for each series, else None.
     """
 
     def __init__(
@@ -51,13 +54,19 @@ class ConnectorStats:
     ) -> None:
         """Copy *data*, which is flat or under "data"; without data, start with empty lists.
 
+        Beside "data" there may be settings under "info".
+
         Raises `ConnectorDeclarationError` when two families merge one key differently.
         """
         self.families = tuple(families)
         self.data: dict[str, Value] = {}
         self.refused: Counter[str] = Counter()
+        self.info: Settings | None = None
         self._merges = map_merges(self.families)
-        for key, value in unwrap_payload(data or {}).items():
+        self._read_settings(data or {})
+        sent = unwrap_payload(data or {})
+        by_label = {key for family in self.families if family.by_label for key in family.keys}
+        for key, value in (turn_by_key(sent, by_label) if by_label else sent).items():
             self._read(key, value)
         if not self.data:
             self.data = self._empty_lists()
@@ -72,6 +81,8 @@ class ConnectorStats:
             return self
         theirs = self._adopt(other)
         self.refused.update(theirs.refused)
+        if theirs.info is not None:
+            self.info = theirs.info
         for key, value in list(theirs.data.items()):  # their thread may add keys meanwhile
             if not is_blank(value):
                 self._merge(key, value)
@@ -88,25 +99,28 @@ class ConnectorStats:
         """
         self.data = self._empty_lists()
         self.refused = Counter()
+        self.info = None
 
     def is_empty(self) -> bool:
-        """Return whether there is no number at all; a 0 is a number."""
-        return all(map(is_blank, self.data.values()))
+        """Return whether there is neither a number nor a setting; a 0 is a number."""
+        return self.info is None and all(map(is_blank, self.data.values()))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the data in a form for JSON and msgpack, in which labels are one string.
 
+        With settings, the data are under "data", and the settings under "info".
         `ConnectorStats` of the result have the same data.
         """
-        return {key: write_value(value) for key, value in self.data.items()}
+        flat = {key: write_value(value) for key, value in self.data.items()}
+        return flat if self.info is None else {"data": flat, "info": self.info}
 
     def __getstate__(self) -> tuple[Any, ...]:
         """Return the state for pickle, which runs at every step of an engine."""
-        return self.data, self.refused, abbreviate_families(self.families)
+        return self.data, self.refused, abbreviate_families(self.families), self.info
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         """Restore the state from pickle."""
-        self.data, self.refused, families = state
+        self.data, self.refused, families, self.info = state
         self.families = expand_families(families)
         self._merges = map_merges(self.families)
 
@@ -116,13 +130,26 @@ class ConnectorStats:
 
     def _empty_lists(self) -> dict[str, Value]:
         """Return an empty list for each key whose numbers come in lists."""
-        declared = [key for family in self.families if family.listed for key in family.keys]
         sent = [key for key, value in self.data.items() if isinstance(value, list)]
-        return {key: [] for key in (*declared, *sent[:MOST_KEYS])}
+        return {key: [] for key in (*self._listed_keys(), *sent[:MOST_KEYS])}
+
+    def _listed_keys(self) -> list[str]:
+        """Return the keys whose numbers are declared to come in lists."""
+        return [key for family in self.families if family.listed for key in family.keys]
+
+    def _read_settings(self, data: Mapping[str, Any]) -> None:
+        """Keep the settings in *data*, or count in `refused` what is none."""
+        try:
+            self.info = read_settings(data)
+        except _UNREADABLE:
+            self.refused["info"] += 1
 
     def _read(self, key: object, value: object) -> None:
         """Store the value that was sent under one key, or count it in `refused`."""
         name = str(key)
+        if isinstance(value, list) and not value and name in self._listed_keys():
+            self.data[name] = []
+            return
         try:
             self.data[name] = read_value(value, self._merges.get(name, UNDECLARED))
         except _UNREADABLE:
@@ -146,6 +173,7 @@ class ConnectorStats:
         self._merges = map_merges(self.families)
         mine = ConnectorStats(other.data, self.families)
         mine.refused.update(other.refused)
+        mine.info = other.info
         return mine
 
 
@@ -159,6 +187,7 @@ def copy_stats(stats: Any) -> Any:
     new = ConnectorStats(families=stats.families)
     new.data = {key: copy_value(value) for key, value in list(stats.data.items())}
     new.refused.update(stats.refused)
+    new.info = stats.info
     return new
 
 

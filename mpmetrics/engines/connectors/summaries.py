@@ -6,6 +6,7 @@ from math import ceil, floor
 from typing import TYPE_CHECKING, Final
 
 from mpmetrics.engines.connectors.families import UNDECLARED, map_merges
+from mpmetrics.engines.connectors.known_families import LOG_ONLY
 from mpmetrics.engines.connectors.numbers import to_cells
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from mpmetrics.engines.connectors.families import ConnectorFamily, ConnectorSummary, Merge
     from mpmetrics.engines.connectors.numbers import Number, Value
 
-_DIGITS: Final = 3
 _P90: Final = 0.9
 
 
@@ -33,13 +33,27 @@ def summarize(
         present = [key for key in family.keys if key in data]
         if family.summaries and present:
             summarized.update(present)
-            numbers = [number for key in present for number in _iter_numbers(data[key])]
             for summary in family.summaries:
-                figures[summary.title] = _compute_figure(summary, numbers, data)
+                figures.update(_summarize_keys(summary, present, data))
     merges = map_merges(families)
     for key in (key for key in data if key not in summarized):
         figures.update(_default_figures(key, data[key], merges.get(key, UNDECLARED)))
     return figures
+
+
+def _summarize_keys(
+    summary: ConnectorSummary, keys: list[str], data: Mapping[str, Value]
+) -> Iterator[tuple[str, Number]]:
+    """Yield title and number of each figure of a *summary* of the numbers under *keys*."""
+    if "{}" not in summary.title:
+        numbers = [number for key in keys for number in _iter_numbers(data[key])]
+        yield summary.title, _compute_figure(summary, numbers, data)
+        return
+    for key in keys:
+        for labels, cell in to_cells(data[key]).items():
+            numbers = cell if isinstance(cell, list) else [cell]
+            title = summary.title.format(*(labels or ("",)))
+            yield title, _compute_figure(summary, numbers, data)
 
 
 def _iter_numbers(value: Value) -> Iterator[Number]:
@@ -57,21 +71,22 @@ def _compute_figure(
         whole = sum(_iter_numbers(data.get(summary.per, 0)))
         found = found / whole if whole else 0
     scaled = found * summary.scale
-    return round(scaled, _DIGITS) if isinstance(scaled, float) else scaled
+    return round(scaled, summary.digits) if isinstance(scaled, float) else scaled
 
 
 def _default_figures(key: str, value: Value, merge: Merge) -> Iterator[tuple[str, Number]]:
     """Yield title and number of each figure of a *key* that no family summarizes."""
     for labels, cell in to_cells(value).items():
-        title = f"{key}:{labels!r}" if labels else key
+        name = LOG_ONLY.get(key, key)
+        title = f"{name}:{labels!r}" if labels else name
         if not isinstance(cell, list):
             yield title, cell
         elif merge.how == "bucketed":
-            yield f"{title} count", sum(cell[:-1])
-            yield f"{title} sum", sum(cell[-1:])
+            yield f"{title}_count", sum(cell[:-1])
+            yield f"{title}_sum", sum(cell[-1:])
         else:
-            yield f"{title} count", len(cell)
-            yield f"{title} sum", sum(cell)
+            yield f"{title}_count", len(cell)
+            yield f"{title}_sum", sum(cell)
 
 
 def _mean(numbers: list[Number]) -> Number:

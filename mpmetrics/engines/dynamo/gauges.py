@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from mpmetrics.engines.families import DYNAMO_FAMILIES, register_families
+from mpmetrics.engines.families import COMPONENT_FAMILIES, register_families
 
 
 class ComponentGauges:
     """Blocks, cache usage and hit rate by data-parallel rank, and the time to load the model.
 
-    The merged value of several processes is the largest (mode `max`). Any number of instances, for
-    any models, may share a registry.
+    The merged value of several processes is the largest (mode `max`, as Dynamo has it), unless
+    another mode is asked for. Any number of instances, for any models, may share a registry; the
+    mode is that of the first.
     """
 
     def __init__(
@@ -22,9 +23,16 @@ class ComponentGauges:
         registry: Any = None,
         model_name: str = "",
         component_name: str = "",
+        *,
+        multiprocess_mode: str = "max",
     ) -> None:
-        """Make the gauges in *registry* (None: the global one), unless it has them."""
-        self._gauges = register_families(DYNAMO_FAMILIES, registry)
+        """Make the gauges in *registry* (None: the global one), unless it has them.
+
+        Take the *multiprocess_mode* `mostrecent` where each report of an engine reaches one of
+        several processes, as with several API servers: what the others have is old.
+        """
+        families = [family._replace(mode=multiprocess_mode) for family in COMPONENT_FAMILIES]
+        self._gauges = register_families(families, registry)
         self._labels = {"model": model_name, "dynamo_component": component_name}
 
     def set_total_blocks(self, dp_rank: int | str, value: float | None) -> None:

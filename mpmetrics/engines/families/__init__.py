@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from mpmetrics._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from mpmetrics.engines.families.dynamo import DYNAMO_FAMILIES
+    from mpmetrics.engines.families.dynamo import COMPONENT_FAMILIES, DYNAMO_FAMILIES
     from mpmetrics.engines.families.family import Family
     from mpmetrics.engines.families.lmcache import LMCACHE_FAMILIES
     from mpmetrics.engines.families.registration import register_families
     from mpmetrics.engines.families.vllm import KV_CONSUMER, VLLM_FAMILIES
 
 _MODULES = {
-    "dynamo": ["DYNAMO_FAMILIES"],
+    "dynamo": ["COMPONENT_FAMILIES", "DYNAMO_FAMILIES"],
     "family": ["Family"],
     "lmcache": ["LMCACHE_FAMILIES"],
     "registration": ["register_families"],
@@ -26,6 +26,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "COMPONENT_FAMILIES",
     "DYNAMO_FAMILIES",
     "KV_CONSUMER",
     "LMCACHE_FAMILIES",

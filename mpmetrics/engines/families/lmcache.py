@@ -1,4 +1,4 @@
-"""The families of LMCache 0.5 inside vLLM.
+"""The families of LMCache 0.5: inside vLLM, and those of its cache controller.
 
 The help texts are ours; what LMCache writes may differ.
 """
@@ -49,6 +49,9 @@ def _histograms(buckets: Edges, **meanings: str) -> Iterator[Family]:
         yield Family(
             f"lmcache:{name}", "histogram", _WORKER, meaning, buckets=buckets, rollup="merge"
         )
+
+
+_CONTROLLER: Final = ("role",)
 
 
 def _callbacks(mode: str, **meanings: str) -> Iterator[Family]:
@@ -197,5 +200,31 @@ LMCACHE_FAMILIES: Final[Sequence[Family]] = (
             for level in ("critical", "high", "medium", "low")
             for state, what in _THREAD_STATES
         },
+    ),
+    *(
+        Family(
+            f"lmcache:cache_controller_{name}",
+            "gauge",
+            _CONTROLLER,
+            meaning,
+            "livemostrecent",
+            in_files=False,
+            condition="the cache controller, a server of its own",
+        )
+        for name, meaning in (
+            ("kv_pool_keys_count", "Keys that the controller knows"),
+            ("registered_workers_count", "Workers that have registered"),
+            ("pull_socket_message_count", "Messages received on the socket PULL"),
+            ("reply_socket_message_count", "Messages received on the socket REPLY"),
+            ("pull_socket_has_pending", "1 while messages wait on the socket PULL"),
+            ("reply_socket_has_pending", "1 while messages wait on the socket REPLY"),
+            ("pull_socket_active_requests", "Requests of the socket PULL being worked on"),
+            ("reply_socket_active_requests", "Requests of the socket REPLY being worked on"),
+            ("kv_op_seq_discontinuity_count", "Gaps in the numbers of operations"),
+            ("full_sync_workers_syncing", "Workers that send all of their keys"),
+            ("full_sync_workers_completed", "Workers that have sent all of their keys"),
+            ("full_sync_global_progress", "Share of the full sync that is done, 0 to 1"),
+            ("full_sync_missing_batches_total", "Batches that are missing in full syncs"),
+        )
     ),
 )

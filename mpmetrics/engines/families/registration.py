@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from mpmetrics._client import metric_class
+from mpmetrics._forks import ForkSafeLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,7 +18,7 @@ class _Registrations:
     """The metrics that `register_families` has made, by registry and family."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._metrics: weakref.WeakKeyDictionary[Any, dict[Family, Any]] = (
             weakref.WeakKeyDictionary()
         )
@@ -27,10 +27,13 @@ class _Registrations:
         """Return the metrics of *families* in *registry* by name; make those that are missing."""
         with self._lock:
             metrics = self._metrics.setdefault(registry, {})
+            found = {}
             for family in families:
-                if family not in metrics:
-                    metrics[family] = _make_metric(family, registry)
-            return {family.name: metrics[family] for family in families}
+                key = family._replace(mode="")  # the first mode counts: there is one metric
+                if key not in metrics:
+                    metrics[key] = _make_metric(family, registry)
+                found[family.name] = metrics[key]
+            return found
 
 
 _registrations: Final = _Registrations()

@@ -8,11 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from mpmetrics.engines.connectors import (
+    HF3FS,
+    HISPARSE,
+    LMCACHE_MP,
     MOONCAKE,
     MOONCAKE_STORE,
     NIXL,
+    OFFLOAD_SETTINGS,
     OFFLOADING,
     SIMPLE_OFFLOADING,
+    UMBP,
     offload_info,
 )
 from mpmetrics.engines.families.family import Family
@@ -69,6 +74,7 @@ _SLEEP_MODE: Final = "sleep mode, once it is used"
 _RL: Final = "weight updates, once there are any"
 _REALTIME: Final = "realtime transcription"
 _TOOLS: Final = "a tool call parser"
+_LMCACHE_SERVER: Final = "LMCache as a server (`LMCacheMPConnector`)"
 
 
 def _counter(name: str, meaning: str, *more: str, condition: str = "") -> Family:
@@ -90,8 +96,12 @@ _CONNECTORS: Final[Mapping[str, Iterable[ConnectorFamily]]] = {
     "NIXL": NIXL,
     "Mooncake": MOONCAKE,
     "Mooncake's store": MOONCAKE_STORE,
-    "KV offloading": (*OFFLOADING, offload_info()),
+    "KV offloading": (*OFFLOADING, offload_info(*OFFLOAD_SETTINGS)),
     "simple KV offloading": SIMPLE_OFFLOADING,
+    "HF3FS": HF3FS,
+    "HiSparse": HISPARSE,
+    "UMBP": UMBP,
+    _LMCACHE_SERVER: LMCACHE_MP,
 }
 """The families of KV connectors, by the condition under which they exist."""
 
@@ -275,4 +285,27 @@ VLLM_FAMILIES: Final[Sequence[Family]] = (
         condition=_TOOLS,
     ),
     *_connector_families(),
+    *(
+        Family(
+            f"vllm:lmcache_mp_{name}",
+            "gauge" if mode else "counter",
+            ("model_name", "worker_id", *labels),
+            meaning,
+            mode,
+            rollup="sum",
+            condition=_LMCACHE_SERVER,
+        )
+        for name, labels, mode, meaning in (
+            ("kv_events_buffered", (), "livesum", "KV events that wait for vLLM"),
+            ("kv_events_generated_total", (), "", "KV events that a worker has buffered"),
+            ("kv_events_drained_total", (), "", "KV events that vLLM has taken"),
+            ("kv_event_batches_total", (), "", "Batches of KV events from LMCache's server"),
+            (
+                "kv_event_resyncs_total",
+                ("reason",),
+                "",
+                "How often a worker has withdrawn all that it had reported as cached",
+            ),
+        )
+    ),
 )

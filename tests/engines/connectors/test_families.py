@@ -7,6 +7,7 @@ import pickle
 from typing import Any
 
 import pytest
+from prometheus_client import Histogram
 
 from mpmetrics.engines import (
     CONNECTOR_FAMILIES,
@@ -17,6 +18,7 @@ from mpmetrics.engines import (
     ConnectorSummary,
     offload_info,
 )
+from mpmetrics.engines.connectors import OFFLOAD_SETTINGS
 from mpmetrics.engines.connectors.families import FIGURES, unite_families
 from mpmetrics.engines.connectors.lookup import collect_families, find_families
 from mpmetrics.engines.families import VLLM_FAMILIES
@@ -171,7 +173,7 @@ def test_a_conflict_within_a_class() -> None:
 def test_known_families_are_in_the_table_of_vllm() -> None:
     """Each known family is in vLLM's table, with the labels of the engine before its own."""
     table = {family.name: family for family in VLLM_FAMILIES}
-    for name, family in {**KNOWN, "info": offload_info()}.items():
+    for name, family in {**KNOWN, "info": offload_info(*OFFLOAD_SETTINGS)}.items():
         listed = table[family.name]
         assert (listed.type, listed.mode) == (family.type, family.mode), name
         assert (listed.labels, listed.buckets) == (
@@ -184,6 +186,11 @@ def test_known_families_are_in_the_table_of_vllm() -> None:
 BYTES = [2.0**power for power in range(11, 34, 2)]
 SIZES = [1e6, 5e6, 1e7, 2e7, 4e7, 6e7, 8e7, 1e8, 1.5e8, 2e8]
 TRANSFER = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 5]
+FILES = [0.001, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 5]
+RESIDENCY = [
+    *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60),
+    *(120, 300, 600, 1200, 1800),
+]
 LOOKUP = [1e-5, 5e-5, 1e-4, 5e-4, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1]
 
 HISTOGRAMS = {
@@ -212,6 +219,12 @@ HISTOGRAMS = {
     "vllm:kv_offload_tiering_promotion_latency_seconds": [
         *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
     ],
+    "vllm:hf3fs_save_duration_seconds": FILES,
+    "vllm:hf3fs_load_duration_seconds": FILES,
+    "vllm:hisparse_host_block_lifetime_seconds": RESIDENCY,
+    "vllm:hisparse_host_block_idle_before_evict_seconds": RESIDENCY,
+    "vllm:hisparse_host_block_reuse_gap_seconds": RESIDENCY,
+    "vllm:lmcache_mp_lookup_duration_seconds": list(Histogram.DEFAULT_BUCKETS[:-1]),
 }
 """The buckets of vLLM 0.33, written out independently of the table."""
 
@@ -223,11 +236,11 @@ def test_the_buckets_are_those_of_the_engine() -> None:
 
 
 def test_how_many_families_are_known() -> None:
-    """The known families are those of NIXL, Mooncake, its store, and both ways of offloading."""
+    """The known families are those of the connectors of vLLM 0.33, and of LMCache's."""
     kinds = [family.type for family in KNOWN.values()]
     assert {kind: kinds.count(kind) for kind in set(kinds)} == {
-        "counter": 4 + 3 + 4 + 8 + 11 + 2,
-        "gauge": 3 + 5 + 3,
+        "counter": 4 + 3 + 4 + 8 + 11 + 2 + 2 + 3 + 4,
+        "gauge": 3 + 5 + 3 + 2,
         "histogram": len(HISTOGRAMS),
     }
     assert {one.mode for one in KNOWN.values() if one.type == "gauge"} == {"mostrecent"}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import pickle
 from typing import Any
 
 import pytest
@@ -165,6 +167,207 @@ def test_the_data_of_offloading(registry: CollectorRegistry) -> None:
     assert found[f"vllm:kv_offload_tiering_promotion_latency_seconds_count{{{tier}}}"] == 1
     assert found["vllm:kv_offload_config_info{model_name=m,engine=0,spec=cpu}"] == 1
     assert not metrics.refused
+
+
+SETTINGS = {
+    "cpu_num_chunks": 512,
+    "cpu_blocks_per_chunk": 4,
+    "cpu_kv_cache_size_bytes": 8589934592,
+    "cpu_kv_cache_size_tokens": None,
+}
+"""Settings as vLLM sends them; the last one is not known."""
+
+SHOWN = (
+    "vllm:kv_offload_config_info{model_name=m,engine=1,cpu_num_chunks=512,cpu_blocks_per_chunk=4,"
+    "cpu_kv_cache_size_bytes=8589934592,cpu_kv_cache_size_tokens="
+)
+
+
+def offload(**sent: Any) -> dict[str, Any]:
+    """Return what vLLM's offloading connector sends of one interval."""
+    return {"types": dict.fromkeys(sent.get("data", {}), "counter"), "data": {}, **sent}
+
+
+@pytest.mark.parametrize("is_merged", [False, True], ids=["direct", "merged"])
+def test_the_settings_of_offloading(registry: CollectorRegistry, *, is_merged: bool) -> None:
+    """Settings, which an engine sends once, are shown with all their labels, even after merges."""
+    metrics = MultiConnectorMetrics.of(
+        {"OffloadingConnector": CONNECTOR_FAMILIES["OffloadingConnector"]}, registry, model_name="m"
+    )
+    sent = {"OffloadingConnector": offload(info=[SETTINGS])}
+    if is_merged:
+        worker = MultiConnectorStats.build({"OffloadingConnector": offload()})
+        scheduler = MultiConnectorStats.build(sent)
+        worker.aggregate(pickle.loads(pickle.dumps(scheduler)))
+        worker.aggregate(MultiConnectorStats.build({"OffloadingConnector": offload()}))
+        assert not worker.is_empty()
+        sent = json.loads(json.dumps(worker.to_dict()))
+        worker.reset()
+        assert worker.is_empty()
+    metrics.observe(sent, 1)
+    assert series(registry)[f"{SHOWN}}}"] == 1
+    assert not metrics.refused
+
+
+def test_the_settings_of_tiers(registry: CollectorRegistry) -> None:
+    """With tiers there is a series for each, with the label `tier`; what one lacks is empty."""
+    metrics = ConnectorMetrics(
+        CONNECTOR_FAMILIES["OffloadingConnector"], registry, model_name="m", engines=(0, 1)
+    )
+    tiers = [{**SETTINGS, "tier": "0_cpu"}, {"tier": "1_fs", "root": "/kv"}]
+    metrics.observe(offload(info=tiers), 1)
+    found = {name: each for name, each in series(registry).items() if "config_info" in name}
+    assert found == {
+        f"{SHOWN},tier=0_cpu,root=}}": 1,
+        "vllm:kv_offload_config_info{model_name=m,engine=1,cpu_num_chunks=,cpu_blocks_per_chunk=,"
+        "cpu_kv_cache_size_bytes=,cpu_kv_cache_size_tokens=,tier=1_fs,root=/kv}": 1,
+    }
+    metrics.observe(offload(info=[{"tier": "1_fs", "root": "/kv", "later": 1}]), 1)
+    assert metrics.refused == {("info: later", "labels"): 1}
+
+
+def test_settings_with_declared_labels(registry: CollectorRegistry) -> None:
+    """Settings without a declared label are left out, and counted; missing ones are empty."""
+    families = (*CONNECTOR_FAMILIES["OffloadingConnector"], offload_info("spec", "depth"))
+    metrics = ConnectorMetrics(families, registry)
+    metrics.observe(offload(info=[{"spec": "cpu", "color": "red"}]))
+    metrics.observe(offload(info="nonsense"))
+    metrics.observe(offload(info=7))
+    metrics.observe(offload(info=[7]))
+    label = "model_name=,engine=0,spec=cpu,depth="
+    assert series(registry)[f"vllm:kv_offload_config_info{{{label}}}"] == 1
+    assert metrics.refused == {("info: color", "labels"): 1, ("info", "no number"): 2}
+
+
+def test_settings_of_another_connector(registry: CollectorRegistry) -> None:
+    """Settings of a connector that has no family for them are counted."""
+    metrics = ConnectorMetrics([JOBS], registry)
+    metrics.observe({"data": {"jobs": 1}, "info": [SETTINGS]})
+    assert series(registry)["jobs_total{model_name=,engine=0}"] == 1
+    assert metrics.refused == {("info", "unknown"): 1}
+
+
+def test_deprecated_families_of_offloading(registry: CollectorRegistry) -> None:
+    """The families by direction, which are deprecated, show loads and stores, and 0 before."""
+    metrics = ConnectorMetrics(
+        CONNECTOR_FAMILIES["OffloadingConnector"], registry, model_name="m", engines=(0,)
+    )
+
+    def by_direction() -> dict[str, float]:
+        names = ("total_bytes_total", "total_time_total", "size_count", "size_sum")
+        return {
+            f"{name} {way}": found[
+                f"vllm:kv_offload_{name}{{model_name=m,engine=0,transfer_type={way}}}"
+            ]
+            for found in [series(registry)]
+            for name in names
+            for way in ("CPU_to_GPU", "GPU_to_CPU")
+        }
+
+    assert set(by_direction().values()) == {0}
+    for _ in range(2):
+        data = {
+            "vllm:kv_offload_load_bytes": {(): 300},
+            "vllm:kv_offload_load_time": {(): 0.5},
+            "vllm:kv_offload_load_size": {(): [100, 200]},
+            "vllm:kv_offload_store_bytes": {(): 40},
+            "vllm:kv_offload_store_time": {(): 0.25},
+            "vllm:kv_offload_store_size": {(): [40]},
+        }
+        metrics.observe(offload(data=data))
+    assert by_direction() == {
+        "total_bytes_total CPU_to_GPU": 600,
+        "total_bytes_total GPU_to_CPU": 80,
+        "total_time_total CPU_to_GPU": 1.0,
+        "total_time_total GPU_to_CPU": 0.5,
+        "size_count CPU_to_GPU": 4,
+        "size_count GPU_to_CPU": 2,
+        "size_sum CPU_to_GPU": 600,
+        "size_sum GPU_to_CPU": 80,
+    }
+    assert not metrics.refused
+
+
+@pytest.mark.parametrize(
+    ("connector", "sent", "shown"),
+    [
+        pytest.param(
+            "HF3FSKVConnector",
+            {
+                "save_duration": [0.2, 0.002],
+                "load_duration": [],
+                "num_failed_save": 0,
+                "num_failed_load": 3,
+                "num_transfer_task": 5,
+            },
+            {
+                "vllm:hf3fs_save_duration_seconds_count{}": 2,
+                "vllm:hf3fs_num_failed_save_total{}": 0,
+                "vllm:hf3fs_num_failed_load_total{}": 3,
+            },
+            id="hf3fs",
+        ),
+        pytest.param(
+            "HiSparseConnector",
+            {
+                "cache_hits": [3, 4],
+                "cache_misses": [],
+                "host_to_device_bytes": [512],
+                "host_cache_usage_perc": [0.75, 0.5],
+                "pending_page_transfers": [],
+                "host_block_lifetime_seconds": [2.0],
+                "host_block_idle_before_evict_seconds": [],
+                "host_block_reuse_gap_seconds": [],
+            },
+            {
+                "vllm:hisparse_cache_hits_total{}": 7,
+                "vllm:hisparse_host_to_device_bytes_total{}": 512,
+                "vllm:hisparse_host_cache_usage_perc{}": 0.5,
+                "vllm:hisparse_host_block_lifetime_seconds_count{}": 1,
+            },
+            id="hisparse",
+        ),
+        pytest.param(
+            "UMBPStoreConnector",
+            {"save": {"submitted": 4, "completed": 2, "failed": 1, "num_bytes": 64}},
+            {
+                "vllm:umbp_transfer_submitted_total{operation=save}": 4,
+                "vllm:umbp_transfer_completed_total{operation=save}": 2,
+                "vllm:umbp_transfer_failed_total{operation=save}": 1,
+                "vllm:umbp_transfer_bytes_total{operation=save}": 64,
+            },
+            id="umbp",
+        ),
+        pytest.param(
+            "LMCacheMPConnector",
+            {"lookup_duration_seconds": [0.2]},
+            {"vllm:lmcache_mp_lookup_duration_seconds_count{}": 1},
+            id="lmcache",
+        ),
+    ],
+)
+@pytest.mark.parametrize("times", [1, 3], ids=["once", "merged"])
+def test_what_connectors_send(
+    registry: CollectorRegistry,
+    connector: str,
+    sent: dict[str, Any],
+    shown: dict[str, float],
+    times: int,
+) -> None:
+    """The numbers of each connector are shown in the form that it sends, merged or not."""
+    metrics = MultiConnectorMetrics.of({connector: CONNECTOR_FAMILIES[connector]}, registry)
+    merged = MultiConnectorStats()
+    for _ in range(times):
+        merged.aggregate(MultiConnectorStats.build({connector: sent}))
+    metrics.observe(json.loads(json.dumps(merged.to_dict())))
+    found = series(registry)
+    for name, value in shown.items():
+        own = name.replace("{", "{model_name=,engine=0,").replace(",}", "}")
+        expected = value if name.startswith("vllm:hisparse_host_cache") else value * times
+        assert found.get(own, 0) == expected, name
+    exporter = metrics[connector]
+    assert isinstance(exporter, ConnectorMetrics)
+    assert not exporter.refused
 
 
 NAN, INF = float("nan"), float("inf")

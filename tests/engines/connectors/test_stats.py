@@ -225,7 +225,7 @@ def test_buckets_go_on_after_a_reset() -> None:
     mine = ConnectorStats({"filled": [1, 0, 0, 0.5]}, FAMILIES)
     mine.reset()
     assert (mine.to_dict(), mine.is_empty()) == ({"filled": []}, True)
-    assert mine.reduce() == {"filled count": 0, "filled sum": 0}
+    assert mine.reduce() == {"filled_count": 0, "filled_sum": 0}
     mine.aggregate({"filled": [0, 1, 0, 2]}).aggregate(ConnectorStats({"filled": []}, FAMILIES))
     assert (mine.data["filled"], mine.refused) == ([0, 1, 0, 2], {})
 
@@ -255,7 +255,7 @@ def test_the_figures_of_nixl() -> None:
         "Avg number of descriptors": 1.0,
         "Num failed transfers": 3,
         "Num KV expired reqs": 1,
-        "Num notifications after expiry": 1,
+        "Num notifs after expiry": 1,
     }
     assert {type(figure) for figure in mine.reduce().values()} <= {int, float}
 
@@ -277,10 +277,10 @@ def test_default_figures() -> None:
     figures = ConnectorStats(data, FAMILIES).reduce()
     assert list(figures.items()) == [
         ("z:('a',)", 2),
-        ("seen count", 2),
-        ("seen sum", 3),
-        ("filled count", 3),
-        ("filled sum", 9.5),
+        ("seen_count", 2),
+        ("seen_sum", 3),
+        ("filled_count", 3),
+        ("filled_sum", 9.5),
         ("b", 3),
     ]
 

@@ -603,6 +603,56 @@ def test_a_base_class_with_more_abstract_methods(tmp_path: Path) -> None:
     run_python(LOAD + "logger.record_more(1)", env=environment(None, PYTHONPATH=str(tmp_path)))
 
 
+PLUGIN_LOGGERS = """
+from types import SimpleNamespace as N
+from mpmetrics.engines.plugin import VllmStatLogger
+config = N(model_config=N(model="m"), cache_config=N(num_gpu_blocks=8))
+loggers = [VllmStatLogger(config, rank) for rank in range(2)]
+for logger in loggers:
+    logger.log_engine_initialized()
+def record(rank, usage, queries, hits):
+    cache = N(queries=queries, hits=hits)
+    loggers[rank].record(N(kv_cache_usage=usage, prefix_cache_stats=cache), None, None, rank)
+"""
+
+
+def test_the_plugin_in_several_api_servers(tmp_path: Path) -> None:
+    """Of several API servers, each report reaches one: the last one counts, not the largest."""
+    labels = "dynamo_component=vllm,model=m"
+    with Worker(tmp_path) as first, Worker(tmp_path) as second:
+        for worker in (first, second):
+            worker.do(PLUGIN_LOGGERS)
+        first.do("record(0, 0.9, 8, 3)")
+        second.do("record(1, 0.25, 8, 8)")
+        second.do("record(0, 0.0, 8, 2)")
+        found = series(mpmetrics.collect(tmp_path).render().decode())
+    assert {name: value for name, value in found.items() if name.startswith("dynamo_")} == {
+        f"dynamo_component_{name}{{dp_rank={rank},{labels}}}": value
+        for name, rank, value in (
+            ("total_blocks", 0, 8),
+            ("total_blocks", 1, 8),
+            ("gpu_cache_usage_percent", 0, 0.0),
+            ("gpu_cache_usage_percent", 1, 0.25),
+            ("kv_cache_hit_rate", 0, 0.25),
+            ("kv_cache_hit_rate", 1, 1.0),
+        )
+    }
+
+
+def test_gauges_of_a_component_keep_the_mode_of_dynamo(tmp_path: Path) -> None:
+    """The gauges of a component show the largest value, unless another mode is asked for."""
+    with Worker(tmp_path) as first, Worker(tmp_path) as second:
+        for worker in (first, second):
+            worker.do("from mpmetrics.engines import ComponentGauges; gauges = ComponentGauges()")
+            # One metric has one mode, that of the first.
+            worker.do("ComponentGauges(multiprocess_mode='mostrecent')")
+        first.do("gauges.set_gpu_cache_usage(0, 0.9)")
+        second.do("gauges.set_gpu_cache_usage(0, 0.1)")
+        found = series(mpmetrics.collect(tmp_path).render().decode())
+    labels = "dp_rank=0,dynamo_component=,model="
+    assert found[f"dynamo_component_gpu_cache_usage_percent{{{labels}}}"] == 0.9
+
+
 def test_gauges_whose_names_are_taken() -> None:
     """If the names of the gauges are taken, the plugin works without gauges."""
     program = """

@@ -8,7 +8,7 @@ too small for all of them. It publishes as vLLM does (`vllm/distributed/kv_event
 replays. When all requests are done it writes what a bridge must have counted by then, as JSON, and
 goes on answering until it is interrupted.
 
-Needs: pip install 'mpmetrics-toolkit[zmq]'
+Needs the extra `zmq`: see "Install" in the README.
 """
 
 from __future__ import annotations

@@ -177,10 +177,27 @@ class MissingExtraError(MpmetricsError, ImportError):
         self.extra = extra
 
     def __str__(self) -> str:
-        """Return one line that says what to install."""
+        """Return one line that says what to install, where the distribution comes from."""
         return (
-            f"the package {self.package} is needed: pip install 'mpmetrics-toolkit[{self.extra}]'"
+            f"the package {self.package} is needed, which the extra {self.extra!r} brings: "
+            f"pip install '.[{self.extra}]' in a clone of mpmetrics"
         )
+
+
+class UnsupportedReleaseError(MpmetricsError, ImportError):
+    """A *release* of a *package* that lacks a part which is used, and *why* it cannot be used."""
+
+    def __init__(self, package: str, release: str, why: str) -> None:
+        """Take the name of the *package*, its *release*, and *why* it cannot be used."""
+        super().__init__(package, release, why)
+        self.package = package
+        self.release = release
+        self.why = why
+
+    def __str__(self) -> str:
+        """Return one line that says what is missing."""
+        package = f"{self.package} {self.release}".strip()
+        return f"{package} cannot be used: {self.why}; see pyproject.toml for the releases that can"
 
 
 class RunDirectoryError(_PathError, OSError):

@@ -32,7 +32,17 @@ EXAMPLES: tuple[tuple[MpmetricsError, str], ...] = (
     (errors.WebConfigError("/w.yml", "not YAML"), "/w.yml: not YAML"),
     (
         errors.MissingExtraError("uvicorn", "serve"),
-        "the package uvicorn is needed: pip install 'mpmetrics-toolkit[serve]'",
+        (
+            "the package uvicorn is needed, which the extra 'serve' brings: "
+            "pip install '.[serve]' in a clone of mpmetrics"
+        ),
+    ),
+    (
+        errors.UnsupportedReleaseError("uvicorn", "9.9", "No module named 'x'"),
+        (
+            "uvicorn 9.9 cannot be used: No module named 'x'; "
+            "see pyproject.toml for the releases that can"
+        ),
     ),
     (errors.RunDirectoryError("/d", "it is full"), "/d: it is full"),
     (errors.CommandError("ls", "command not found", 127), "ls: command not found"),

@@ -36,6 +36,12 @@ if TYPE_CHECKING:
 _PAGE_METHODS: Final = frozenset({"GET", "HEAD"})
 _ALLOW: Final = "GET, HEAD, OPTIONS"
 
+PAGE_PATHS: Final = frozenset({"/metrics", "/metrics/"})
+"""The paths at which a site has its page."""
+
+_CHUNK: Final = 1 << 16
+"""Bytes of a page that wait at once for a client that is slow to read."""
+
 # Level 1 is nearly as small as 9 for such repetitive text, and several times as quick.
 _GZIP_LEVEL: Final = 1
 
@@ -106,7 +112,7 @@ class Site:
 
     def respond(self, path: str, request: Request) -> Response:
         """Answer a *request* for *path*."""
-        if path in {"/metrics", "/metrics/"}:
+        if path in PAGE_PATHS:
             return respond_with_page(self._page, request)
         make_response = self._paths.get(path)
         if make_response is None:
@@ -199,9 +205,18 @@ def _make_application(responder: Responder) -> AsgiApp:
         status, response_headers, body = await responses.get(scope.get("path", ""), request)
         raw = [(name.lower().encode(), value.encode()) for name, value in response_headers]
         await send({"type": "http.response.start", "status": status.value, "headers": raw})
-        await send({"type": "http.response.body", "body": body})
+        await _send_body(body, send)
 
     return application
+
+
+async def _send_body(body: bytes, send: Send) -> None:
+    """Send *body* in pieces, none of which is copied before the client has read earlier ones."""
+    rest = memoryview(body)
+    while len(rest) > _CHUNK:
+        await send({"type": "http.response.body", "body": bytes(rest[:_CHUNK]), "more_body": True})
+        rest = rest[_CHUNK:]
+    await send({"type": "http.response.body", "body": bytes(rest)})
 
 
 class _SharedResponses:

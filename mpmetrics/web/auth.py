@@ -1,9 +1,7 @@
 """Basic authentication (RFC 7617) around an ASGI application.
 
-Passwords are compared with bcrypt hashes, which is slow on purpose. A pair of user and password
-that was right once is remembered, as a keyed hash, so that scrapes are not delayed each time. An
-unknown user costs as much time as a wrong password. Guesses keep one thread busy, which pages do
-not need.
+A pair of user and password that was compared before is answered at once. Any other waits for its
+turn in the `PasswordQueue`, unless its client goes away.
 """
 
 from __future__ import annotations
@@ -11,77 +9,20 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import hashlib
-import secrets
-from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from mpmetrics.web.networks import network_of
+from mpmetrics.web.password_queue import PasswordQueue, QueueFullError
+from mpmetrics.web.users import Users, check_bcrypt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, MutableMapping, Sequence
+    from collections.abc import Coroutine, Mapping, MutableMapping, Sequence
+    from typing import Any
 
     from mpmetrics.web.apps import AsgiApp, Receive, Scope, Send
-
-    CheckPassword = Callable[[bytes, bytes], bool]
-    """Returns whether a password (first) has a hash (second)."""
-
-_REMEMBERED: Final = 100
-"""Right pairs of user and password that are remembered."""
-
-_LONGEST_PASSWORD: Final = 72
-"""Bytes of a password that bcrypt looks at; newer releases refuse longer ones."""
-
-# Of a hash, which begins with the algorithm: $2b$10$ and so on.
-_COST: Final = slice(4, 6)
-
-
-def check_bcrypt(password: bytes, hashed: bytes) -> bool:
-    """Return whether *hashed* is bcrypt's hash of *password*, after a tenth of a second or more."""
-    import bcrypt  # only servers with users need it
-
-    return bcrypt.checkpw(password[:_LONGEST_PASSWORD], hashed)
-
-
-class Users:
-    """The users of a server, with the bcrypt hashes of their passwords by name."""
-
-    def __init__(
-        self, users: Mapping[str, bytes], check_password: CheckPassword = check_bcrypt
-    ) -> None:
-        """Admit these *users*; *check_password* is called in a thread, once at a time."""
-        self._users = users
-        self._check_password = check_password
-        self._key = secrets.token_bytes(32)
-        self._verified: OrderedDict[bytes, None] = OrderedDict()
-        self._costliest = max(users.values(), key=lambda hashed: hashed[_COST], default=b"")
-        # One hash at a time: guesses may use one processor, not all. And not in the pool of the
-        # event loop, where pages would have to wait until all the guesses are judged.
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="mpmetrics-password")
-
-    def is_remembered(self, user: str, password: bytes) -> bool:
-        """Return whether `verify` has found this pair right before."""
-        return self._digest(user, password) in self._verified
-
-    async def verify(self, user: str, password: bytes) -> bool:
-        """Return whether *password* is that of *user*; compute a hash unless it is remembered."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, self._verify, user, password)
-
-    def _verify(self, user: str, password: bytes) -> bool:
-        if self.is_remembered(user, password):
-            return True
-        hashed = self._users.get(user)
-        is_right = self._check_password(password, hashed or self._costliest)
-        if not (is_right and hashed):
-            return False
-        self._verified[self._digest(user, password)] = None
-        if len(self._verified) > _REMEMBERED:
-            self._verified.popitem(last=False)
-        return True
-
-    def _digest(self, user: str, password: bytes) -> bytes:
-        text = b"%d:%b%b" % (len(user.encode()), user.encode(), password)
-        return hashlib.blake2b(text, key=self._key).digest()
+    from mpmetrics.web.networks import KnownNetworks
+    from mpmetrics.web.users import CheckPassword
 
 
 def parse_authorization(header: str) -> tuple[str, bytes] | None:
@@ -98,14 +39,69 @@ def parse_authorization(header: str) -> tuple[str, bytes] | None:
         return None
 
 
+class Gate:
+    """What decides who may use an application: its users, and the queue of their passwords."""
+
+    def __init__(
+        self,
+        users: Mapping[str, bytes],
+        known: KnownNetworks,
+        check_password: CheckPassword = check_bcrypt,
+    ) -> None:
+        """Admit these *users*, or everyone if there are none; prefer networks that are *known*."""
+        self._users = Users(users, check_password)
+        self._queue = PasswordQueue(self._users, known)
+
+    async def judge(self, scope: Scope, receive: Receive) -> HTTPStatus | None:
+        """Return the status of the answer that the request of *scope* deserves: OK if it may pass.
+
+        It is None if the client goes away before its password is compared.
+        """
+        if not self._users:
+            return HTTPStatus.OK
+        given = [value for name, value in scope["headers"] if name.lower() == b"authorization"]
+        credentials = parse_authorization(given[0].decode("latin-1")) if len(given) == 1 else None
+        if credentials is None:
+            return HTTPStatus.UNAUTHORIZED
+        is_right = self._users.recall(*credentials)
+        if is_right is None:
+            waiting = self._queue.run(network_of(scope.get("client")), *credentials)
+            try:
+                is_right = await _unless_gone(receive, waiting)
+            except QueueFullError:
+                return HTTPStatus.TOO_MANY_REQUESTS
+        if is_right is None:
+            return None
+        return HTTPStatus.OK if is_right else HTTPStatus.UNAUTHORIZED
+
+    def close(self) -> None:
+        """Give up all comparisons; call it in the event loop."""
+        self._queue.close()
+
+
+async def _unless_gone(receive: Receive, waiting: Coroutine[Any, Any, bool]) -> bool | None:
+    """Return the result of *waiting*, or None if the client disconnects before; then cancel it."""
+    task = asyncio.ensure_future(waiting)
+    gone = asyncio.ensure_future(_wait_for_disconnect(receive))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        for each in (task, gone):
+            each.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def _wait_for_disconnect(receive: Receive) -> None:
+    """Read messages until the client has gone; nothing behind this needs a request's body."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 def require_basic_auth(
-    application: AsgiApp,
-    users: Mapping[str, bytes],
-    headers: Sequence[tuple[str, str]] = (),
-    check_password: CheckPassword = check_bcrypt,
+    application: AsgiApp, gate: Gate, headers: Sequence[tuple[str, str]] = ()
 ) -> AsgiApp:
-    """Return *application* for *users* only, if there are any, with *headers* in each response."""
-    known = Users(users, check_password)
+    """Return *application* for those whom *gate* lets pass, with *headers* in each response."""
     added = [(name.lower().encode(), value.encode()) for name, value in headers]
 
     async def authenticating_application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -114,30 +110,36 @@ def require_basic_auth(
                 message = {**message, "headers": [*message["headers"], *added]}
             await send(message)
 
-        if scope["type"] != "http" or not users or await _is_authorized(known, scope):
+        is_request = scope["type"] == "http"
+        status = await gate.judge(scope, receive) if is_request else HTTPStatus.OK
+        if status is HTTPStatus.OK:
             await application(scope, receive, send_with_headers)
-        else:
-            await _send_challenge(send_with_headers)
+        elif status is not None:
+            await _refuse(status, send_with_headers)
 
     return authenticating_application
 
 
-async def _is_authorized(users: Users, scope: Scope) -> bool:
-    """Return whether the request of *scope* has the name and password of one of the *users*."""
-    given = [value for name, value in scope["headers"] if name.lower() == b"authorization"]
-    credentials = parse_authorization(given[0].decode("latin-1")) if len(given) == 1 else None
-    if credentials is None:
-        return False
-    return users.is_remembered(*credentials) or await users.verify(*credentials)
+_REFUSALS: Final = {
+    HTTPStatus.UNAUTHORIZED: (
+        b"user and password are needed\n",
+        (b"www-authenticate", b'Basic realm="mpmetrics", charset="UTF-8"'),
+    ),
+    HTTPStatus.TOO_MANY_REQUESTS: (
+        b"too many passwords are waiting to be compared\n",
+        (b"retry-after", b"1"),
+    ),
+}
+"""The body and a header for each status with which a request is refused."""
 
 
-async def _send_challenge(send: Send) -> None:
-    """Send a response that asks for user and password."""
-    body = b"user and password are needed\n"
+async def _refuse(status: HTTPStatus, send: Send) -> None:
+    """Send a response that refuses a request with *status*."""
+    body, header = _REFUSALS[status]
     headers = [
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", str(len(body)).encode()),
-        (b"www-authenticate", b'Basic realm="mpmetrics", charset="UTF-8"'),
+        header,
     ]
-    await send({"type": "http.response.start", "status": 401, "headers": headers})
+    await send({"type": "http.response.start", "status": status.value, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 
 from mpmetrics.errors import MissingExtraError
 
@@ -16,3 +17,11 @@ def require_module(name: str, *, package: str = "") -> None:
         import_module(name)
     except ImportError as error:
         raise MissingExtraError(package=package or name, extra="serve") from error
+
+
+def installed_version(package: str) -> str:
+    """Return the version of an installed *package*, "" if its metadata are missing."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

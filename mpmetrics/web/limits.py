@@ -11,7 +11,6 @@ import asyncio
 import errno
 import socket
 import time
-import weakref
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from typing_extensions import Self
+
+    from mpmetrics.web.connections import Connections
 
 
 class Limits(NamedTuple):
@@ -37,7 +38,7 @@ class Limits(NamedTuple):
     """Size of the head of a request."""
 
     connections: int = 200
-    """Connections that are open at the same time; a further one is closed at once."""
+    """Connections that are open at the same time; for a further one, another one is closed."""
 
 
 DEFAULT_LIMITS: Final = Limits()
@@ -50,26 +51,24 @@ _EXHAUSTED_SECONDS: Final = 0.5
 
 
 class BoundedSocket(socket.socket):
-    """A listening socket that accepts a limited number of connections and closes further ones.
+    """A listening socket that accepts a limited number of `Connections`.
 
     It also counts connections that the protocol does not see yet, because their TLS handshake is
     not over.
     """
 
     @classmethod
-    def bound(cls, listener: socket.socket, connections: int) -> Self:
-        """Return another handle of *listener* that accepts so many *connections* at once.
+    def bound(cls, listener: socket.socket, connections: Connections) -> Self:
+        """Return another handle of *listener* that adds what it accepts to *connections*.
 
         The caller closes both.
         """
         bounded = cls(fileno=listener.dup().detach())
-        bounded._accepted = weakref.WeakSet()
         bounded._connections = connections
         bounded._exhausted = -_EXHAUSTED_SECONDS
         return bounded
 
-    _accepted: weakref.WeakSet[socket.socket]
-    _connections: int
+    _connections: Connections
     _exhausted: float
 
     def accept(self) -> tuple[socket.socket, Any]:
@@ -88,11 +87,10 @@ class BoundedSocket(socket.socket):
             if error.errno in _EXHAUSTION:
                 self._exhausted = time.monotonic()
             raise
-        if sum(each.fileno() >= 0 for each in self._accepted) >= self._connections:
+        if not self._connections.admit(connection, address):
             connection.close()
             # The system raises this for clients that have gone: asyncio goes on to the next.
             raise ConnectionAbortedError
-        self._accepted.add(connection)
         return connection, address
 
 

@@ -5,24 +5,31 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
 
 from mpmetrics._log_limit import describe_exception, get_log
+from mpmetrics.errors import UnsupportedReleaseError
 from mpmetrics.pages import as_page
-from mpmetrics.web.apps import make_asgi_site
-from mpmetrics.web.auth import check_bcrypt, require_basic_auth
-from mpmetrics.web.extra import require_module
+from mpmetrics.web.apps import PAGE_PATHS, make_asgi_site
+from mpmetrics.web.auth import Gate, require_basic_auth
+from mpmetrics.web.connections import Connections
+from mpmetrics.web.extra import installed_version, require_module
 from mpmetrics.web.limits import DEFAULT_LIMITS, BoundedSocket, HandshakeTimeoutLoop
+from mpmetrics.web.networks import make_known_networks, network_of
 from mpmetrics.web.sockets import DEFAULT_LISTEN, Listener
+from mpmetrics.web.users import check_bcrypt
 from mpmetrics.web.web_config import WebConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, MutableMapping
+    from typing import Any
 
     from mpmetrics.pages import PageLike
     from mpmetrics.web.apps import AsgiApp, Receive, Scope, Send
-    from mpmetrics.web.auth import CheckPassword
     from mpmetrics.web.limits import Limits
+    from mpmetrics.web.networks import KnownNetworks
+    from mpmetrics.web.users import CheckPassword
     from mpmetrics.web.uvicorn_server import BoundedServer
 
 _log = get_log()
@@ -57,14 +64,19 @@ class PageServer:
         """
         self._page = as_page(page)
         config = web_config or WebConfig()
+        known = make_known_networks()
+        self._gate = Gate(config.users, known, check_password)
         application = _log_failures(
             require_basic_auth(
-                make_asgi_site(self._page), config.users, config.headers, check_password
+                _note_networks(make_asgi_site(self._page), known), self._gate, config.headers
             )
         )
         self._limits = limits
+        self._connections = Connections(limits.connections, known)
         self._started = threading.Event()
-        self._server = _make_server(application, limits, config, self._started.set)
+        self._server = _make_server(
+            application, limits, config, self._connections, self._started.set
+        )
         self._listener = Listener(listen)
         self._scheme = "https" if config.tls else "http"
         self._thread = threading.Thread(target=self._serve, name="mpmetrics-http", daemon=True)
@@ -108,11 +120,12 @@ class PageServer:
         loop = HandshakeTimeoutLoop(self._limits.request_seconds)
         loop.set_exception_handler(_log_loop_error)
         try:
-            listener = BoundedSocket.bound(self._listener.socket, self._limits.connections)
+            listener = BoundedSocket.bound(self._listener.socket, self._connections)
             loop.run_until_complete(self._server.serve(sockets=[listener]))
             self._server.abort_connections()
             loop.run_until_complete(_cancel_tasks())
         finally:
+            self._gate.close()
             loop.close()
             self._started.set()
 
@@ -137,6 +150,20 @@ def _log_failures(application: AsgiApp) -> AsgiApp:
     return logging_application
 
 
+def _note_networks(application: AsgiApp, known: KnownNetworks) -> AsgiApp:
+    """Return *application*; the networks of clients that it serves a page become *known*."""
+
+    async def noting_application(scope: Scope, receive: Receive, send: Send) -> None:
+        async def note(message: MutableMapping[str, Any]) -> None:
+            if message.get("status") == HTTPStatus.OK and scope.get("path") in PAGE_PATHS:
+                known.add(network_of(scope.get("client")))
+            await send(message)
+
+        await application(scope, receive, note)
+
+    return noting_application
+
+
 async def _cancel_tasks() -> None:
     """Cancel all tasks and end the threads of the loop, as `asyncio.run` does for its own loop."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
@@ -147,16 +174,25 @@ async def _cancel_tasks() -> None:
 
 
 def _make_server(
-    application: AsgiApp, limits: Limits, config: WebConfig, on_start: Callable[[], None]
+    application: AsgiApp,
+    limits: Limits,
+    config: WebConfig,
+    connections: Connections,
+    on_start: Callable[[], None],
 ) -> BoundedServer:
-    """Return uvicorn's server for *application*. Raises `MissingExtraError`."""
-    require_module("uvicorn")
-    from mpmetrics.web.uvicorn_server import BoundedServer
+    """Return uvicorn's server for *application*.
 
+    Raises `MissingExtraError`, or `UnsupportedReleaseError` when uvicorn lacks a part that is used.
+    """
+    require_module("uvicorn")
+    try:
+        from mpmetrics.web.uvicorn_server import Admission, BoundedServer
+    except ImportError as error:
+        raise UnsupportedReleaseError(
+            package="uvicorn", release=installed_version("uvicorn"), why=str(error)
+        ) from error
+    # A client with a password never needs to close its own side of the connection early.
+    admission = Admission(connections, config.allowed_sans, awaits_half_closed=not config.users)
     return BoundedServer(
-        application,
-        limits,
-        tls=config.tls,
-        allowed_sans=config.allowed_sans,
-        on_start=on_start,
+        application, limits, tls=config.tls, admission=admission, on_start=on_start
     )

@@ -11,7 +11,7 @@ tests/web/test_uvicorn_server.py lists each private name with its use.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -23,10 +23,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mpmetrics.web.apps import AsgiApp
+    from mpmetrics.web.connections import Connection, Connections
     from mpmetrics.web.limits import Limits
 
 GRACE_SECONDS: Final = 2
 """Time that open requests have when a server stops."""
+
+
+BACKLOG: Final = 128
+"""Connections that the system accepts before the server does; asyncio takes them all at once."""
+
+
+class Admission(NamedTuple):
+    """What a server knows about its *connections*, and whom it lets in.
+
+    With *allowed_sans*, a client's certificate has to have one of these names. A server that
+    *awaits_half_closed* clients answers one that has closed its own side. Such a client cannot be
+    told from one that has gone, and would have its password compared all the same.
+    """
+
+    connections: Connections
+    allowed_sans: frozenset[str] = frozenset()
+    awaits_half_closed: bool = True
 
 
 class BoundedServer(uvicorn.Server):
@@ -38,14 +56,11 @@ class BoundedServer(uvicorn.Server):
         limits: Limits,
         *,
         tls: ssl.SSLContext | None,
-        allowed_sans: frozenset[str],
+        admission: Admission,
         on_start: Callable[[], None],
     ) -> None:
-        """Configure uvicorn to log nothing itself; *on_start* is called when it accepts clients.
-
-        With *allowed_sans*, a client's certificate has to have one of these names.
-        """
-        protocol: Any = partial(BoundedConnection, limits=limits, allowed_sans=allowed_sans)
+        """Configure uvicorn to log nothing itself; *on_start* is called when it accepts clients."""
+        protocol: Any = partial(BoundedConnection, limits=limits, admission=admission)
         config = uvicorn.Config(
             application,
             http=protocol,
@@ -58,6 +73,7 @@ class BoundedServer(uvicorn.Server):
             proxy_headers=False,
             timeout_keep_alive=limits.idle_seconds,
             timeout_graceful_shutdown=GRACE_SECONDS,
+            backlog=BACKLOG,
             h11_max_incomplete_event_size=limits.request_bytes,
         )
         config.load()
@@ -87,13 +103,12 @@ class BoundedServer(uvicorn.Server):
 class BoundedConnection(H11Protocol):
     """A connection with a time limit for whatever it waits for."""
 
-    def __init__(
-        self, *args: Any, limits: Limits, allowed_sans: frozenset[str], **options: Any
-    ) -> None:
-        """Take uvicorn's arguments, the *limits*, and the names that a certificate may have."""
+    def __init__(self, *args: Any, limits: Limits, admission: Admission, **options: Any) -> None:
+        """Take uvicorn's arguments, the *limits*, and the server's *admission*."""
         super().__init__(*args, **options)
         self._limits = limits
-        self._allowed_sans = allowed_sans
+        self._admission = admission
+        self._entry: Connection | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._is_half_closed = False
 
@@ -101,17 +116,22 @@ class BoundedConnection(H11Protocol):
         """Wait for a request, if the client may make one."""
         super().connection_made(transport)
         if self._is_allowed(transport):
+            accepted = transport.get_extra_info("socket")
+            self._entry = self._admission.connections.find(accepted.fileno())
+            if self._entry is not None:
+                self._entry.close = transport.abort
             self._start_timer(self._limits.request_seconds)
         else:
             transport.abort()
 
     def _is_allowed(self, transport: asyncio.Transport) -> bool:
         """Return whether the client's certificate has one of the allowed names."""
-        if not self._allowed_sans:
+        allowed = self._admission.allowed_sans
+        if not allowed:
             return True
         certificate = transport.get_extra_info("peercert") or {}
         names = {value for _, value in certificate.get("subjectAltName", ())}
-        return not self._allowed_sans.isdisjoint(names)
+        return not allowed.isdisjoint(names)
 
     def data_received(self, data: bytes) -> None:
         """Choose the limit that follows from *data*, which may complete a request or begin one."""
@@ -119,13 +139,14 @@ class BoundedConnection(H11Protocol):
         super().data_received(data)
         if not self._is_between_requests:
             if waited_for_request:
-                self._start_timer(self._limits.response_seconds)
+                self._begin_answer()
         elif self._timer is None:
             self._start_timer(self._limits.request_seconds)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's returns None
         """Keep a half-closed connection open for its response; TLS has no such state."""
-        self._is_half_closed = self.scheme == "http" and not self._is_between_requests
+        can_be_half_closed = self._admission.awaits_half_closed and self.scheme == "http"
+        self._is_half_closed = can_be_half_closed and not self._is_between_requests
         return self._is_half_closed
 
     @property
@@ -136,8 +157,10 @@ class BoundedConnection(H11Protocol):
         """Leave an idle connection to uvicorn's own limit; a next request may be there already."""
         self._stop_timer()
         super().on_response_complete()
+        if self._entry is not None:
+            self._admission.connections.rest(self._entry)
         if not self._is_between_requests:
-            self._start_timer(self._limits.response_seconds)
+            self._begin_answer()
         elif self._is_half_closed:
             self.transport.close()
         elif self.conn.trailing_data[0]:
@@ -147,6 +170,12 @@ class BoundedConnection(H11Protocol):
         """Stop the timer."""
         self._stop_timer()
         super().connection_lost(exc)
+
+    def _begin_answer(self) -> None:
+        """Limit the time of an answer, for which the connection stays open if it can."""
+        if self._entry is not None:
+            self._admission.connections.begin_answer(self._entry)
+        self._start_timer(self._limits.response_seconds)
 
     def _start_timer(self, seconds: float) -> None:
         """Abort the connection after *seconds*, unless the timer is started or stopped before."""

@@ -255,4 +255,4 @@ def test_a_missing_package_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "zmq", None)
     ending = invoke("events", "--publisher", "tcp://127.0.0.1:5557")
     assert ending.status == 2
-    assert "mpmetrics-toolkit[zmq]" in ending.stderr
+    assert "pip install '.[zmq]'" in ending.stderr

@@ -15,7 +15,7 @@ import pytest
 
 from mpmetrics._log_limit import LENGTH, LINES
 from tests.cli.directories import fill
-from tests.cli.processes import Ending, command, invoke
+from tests.cli.processes import Ending, command, invoke, run
 from tests.database import counter
 from tests.servers import Handler, answering, answering_with, fetch
 from tests.workers import PATIENCE, Worker, environment, spawn
@@ -173,5 +173,17 @@ def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert invoke("serve", tmp_path) == Ending(
         2,
         "",
-        "mpmetrics: the package uvicorn is needed: pip install 'mpmetrics-toolkit[serve]'\n",
+        "mpmetrics: the package uvicorn is needed, which the extra 'serve' brings: "
+        "pip install '.[serve]' in a clone of mpmetrics\n",
     )
+
+
+def test_a_release_of_uvicorn_without_a_part_that_is_used(tmp_path: Path) -> None:
+    """A release of uvicorn that has moved a private part is named in one line, with status 2."""
+    package = tmp_path / "packages" / "uvicorn"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("class Server: ...\n")
+    ending = run(command("serve", tmp_path), env={"PYTHONPATH": str(package.parent)})
+    assert (ending.status, ending.stdout, ending.stderr.count("\n")) == (2, "", 1)
+    assert ending.stderr.startswith("mpmetrics: uvicorn ")
+    assert "cannot be used: No module named 'uvicorn.protocols'" in ending.stderr

@@ -79,3 +79,18 @@ def test_links_to_files_lead_somewhere(page: Path) -> None:
     """Every relative link of a page names a file."""
     text = FENCED.sub("", page.read_text(encoding="utf-8"))
     assert [link for link in _LINK.findall(text) if not (page.parent / link).exists()] == []
+
+
+def test_no_hint_installs_from_an_index() -> None:
+    """No page, example or module tells the reader to install the distribution from an index."""
+    places = [
+        *PAGES,
+        *(DOCS.parent / "examples").rglob("*.*"),
+        *DOCS.parent.glob("mpmetrics/**/*.py"),
+    ]
+    hints = [
+        place.name
+        for place in places
+        if re.search(r"pip install[^`\n]*mpmetrics-toolkit", place.read_text(encoding="utf-8"))
+    ]
+    assert hints == []

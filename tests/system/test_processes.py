@@ -163,5 +163,8 @@ try:
 except SystemExit as error:
     print(error.code)
 """
-    said = "mpmetrics: the package psutil is needed: pip install 'mpmetrics-toolkit[serve]'"
+    said = (
+        "mpmetrics: the package psutil is needed, which the extra 'serve' brings: "
+        "pip install '.[serve]' in a clone of mpmetrics"
+    )
     assert run_python(program, str(tmp_path), env=environment(None)) == f"{said}\n2\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import http.client
-import os
+import socket
 import ssl
 import threading
 from base64 import b64encode
@@ -15,14 +15,17 @@ import bcrypt
 import pytest
 import trustme
 
-from mpmetrics.web.auth import check_bcrypt
+from mpmetrics.web.password_queue import MOST_OF_A_NETWORK
+from mpmetrics.web.users import Users, check_bcrypt
 from mpmetrics.web.web_config import WebConfig, read_web_config
-from tests.servers import Response, fetch
+from tests.servers import Response, eventually, fetch
 from tests.web.page_servers import serving
 from tests.workers import PATIENCE
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from mpmetrics.web import PageServer
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +104,18 @@ def basic(user: str, password: str) -> dict[str, str]:
     return {"Authorization": "Basic " + b64encode(f"{user}:{password}".encode()).decode()}
 
 
+def head(user: str, password: str) -> bytes:
+    """Return the bytes of a request with user and password."""
+    authorization = basic(user, password)["Authorization"]
+    return f"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: {authorization}\r\n\r\n".encode()
+
+
+def address_of(server: PageServer) -> tuple[str, int]:
+    """Return the host and the port of a *server*."""
+    parts = urlsplit(server.address)
+    return parts.hostname or "", parts.port or 0
+
+
 def test_passwords(directory: Path, tmp_path: Path) -> None:
     """A request needs the right password; it is hashed once, and remembered."""
     hashed = bcrypt.hashpw("geheim:ü".encode(), bcrypt.gensalt(4)).decode()
@@ -132,30 +147,139 @@ def test_passwords(directory: Path, tmp_path: Path) -> None:
         assert fetch(server.address + "/-/healthy").status == 401
 
 
-def test_an_unknown_user_costs_as_much_as_a_wrong_password(directory: Path, tmp_path: Path) -> None:
-    """An unknown user costs one comparison with the costliest hash, as a wrong password does."""
-    cheap, costly = (bcrypt.hashpw(b"right", bcrypt.gensalt(cost)) for cost in (4, 5))
-    config = web_config(
-        tmp_path,
-        f"basic_auth_users:\n  alice: {cheap.decode()}\n  bob: {costly.decode()}\n",
-    )
+COSTS = (4, 6, 7)
+
+
+@pytest.mark.parametrize("given", [b"wrong", b"right"])
+@pytest.mark.parametrize("user", [*(f"cost{cost}" for cost in COSTS), "unknown"])
+def test_the_work_does_not_tell_who_is_a_user(user: str, given: bytes) -> None:
+    """A comparison takes the work of the costliest hash for known and unknown users.
+
+    The work of a hash is 2 to the power of its cost.
+    """
+    hashes = {f"cost{cost}": bcrypt.hashpw(b"right", bcrypt.gensalt(cost)) for cost in COSTS}
     compared = []
 
     def record(password: bytes, hashed: bytes) -> bool:
         compared.append(hashed)
         return check_bcrypt(password, hashed)
 
+    is_right = Users(hashes, record).compare(user, given)
+    assert is_right == (given == b"right" and user in hashes)
+    assert sum(2 ** int(hashed[4:6]) for hashed in compared) == 2 ** max(COSTS)
+    assert compared[0] == hashes.get(user, hashes["cost7"])
+
+
+def test_a_wrong_password_is_compared_once(directory: Path, tmp_path: Path) -> None:
+    """A pair that was wrong once is refused from memory; a right one is still let in."""
+    hashed = bcrypt.hashpw(b"right", bcrypt.gensalt(4)).decode()
+    config = web_config(tmp_path, f"basic_auth_users:\n  alice: {hashed}\n")
+    checked = []
+
+    def record(password: bytes, hashed: bytes) -> bool:
+        checked.append(password)
+        return check_bcrypt(password, hashed)
+
     with serving(directory, web_config=config, check_password=record) as server:
-        for user, password in (("bob", "wrong"), ("carol", "wrong"), ("carol", "right")):
-            assert fetch(server.address, headers=basic(user, password)).status == 401
-    assert compared == [costly] * 3
+        for _ in range(5):
+            assert fetch(server.address, headers=basic("alice", "wrong")).status == 401
+        assert fetch(server.address, headers=basic("alice", "right")).status == 200
+        assert fetch(server.address, headers=basic("alice", "wrong")).status == 401
+    assert checked == [b"wrong", b"right"]
+
+
+def test_a_client_that_hangs_up_is_not_waited_for(directory: Path, tmp_path: Path) -> None:
+    """Guesses of clients that have gone are not compared: a user waits for one comparison only."""
+    hashed = bcrypt.hashpw(b"right", bcrypt.gensalt(4)).decode()
+    config = web_config(tmp_path, f"basic_auth_users:\n  alice: {hashed}\n")
+    checked, over = [], threading.Event()
+
+    def check(password: bytes, _: bytes) -> bool:
+        checked.append(password)
+        assert over.wait(PATIENCE)
+        return password == b"right"
+
+    with (
+        serving(directory, web_config=config, check_password=check) as server,
+        ExitStack() as stack,
+    ):
+        stack.callback(over.set)
+        parts = urlsplit(server.address)
+        for number in range(2 * MOST_OF_A_NETWORK):
+            with socket.create_connection(address_of(server), PATIENCE) as guess:
+                guess.sendall(head("alice", f"guess {number}"))
+                guess.shutdown(socket.SHUT_WR)
+                assert guess.recv(1) == b""  # the server has noticed
+        for _ in range(3):  # and by now it has done what follows from that
+            assert fetch(server.address).status == 401
+        # Its turn comes when the one comparison is over that has begun.
+        right = http.client.HTTPConnection(parts.netloc, timeout=PATIENCE)
+        stack.callback(right.close)
+        right.request("GET", "/metrics", headers=basic("alice", "right"))
+        over.set()
+        assert right.getresponse().status == 200
+    assert checked == [b"guess 0", b"right"]
+
+
+def test_a_network_with_too_many_guesses_is_told_so(directory: Path, tmp_path: Path) -> None:
+    """Guesses beyond those that may wait are refused at once, with the time to try again."""
+    hashed = bcrypt.hashpw(b"right", bcrypt.gensalt(4)).decode()
+    config = web_config(tmp_path, f"basic_auth_users:\n  alice: {hashed}\n")
+    over = threading.Event()
+
+    def check(password: bytes, _: bytes) -> bool:
+        return password == b"right" or (over.wait(PATIENCE) and False)
+
+    with (
+        serving(directory, web_config=config, check_password=check) as server,
+        ExitStack() as stack,
+    ):
+        stack.callback(over.set)
+        assert fetch(server.address, headers=basic("alice", "right")).status == 200
+        parts = urlsplit(server.address)
+        # One is being compared, and the others wait.
+        for number in range(1 + MOST_OF_A_NETWORK):
+            guess = http.client.HTTPConnection(parts.netloc, timeout=PATIENCE)
+            stack.callback(guess.close)
+            guess.request("GET", "/metrics", headers=basic("alice", f"guess {number}"))
+
+        def is_refused() -> bool:
+            # If it comes before the last of the others, it waits in its place.
+            with socket.create_connection(address_of(server), PATIENCE) as client:
+                client.sendall(head("alice", "more"))
+                client.settimeout(0.5)
+                try:
+                    answer = client.recv(1 << 12)
+                except TimeoutError:
+                    return False
+                return b" 429 " in answer and b"retry-after: 1" in answer
+
+        eventually(is_refused, "the queue is full")
+        assert fetch(server.address, headers=basic("alice", "right")).status == 200
+
+
+def test_no_thread_of_a_server_outlives_it(directory: Path, tmp_path: Path) -> None:
+    """The thread that compares passwords ends with its server."""
+    hashed = bcrypt.hashpw(b"right", bcrypt.gensalt(4)).decode()
+    config = web_config(tmp_path, f"basic_auth_users:\n  alice: {hashed}\n")
+    threads = []
+
+    def check(password: bytes, hashed: bytes) -> bool:
+        threads.append(threading.current_thread())
+        return check_bcrypt(password, hashed)
+
+    with serving(directory, web_config=config, check_password=check) as server:
+        assert fetch(server.address, headers=basic("alice", "wrong")).status == 401
+    for thread in threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
 
 
 def test_guesses_do_not_hold_up_scrapes(directory: Path, tmp_path: Path) -> None:
-    """A known user is answered while more guesses are being checked than the pool has threads."""
+    """A known user is answered while as many guesses wait as may."""
     hashed = bcrypt.hashpw(b"right", bcrypt.gensalt(4)).decode()
     config = web_config(tmp_path, f"basic_auth_users:\n  alice: {hashed}\n")
-    guesses = (os.cpu_count() or 1) + 10
+    guesses = MOST_OF_A_NETWORK
     over = threading.Event()
 
     def check(password: bytes, _: bytes) -> bool:

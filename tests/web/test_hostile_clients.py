@@ -6,10 +6,12 @@ import http.client
 import re
 import socket
 import threading
+from base64 import b64encode
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import bcrypt
 import pytest
 import trustme
 
@@ -32,10 +34,13 @@ LARGE = "".join(f'big{{n="{number}{"x" * 16_000}"}} 1\n' for number in range(800
 
 @contextmanager
 def serving(
-    lines: int = 1, limits: Limits = DEFAULT_LIMITS, web_config: WebConfig | None = None
+    lines: int = 1,
+    limits: Limits = DEFAULT_LIMITS,
+    web_config: WebConfig | None = None,
+    text: str = "",
 ) -> Iterator[PageServer]:
-    """Serve a page of so many lines; check at the end that the server still answers."""
-    text = "".join(f'big{{n="{number}"}} 1\n' for number in range(lines))
+    """Serve *text* or so many *lines*; check at the end that the server still answers."""
+    text = text or "".join(f'big{{n="{number}"}} 1\n' for number in range(lines))
     server = PageServer(Page([lambda: text]), "127.0.0.1:0", limits=limits, web_config=web_config)
     server.start()
     try:
@@ -249,12 +254,11 @@ def tls(tmp_path: Path) -> WebConfig:
 
 
 def test_too_many_connections_without_a_handshake(tls: WebConfig) -> None:
-    """Connections without a handshake count towards the limit; one too many is closed at once."""
-    with serving(limits=Limits(connections=5), web_config=tls) as server, ExitStack() as stack:
-        for _ in range(5):
-            stack.enter_context(connect(server))
-        with connect(server) as refused:
-            assert read_to_end(refused) == b""
+    """Connections without a handshake count towards the limit; the oldest one is closed."""
+    limits = Limits(connections=5, request_seconds=PATIENCE)
+    with serving(limits=limits, web_config=tls) as server, ExitStack() as stack:
+        held = [stack.enter_context(connect(server)) for _ in range(6)]
+        assert read_to_end(held[0]) == b""
 
 
 def test_a_handshake_that_never_ends(tls: WebConfig) -> None:
@@ -267,13 +271,83 @@ def test_a_handshake_that_never_ends(tls: WebConfig) -> None:
 
 
 def test_too_many_connections() -> None:
-    """One connection too many is closed at once; when others end, the server accepts again."""
-    with serving(limits=Limits(connections=5)) as server, ExitStack() as stack:
-        for _ in range(5):
-            connection = stack.enter_context(connect(server))
+    """For one connection too many, the one is closed that has been quiet for the longest time."""
+    limits = Limits(connections=5, request_seconds=PATIENCE)
+    with serving(limits=limits) as server, ExitStack() as stack:
+        held = [stack.enter_context(connect(server)) for _ in range(5)]
+        for connection in held[:2]:
             connection.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
             assert connection.recv(1 << 12)
-        with connect(server) as refused:
-            assert read_to_end(refused) == b""
-        stack.close()
-        eventually(lambda: not server._server.connections, "the connections are closed")
+        assert fetch(server.address + "/metrics").status == 200
+        assert read_to_end(held[2]) == b""
+
+
+HELD = {
+    "nothing": b"",
+    "half a request": GET,
+    "a whole request": GET + b"\r\n",
+    "many requests": (GET + b"\r\n") * 50,
+}
+
+
+@pytest.mark.parametrize("sent", HELD.values(), ids=HELD)
+def test_held_connections_do_not_keep_a_scrape_out(sent: bytes) -> None:
+    """A scrape is answered while one client holds more connections than the server has."""
+    limits = Limits(request_seconds=PATIENCE, response_seconds=PATIENCE)
+    with serving(lines=2000, limits=limits) as server, ExitStack() as stack:
+        for _ in range(limits.connections + 100):
+            connection = stack.enter_context(connect(server))
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 12)
+            connection.sendall(sent)
+        for _ in range(3):
+            assert fetch(server.address + "/metrics").status == 200
+
+
+def test_a_scrape_among_guesses_and_held_connections(tmp_path: Path) -> None:
+    """A user whose password is new is let in while others guess, hang up, and hold connections."""
+    hashed = bcrypt.hashpw(b"right", bcrypt.gensalt(8)).decode()
+    path = tmp_path / "web.yml"
+    path.write_text(f"basic_auth_users: {{alice: {hashed}}}")
+    over = threading.Event()
+
+    def guess(server: PageServer) -> None:
+        number = 0
+        while not over.wait(0.01):
+            number += 1
+            header = b64encode(b"alice:guess %d" % number)
+            with connect(server) as connection:
+                connection.sendall(GET + b"Authorization: Basic " + header + b"\r\n\r\n")
+
+    with serving(web_config=read_web_config(path)) as server, ExitStack() as stack:
+        for _ in range(300):
+            stack.enter_context(connect(server))
+        guessing = threading.Thread(target=guess, args=[server])
+        guessing.start()
+        stack.callback(guessing.join)
+        stack.callback(over.set)
+        for _ in range(5):
+            header = {"Authorization": "Basic " + b64encode(b"alice:right").decode()}
+            assert fetch(server.address + "/metrics", headers=header).status == 200
+
+
+def test_a_client_that_does_not_read_takes_little_memory() -> None:
+    """Connections whose clients do not read share the page that they wait for."""
+    assert len(LARGE) > 10 * WAITING
+    with serving(text=LARGE) as server, ExitStack() as stack:
+        for _ in range(10):
+            connection = stack.enter_context(connect(server))
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 12)
+            connection.sendall(GET + b"\r\n")
+        answered = eventually(lambda: waiting_bytes(server), "all of them are being answered")
+        assert max(answered) <= WAITING
+
+
+WAITING = 1 << 18
+"""More bytes than wait in a connection until its client reads; less than the page has."""
+
+
+def waiting_bytes(server: PageServer) -> Sequence[int]:
+    """Return how many bytes wait in each connection; nothing until ten have some."""
+    sizes = [each.transport.get_write_buffer_size() for each in server._server.connections]
+    found = [size for size in sizes if size]
+    return found if len(found) == 10 else []

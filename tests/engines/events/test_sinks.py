@@ -280,7 +280,7 @@ except MissingExtraError as error:
     print(error)
 """
     said = run_python(program, env=environment(None)).strip()
-    assert f"mpmetrics-toolkit[{extra}]" in said
+    assert f"pip install '.[{extra}]'" in said
     assert "\n" not in said
 
 

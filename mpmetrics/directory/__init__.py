@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mpmetrics._opening import open_regular, read_regular
 from mpmetrics.directory.atomic import (
     find_free_name,
     rename_if_free,
@@ -98,7 +99,9 @@ __all__ = [
     "make_private_directory",
     "make_run_directory",
     "open_for_lease",
+    "open_regular",
     "prove_leases",
+    "read_regular",
     "release_lease",
     "rename_if_free",
     "require_directory",

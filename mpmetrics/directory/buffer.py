@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import os
-import stat
 from typing import Final, NamedTuple
 
-from mpmetrics.errors import DamagedError, NotAMetricsFileError
+from mpmetrics._opening import OPEN_FLAGS, require_regular
+from mpmetrics.errors import DamagedError
 from mpmetrics.format import HEADER_SIZE, read_used
-
-# Opening a named pipe for reading would wait for a writer; with O_NONBLOCK it does not.
-_OPEN_FLAGS: Final = os.O_RDONLY | sum(
-    getattr(os, flag, 0) for flag in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY")
-)
 
 _FIRST_READ: Final = 1 << 14
 
@@ -50,7 +45,7 @@ class ReadBuffer:
         Returns how many bytes are used and the file's identity, taken before the reading. Raises
         `OSError`, or `DamagedError` when the file ends before its used bytes do.
         """
-        descriptor = os.open(path, _OPEN_FLAGS)
+        descriptor = os.open(path, os.O_RDONLY | OPEN_FLAGS)
         try:
             return self.load_open(descriptor, path, expected)
         finally:
@@ -58,9 +53,7 @@ class ReadBuffer:
 
     def load_open(self, descriptor: int, path: str, expected: int = 0) -> tuple[int, Identity]:
         """Read the used bytes of an open file into `data`, from its start, as `load` does."""
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise NotAMetricsFileError(path)
+        status = require_regular(descriptor, path)
         used = self._fill(descriptor, expected or _FIRST_READ, status.st_size)
         return used, Identity(status.st_dev, status.st_ino, status.st_ctime_ns)
 

@@ -59,11 +59,16 @@ QUARANTINED: Final = ".quarantined"
 # It has no underscore, because prometheus_client cuts an id at an underscore.
 _ARCHIVE: Final = "mpmetrics-archive-"
 
+LAST_GENERATION: Final = 10**17 - 1
+"""The last generation that a file may name: names have room for nine times as many more."""
+
 _NAME: Final = re.compile(
     rf"(?:(?P<type>{'|'.join(PLAIN_TYPES)})|gauge_(?P<mode>{'|'.join(GAUGE_MODES)}))"
     rf"_(?P<id>.+){re.escape(SUFFIX)}",
     re.DOTALL,
 )
+
+_GENERATION: Final = re.compile(f"[0-9]{{1,{len(str(LAST_GENERATION))}}}")
 
 # Two files that had the same name are kept apart by a number at the end.
 _SET_ASIDE: Final = re.compile(
@@ -112,7 +117,7 @@ class FileName(NamedTuple):
     def generation(self) -> int:
         """The generation that an archive was made for, 0 for the file of a process."""
         number = self.id.removeprefix(_ARCHIVE)
-        is_number = number != self.id and number.isascii() and number.isdecimal()
+        is_number = number != self.id and _GENERATION.fullmatch(number)
         return int(number) if is_number else 0
 
     @property

@@ -7,9 +7,12 @@ for the old file and one that makes a new file could both have the lock.
 from __future__ import annotations
 
 import os
+import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from mpmetrics.directory.files import OWN_PREFIX
+from mpmetrics.errors import NotAMetricsFileError
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -31,8 +34,10 @@ _COMPACTION: Final = f"{OWN_PREFIX}compaction.lock"
 def make_lock(path: str) -> BaseFileLock:
     """Return a lock, not yet taken, on the file *path*; any thread may release it.
 
-    Take it with `try_lock`.
+    Take it with `try_lock`. Raises `NotAMetricsFileError` when there is something else than a
+    file: filelock would truncate what a symbolic link leads to.
     """
+    _require_regular_if_there(path)
     from filelock import FileLock  # noqa: PLC0415 - it takes 10 ms, and most readers need no lock
 
     return FileLock(path, thread_local=False)
@@ -74,3 +79,10 @@ def lock_descriptor(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _require_regular_if_there(path: str) -> None:
+    """Raise `NotAMetricsFileError` if *path* is there and is not a regular file itself."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            raise NotAMetricsFileError(path)

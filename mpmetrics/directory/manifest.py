@@ -16,7 +16,8 @@ import json
 import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from mpmetrics.directory.files import MANIFEST, OWN_PREFIX, FileName, WorkerFile
+from mpmetrics._opening import read_regular
+from mpmetrics.directory.files import LAST_GENERATION, MANIFEST, OWN_PREFIX, FileName, WorkerFile
 from mpmetrics.errors import DamagedError, Problem
 
 if TYPE_CHECKING:
@@ -46,8 +47,9 @@ class Manifest(NamedTuple):
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise DamagedError(0, f"not a MANIFEST: {error!r}") from error
         if version != VERSION:
-            raise DamagedError(0, f"a MANIFEST of version {version!r}, not {VERSION}")
-        if not (_is_count(manifest.generation) and all(map(_is_archive, manifest.archives))):
+            raise DamagedError(0, f"a MANIFEST of version {version!r:.40}, not {VERSION}")
+        is_possible = _is_count(manifest.generation) and all(map(_is_archive, manifest.archives))
+        if not is_possible or len(set(manifest.archives)) < len(manifest.archives):
             raise DamagedError(0, "a MANIFEST with an impossible generation or archive")
         return manifest
 
@@ -58,7 +60,8 @@ class Manifest(NamedTuple):
 
 
 def _is_count(number: object) -> bool:
-    return type(number) is int and number >= 0
+    """Return whether *number* is a generation, with room for those that follow it."""
+    return type(number) is int and 0 <= number <= LAST_GENERATION
 
 
 def _is_archive(name: object) -> bool:
@@ -73,8 +76,7 @@ def read_manifest(directory: str) -> Manifest | None:
     Raises `DamagedError` if its content is invalid, `OSError` if it cannot be read.
     """
     try:
-        with open(os.path.join(directory, MANIFEST), "rb") as file:
-            return Manifest.parse(file.read(_LARGEST))
+        return Manifest.parse(read_regular(os.path.join(directory, MANIFEST), _LARGEST))
     except FileNotFoundError:
         return None
 

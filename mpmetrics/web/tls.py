@@ -10,6 +10,7 @@ import ssl
 import tempfile
 from typing import TYPE_CHECKING, Any, Final
 
+from mpmetrics._opening import open_regular
 from mpmetrics.web.config_fields import Section
 
 if TYPE_CHECKING:
@@ -116,8 +117,7 @@ class TlsSection(Section):
 
     def _check_readable(self, name: str, path: str) -> None:
         try:
-            with open(path, "rb"):
-                pass
+            os.close(open_regular(path))
         except OSError as error:
             self.refuse(name, f"{path}: {error.strerror}")
 

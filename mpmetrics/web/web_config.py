@@ -12,6 +12,7 @@ import re
 import ssl
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from mpmetrics._opening import read_named_file
 from mpmetrics.errors import WebConfigError
 from mpmetrics.web.config_fields import FieldError, refuse_unknown, require_mapping
 from mpmetrics.web.extra import require_module
@@ -71,12 +72,12 @@ def _load_yaml(path: str) -> object:
     require_module("yaml", package="pyyaml")
     import yaml
 
-    with open(path, "rb") as file:
-        try:
-            return yaml.safe_load(file)
-        except yaml.YAMLError as error:
-            message = f"it is not YAML: {' '.join(str(error).split())}"
-            raise FieldError(message) from error
+    data = read_named_file(path)
+    try:
+        return yaml.safe_load(data)
+    except Exception as error:
+        message = f"it is not YAML: {' '.join(str(error).split()) or type(error).__name__}"
+        raise FieldError(message) from error
 
 
 def _parse_document(document: object, base: str) -> WebConfig:

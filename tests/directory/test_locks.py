@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from filelock import UnixFileLock
 
+from mpmetrics import CompactionError, compact
 from mpmetrics.directory.locks import make_compaction_lock, make_lock, try_lock
+from mpmetrics.errors import NotAMetricsFileError
 from tests.workers import environment, run_python
 
 if TYPE_CHECKING:
@@ -30,6 +32,19 @@ def test_the_lock_file_of_compaction_is_not_a_stranger(tmp_path: Path) -> None:
     with make_compaction_lock(str(tmp_path)):
         pass
     assert [path.name for path in tmp_path.iterdir()] == [".mpmetrics-compaction.lock"]
+
+
+@pytest.mark.skipif(not hasattr(os, "symlink"), reason="needs symbolic links")
+def test_a_lock_does_not_truncate_what_a_link_leads_to(tmp_path: Path) -> None:
+    """A lock whose name is a symbolic link is refused; the file behind the link keeps its bytes."""
+    precious = tmp_path / "precious"
+    precious.write_text("bytes")
+    (tmp_path / ".mpmetrics-compaction.lock").symlink_to(precious)
+    with pytest.raises(NotAMetricsFileError):
+        make_compaction_lock(str(tmp_path))
+    with pytest.raises(CompactionError, match="not a regular file"):
+        compact(tmp_path)
+    assert precious.read_text() == "bytes"
 
 
 def test_a_lock_does_not_make_its_directory(tmp_path: Path) -> None:

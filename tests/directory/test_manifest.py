@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import json
 from pathlib import Path
 
 import pytest
 
-from mpmetrics.directory.files import list_directory
+import mpmetrics
+from mpmetrics.directory.files import LAST_GENERATION, list_directory
 from mpmetrics.directory.manifest import (
     Manifest,
     find_manifest,
@@ -17,6 +18,7 @@ from mpmetrics.directory.manifest import (
 )
 from mpmetrics.errors import DamagedError, Problem
 from tests.cli.directories import fill
+from tests.database import counter
 
 ARCHIVE_2 = "counter_mpmetrics-archive-2.db"
 ARCHIVE_3 = "counter_mpmetrics-archive-3.db"
@@ -59,7 +61,80 @@ def test_a_manifest_that_cannot_be_used_is_a_problem(tmp_path: Path) -> None:
     path.mkdir()
     with pytest.raises(OSError, match="MANIFEST"):
         read_manifest(str(tmp_path))
-    assert find_manifest(str(tmp_path)) == Problem(str(path), "damaged_manifest", os.strerror(21))
+    assert find_manifest(str(tmp_path)) == Problem(
+        str(path), "damaged_manifest", "not a regular file"
+    )
+
+
+def document(generation: object = 7, archives: object = (), **fields: object) -> bytes:
+    """Return the bytes of a MANIFEST."""
+    content = {"version": 1, "generation": generation, "archives": archives, **fields}
+    return json.dumps(content).encode()
+
+
+BAD = {
+    "no-json": b"{",
+    "no-utf-8": b"\xff\xfe\x80",
+    "empty": b"",
+    "null-bytes": bytes(64),
+    "another-shape": b"[1, 2, 3]",
+    "text": b'"MANIFEST"',
+    "nothing": b"{}",
+    "deep": b"[" * 100_000,
+    "deep-objects": b'{"version":' * 50_000,
+    "many-digits": document().replace(b"7", b"7" * 4300),
+    "too-many-digits": document().replace(b"7", b"7" * 4301),
+    "beyond-names": document(LAST_GENERATION + 1),
+    "negative": document(-1),
+    "fraction": document(7.0),
+    "bool": document(True),  # noqa: FBT003 - a value of JSON
+    "no-number": document().replace(b"7", b"NaN"),
+    "infinite": document().replace(b"7", b"1e999"),
+    "text-for-number": document("7"),
+    "another-version": document(version=2),
+    "version-as-text": document(version="1" * 1_000),
+    "archives-as-number": document(archives=1),
+    "archives-as-text": document(archives=ARCHIVE_2),
+    "archive-as-list": document(archives=[[ARCHIVE_2]]),
+    "archive-elsewhere": document(archives=["../" + ARCHIVE_2]),
+    "archive-in-a-directory": document(archives=["counter_mpmetrics-archive-2/../../x.db"]),
+    "null-byte": document(archives=["counter_mpmetrics-archive-2\0.db"]),
+    "surrogate": document(archives=["counter_mpmetrics-archive-\udcff.db"]),
+    "worker": document(archives=["counter_7.db"]),
+    "twice": document(archives=[ARCHIVE_2, ARCHIVE_2]),
+    "large": document(archives=[f"counter_mpmetrics-archive-{n}.db" for n in range(1, 10**5)]),
+}
+
+
+@pytest.mark.parametrize("content", BAD.values(), ids=BAD)
+def test_a_bad_manifest_is_one_problem(tmp_path: Path, content: bytes) -> None:
+    """Whatever is in a MANIFEST, it is one short problem; nothing is compacted by it."""
+    fill(tmp_path, {"counter_7.db": counter("jobs", 3)})
+    (tmp_path / "MANIFEST").write_bytes(content)
+    collection = mpmetrics.collect(tmp_path)
+    assert [problem.reason for problem in collection.problems] == ["damaged_manifest"]
+    assert len(str(collection.problems[0])) < 1000
+    with pytest.raises(mpmetrics.CompactionError, match="its MANIFEST cannot be used"):
+        mpmetrics.compact(tmp_path)
+    assert mpmetrics.collect(tmp_path).render() == collection.render()
+    assert b"jobs_total 3.0\n" in collection.render()
+
+
+def test_the_last_generation_leaves_room_for_names(tmp_path: Path) -> None:
+    """Files on their way into the archive of the generation after the last are still found."""
+    fill(tmp_path, {f"counter_7.db.folding-{LAST_GENERATION + 1}": counter("jobs", 3)})
+    assert counted(tmp_path, Manifest(LAST_GENERATION)) == [
+        f"counter_7.db.folding-{LAST_GENERATION + 1}"
+    ]
+
+
+def test_a_number_without_end_names_no_generation(tmp_path: Path) -> None:
+    """An archive whose generation has a hundred digits is the file of a worker, and counts."""
+    name = f"counter_mpmetrics-archive-{'7' * 100}.db"
+    fill(tmp_path, {name: counter("jobs", 3)})
+    assert counted(tmp_path) == [name]
+    mpmetrics.compact(tmp_path)
+    assert b"jobs_total 3.0\n" in mpmetrics.collect(tmp_path).render()
 
 
 def test_workers_files_count_without_a_manifest(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         Problem,
         SourceError,
     )
-    from mpmetrics.pages import Page
+    from mpmetrics.pages import DirectorySource, Page
     from mpmetrics.registration import Registration, register
     from mpmetrics.scrape import Collection, collect
     from mpmetrics.web import make_asgi_app, make_wsgi_app
@@ -42,7 +42,7 @@ _MODULES = {
         "Problem",
         "SourceError",
     ],
-    "pages": ["Page"],
+    "pages": ["DirectorySource", "Page"],
     "registration": ["Registration", "register"],
     "scrape": ["Collection", "collect"],
     "web": ["make_asgi_app", "make_wsgi_app"],
@@ -53,6 +53,7 @@ __all__ = [
     "Compaction",
     "CompactionError",
     "DirectoryError",
+    "DirectorySource",
     "FilterError",
     "LabelError",
     "Liveness",

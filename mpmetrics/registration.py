@@ -66,12 +66,20 @@ class Registration(NamedTuple):
         labels: Mapping[str, str] | None = None,
         *,
         timeout: float | None = None,
+        directory_label: str | None = None,
     ) -> Page:
         """Return a page that has every family once: merged where there is a merged value.
 
         This includes families that the registry gets later. The arguments are those of `Page`.
         """
-        return Page(self.sources(), include, exclude, labels, timeout=timeout)
+        return Page(
+            self.sources(),
+            include,
+            exclude,
+            labels,
+            timeout=timeout,
+            directory_label=directory_label,
+        )
 
     def withdraw(self) -> None:
         """Take the merged view out of the given registry again, if it was put there."""

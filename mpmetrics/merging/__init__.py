@@ -7,6 +7,7 @@ the `rules`, `histograms` (by `buckets`) fill counts, and `families` write lines
 from __future__ import annotations
 
 from mpmetrics.merging.families import MergedFamily, PlainNaming, Template
+from mpmetrics.merging.plan import Plan
 from mpmetrics.merging.planning import make_plan
 from mpmetrics.merging.rules import GONE, KEPT, RULES
 from mpmetrics.merging.series import Segment
@@ -17,6 +18,7 @@ __all__ = [
     "RULES",
     "MergedFamily",
     "PlainNaming",
+    "Plan",
     "Segment",
     "Template",
     "make_plan",

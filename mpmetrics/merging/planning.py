@@ -121,10 +121,11 @@ class PlanBuilder:
         """Report every series that several processes claim as their own."""
         for (sample, labels, _), at in series.items():
             if len(at) > 1:
-                writers = {self._origins.file(place).name.id for place in at}
+                writers = {self._origins.writer(place) for place in at}
                 if len(writers) > 1:
                     shown = ",".join(f'{name}="{value}"' for name, value in labels)
-                    detail = f"{sample}{{{shown}}} is written by {', '.join(sorted(writers))}"
+                    names = ", ".join(_describe_writer(*each) for each in sorted(writers))
+                    detail = f"{sample}{{{shown}}} is written by {names}"
                     self._report(at, "duplicate_series", detail)
 
     def _report_buckets(self, name: str, histograms: HistogramPlan) -> None:
@@ -141,6 +142,11 @@ class PlanBuilder:
     def _report(self, at: Places, reason: str, detail: str) -> None:
         """Add a problem of the last of the files that have a value *at* these places."""
         self._problems.append(Problem(self._origins.file(at[-1]).path, reason, detail))
+
+
+def _describe_writer(process: str, labels: Labels) -> str:
+    """Return the id of a *process*, with the values of its other *labels*, for a message."""
+    return " in ".join((process, *(value for _, value in labels)))
 
 
 def _page_order(item: tuple[SeriesName, object]) -> tuple[Labels, str, str]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from mpmetrics.directory import WorkerFile
-    from mpmetrics.format import Key, SeriesName
+    from mpmetrics.format import Key, Labels, SeriesName
 
     Flat = Sequence[Any]
     Places = tuple[int, ...]
@@ -30,11 +30,12 @@ class Segment(NamedTuple):
     """What is merged as one: the values of a worker's file or of an archive.
 
     *keys* are its raw keys, in the order of the *file*. The rests of an archive are a second
-    segment.
+    segment. Series of single processes get these *labels* beside that of their process.
     """
 
     file: WorkerFile
     keys: tuple[bytes, ...]
+    labels: Labels = ()
 
 
 class Kind(NamedTuple):
@@ -49,7 +50,7 @@ class Origins:
 
     def __init__(self, segments: Sequence[Segment], helps: Mapping[int, str]) -> None:
         """Take the *segments*, and the HELP of each place whose series has several (*helps*)."""
-        self._files = [segment.file for segment in segments]
+        self._segments = segments
         self._starts = list(_starts(segments))
         self._helps = helps
 
@@ -59,7 +60,12 @@ class Origins:
 
     def file(self, place: int) -> WorkerFile:
         """Return the file that the value at *place* comes from."""
-        return self._files[self.segment_number(place)]
+        return self._segments[self.segment_number(place)].file
+
+    def writer(self, place: int) -> tuple[str, Labels]:
+        """Return the id of the process that wrote the value at *place*, and its other labels."""
+        segment = self._segments[self.segment_number(place)]
+        return segment.file.name.id, segment.labels
 
     def histogram_key(self, place: int) -> tuple[int, str]:
         """Return a key that tells apart histograms of one name: segment, and HELP within it."""
@@ -90,7 +96,7 @@ def index_series(segments: Sequence[Segment], keys: Mapping[bytes, Key]) -> Seri
             if strip_total:
                 name = name.removesuffix(TOTAL) or name
             if process:
-                series_name = _with_process(series_name, process)
+                series_name = _with_labels(series_name, process)
             series = of_kind.get(name)
             if series is None:
                 series = of_kind[name] = families[name][kind]
@@ -122,9 +128,9 @@ class _SharedKeys:
         return id(self.keys)
 
 
-def _index_keys(segments: Sequence[Segment]) -> dict[tuple[Kind, str], dict[bytes, Places]]:
+def _index_keys(segments: Sequence[Segment]) -> dict[tuple[Kind, Labels], dict[bytes, Places]]:
     """Return the places of every distinct raw key, for each kind and process."""
-    index: dict[tuple[Kind, str], dict[bytes, Places]] = {}
+    index: dict[tuple[Kind, Labels], dict[bytes, Places]] = {}
     for (kind, process, shared), starts in _group_alike(segments).items():
         places_of = index.setdefault((kind, process), {})
         columns = [range(start, start + len(shared.keys)) for start in starts]
@@ -135,16 +141,20 @@ def _index_keys(segments: Sequence[Segment]) -> dict[tuple[Kind, str], dict[byte
     return index
 
 
-def _group_alike(segments: Sequence[Segment]) -> dict[tuple[Kind, str, _SharedKeys], list[int]]:
+def _group_alike(
+    segments: Sequence[Segment],
+) -> dict[tuple[Kind, Labels, _SharedKeys], list[int]]:
     """Group the segments that are merged alike and share their keys; return where each starts.
 
-    The workers of one server mostly run the same code, so this saves most of the work. The name
-    of a process is "" unless its series have it as a label.
+    The workers of one server mostly run the same code, so this saves most of the work. A process
+    has no labels unless its series have them.
     """
-    alike: dict[tuple[Kind, str, _SharedKeys], list[int]] = {}
-    for (file, keys), start in zip(segments, _starts(segments), strict=True):
+    alike: dict[tuple[Kind, Labels, _SharedKeys], list[int]] = {}
+    for (file, keys, labels), start in zip(segments, _starts(segments), strict=True):
         kind = Kind(file.name.type, file.name.mode)
-        process = clean_text(file.name.id) if RULES[kind].per_process else ""
+        process: Labels = ()
+        if RULES[kind].per_process:
+            process = (*labels, ("pid", clean_text(file.name.id)))
         alike.setdefault((kind, process, _SharedKeys(keys)), []).append(start)
     return alike
 
@@ -152,17 +162,17 @@ def _group_alike(segments: Sequence[Segment]) -> dict[tuple[Kind, str, _SharedKe
 def _starts(segments: Sequence[Segment]) -> Iterator[int]:
     """Yield the place of the first value of each segment."""
     start = 0
-    for _, keys in segments:
+    for segment in segments:
         yield start
-        start += len(keys)
+        start += len(segment.keys)
 
 
-def _with_process(series: SeriesName, process: str) -> SeriesName:
-    """Add the label `pid` with the name of the *process*.
+def _with_labels(series: SeriesName, added: Labels) -> SeriesName:
+    """Add the labels *added* to the name of a series.
 
-    A label `pid` of the user's own stays: a label on the series beats an automatic one.
+    A label of the user's own stays: a label on the series beats an automatic one.
     """
     sample, labels, bound = series
-    if any(name == "pid" for name, _ in labels):
-        return series
-    return sample, tuple(sorted((*labels, ("pid", process)))), bound
+    own = {name for name, _ in labels}
+    new = [each for each in added if each[0] not in own]
+    return sample, tuple(sorted((*labels, *new))), bound

@@ -1,8 +1,9 @@
 """One page from several sources, each family and each series once.
 
 `sources` gives families, and `timed_source` limits the time that one source takes. `gathering`
-asks all sources of a page, and `validation` drops what cannot be written. `union` joins the
-families, `self_metrics` adds those of the scrape, and `page` does all this for each scrape.
+asks all sources of a page, `directories` merges those that are directories, and `validation` drops
+what cannot be written. `union` joins the families, `self_metrics` adds those of the scrape, and
+`page` does all this for each scrape.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mpmetrics.pages.sources import Gathered, describe_failure
+from mpmetrics.pages.directories import DirectorySet, unique_names
+from mpmetrics.pages.sources import Gathered, SegmentSource, describe_failure
 from mpmetrics.pages.timed_source import Answer, TimedSource
 from mpmetrics.pages.validation import drop_invalid_families
 from mpmetrics.scrape import cover_directories
@@ -22,17 +23,28 @@ if TYPE_CHECKING:
 class Gathering:
     """The *sources* of one page, asked again and again by one caller at a time.
 
-    With a *timeout*, in seconds, all are called at once, each in a thread of its own.
+    With a *timeout*, in seconds, all are called at once, each in a thread of its own. All
+    directories among them are merged as one. Series of single processes then have the
+    *directory_label*: see `mpmetrics.Page`.
     """
 
-    def __init__(self, sources: Sequence[Source], timeout: float | None = None) -> None:
-        """Configure only; nothing is read yet."""
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        timeout: float | None = None,
+        *,
+        directory_label: str | None = None,
+    ) -> None:
+        """Configure only; nothing is read yet. Raises `LabelError`."""
         self.sources = sources
+        self.names = unique_names(source.name for source in sources)
+        """The name of each source, which no other source has."""
+        self._directories = DirectorySet(sources, self.names, directory_label)
         self._timed: list[TimedSource] = []
         if timeout is not None:
             self._timed = [
-                TimedSource(source.name, partial(self._gather, source), timeout)
-                for source in sources
+                TimedSource(name, partial(self._gather, source, name), timeout)
+                for source, name in zip(sources, self.names, strict=True)
             ]
 
     def start(self) -> None:
@@ -45,25 +57,30 @@ class Gathering:
 
         Without a time limit, call the sources one after the other.
         """
-        if not self._timed:
-            return [Answer(self._gather(source)) for source in self.sources]
-        return [source.wait(within) for source in self._timed]
+        if self._timed:
+            answers = [source.wait(within) for source in self._timed]
+        else:
+            pairs = zip(self.sources, self.names, strict=True)
+            answers = [Answer(self._gather(source, name)) for source, name in pairs]
+        return self._directories.merge(answers)
 
     def give_up_waiting(self) -> None:
         """End the `wait` of the caller now; sources that have not answered are late."""
         for source in self._timed:
             source.give_up_waiting()
 
-    def _gather(self, source: Source) -> Gathered:
-        """Call one source; an exception becomes a problem."""
+    def _gather(self, source: Source, name: str) -> Gathered:
+        """Call one source, which has this *name* here; an exception becomes a problem."""
         # A collector in a registry must not read a directory that is a source itself.
-        with cover_directories(self._directories()):
+        with cover_directories(self._paths()):
             try:
-                return drop_invalid_families(source.name, source.gather())
+                if isinstance(source, SegmentSource):
+                    return source.read_segments()
+                return drop_invalid_families(name, source.gather())
             except Exception as error:  # whatever it was, the next call may succeed
-                return Gathered((), [describe_failure(source.name, error)])
+                return Gathered((), [describe_failure(name, error)])
 
-    def _directories(self) -> Iterator[str]:
+    def _paths(self) -> Iterator[str]:
         """Yield the directories that the sources read now; a source may change to another."""
         for source in self.sources:
             path = getattr(source, "path", None)

@@ -9,8 +9,9 @@ from mpmetrics._problem_log import ProblemLog
 from mpmetrics._shared_call import SharedCall
 from mpmetrics.directory import unusable_reason
 from mpmetrics.exposition import Format, PrefixFilter, check_labels, render_families
+from mpmetrics.pages.directories import drop_repeated
 from mpmetrics.pages.gathering import Gathering
-from mpmetrics.pages.self_metrics import SelfMetrics
+from mpmetrics.pages.self_metrics import SelfMetrics, SourceName
 from mpmetrics.pages.sources import DirectorySource, Sources, SupportsReadiness, as_sources
 from mpmetrics.pages.union import Contribution, add_labels, join_families, with_samples
 
@@ -36,13 +37,17 @@ class Page:
     *timeout*, in seconds, all sources are called at once, each in a thread of its own. For a late
     source `mpmetrics_source_up` is 0, too, but the page has what the source gave last, and its age.
 
+    Several directories are merged as one directory with the files of all: counters add up. Series
+    of single processes then have, beside `pid`, the *directory_label* with the name of their
+    directory. It is `directory` by default; if you give it, a page with one directory has it, too.
+
     Scrapes that overlap share one reading of the sources: a scrape that begins during a reading
     gets its result.
 
     Raises `SourceError`, `FilterError` or `LabelError`, before anything is scraped.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - public API; those behind the star are rare
         self,
         sources: Sources,
         include: Prefixes = (),
@@ -50,13 +55,14 @@ class Page:
         labels: Mapping[str, str] | None = None,
         *,
         timeout: float | None = None,
+        directory_label: str | None = None,
     ) -> None:
         """Configure the page; nothing is read yet."""
-        self.sources: Sequence[Source] = as_sources(sources)
+        self.sources: Sequence[Source] = drop_repeated(as_sources(sources))
         self._filter = PrefixFilter.of(include, exclude)
         self._labels = check_labels(labels)
         self._problem_log = ProblemLog()
-        self._gathering = Gathering(self.sources, timeout)
+        self._gathering = Gathering(self.sources, timeout, directory_label=directory_label)
         self._gather = SharedCall(self._gather_now)
 
     def readiness_errors(self) -> list[str]:
@@ -99,14 +105,15 @@ class Page:
         """Scrape all sources, join them, add the self-metrics of the scrape, and filter."""
         start = time.perf_counter()
         self._gathering.start()
-        gathered = list(zip(self.sources, self._gathering.wait(within), strict=True))
+        answers = self._gathering.wait(within)
+        named = list(zip(map(SourceName, self._gathering.names), answers, strict=True))
         joined = join_families(
-            Contribution(source.name, source.in_process, answer.gathered.families)
-            for source, answer in gathered
+            Contribution(name, source.in_process, answer.gathered.families)
+            for source, ((name,), answer) in zip(self.sources, named, strict=True)
         )
-        problems = [problem for _, answer in gathered for problem in answer.gathered.problems]
+        problems = [problem for answer in answers for problem in answer.gathered.problems]
         self._problem_log.report(problems + joined.problems)
-        self_metrics = SelfMetrics(gathered, joined.shadowed, self._problem_log.counts())
+        self_metrics = SelfMetrics(named, joined.shadowed, self._problem_log.counts())
         own = self_metrics.families(time.perf_counter() - start)
         # A source may be such a page itself. Our own self-metrics come first, and win.
         everything = join_families(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, Union
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from mpmetrics.pages.directories import join_names
 from mpmetrics.pages.timed_source import is_up
 
 if TYPE_CHECKING:
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
     from mpmetrics.directory import WorkerFile
     from mpmetrics.pages.sources import Source
     from mpmetrics.pages.timed_source import Answer
+    from mpmetrics.scrape import Collection, DirectoryReading
+
+
+class SourceName(NamedTuple):
+    """The *name* of a source, as a page shows it."""
+
+    name: str
+
+
+Named: TypeAlias = Union[SourceName, "Source"]
+"""A source, or what it is called."""
 
 
 class SelfMetrics(NamedTuple):
@@ -27,7 +39,7 @@ class SelfMetrics(NamedTuple):
     the merged view, *problems* how often each reason has come up so far.
     """
 
-    gathered: Sequence[tuple[Source, Answer]]
+    gathered: Sequence[tuple[Named, Answer]]
     shadowed: int
     problems: Mapping[str, int]
 
@@ -63,14 +75,16 @@ class SelfMetrics(NamedTuple):
     def _directory_families(self) -> list[Metric]:
         """Return what is known about the multiprocess directories."""
         answers = [answer.gathered for _, answer in self.gathered]
-        collections = [each.collection for each in answers if each.collection is not None]
+        collections: list[Collection | DirectoryReading] = []
+        processes: Counter[tuple[str, ...]] = Counter()
+        for each in answers:
+            collections += [each.collection] if each.collection is not None else each.readings
+            for found in (each.processes, *(reading.processes for reading in each.readings)):
+                processes.update({(state,): count for state, count in found.items()})
         files = [file for each in collections for file in each.files]
         kinds: Counter[tuple[str, ...]] = Counter((_kind(file),) for file in files)
         quarantined = sum(len(each.quarantined) for each in collections)
         kinds += Counter({("quarantined",): quarantined})
-        processes: Counter[tuple[str, ...]] = Counter()
-        for each in answers:
-            processes.update({(state,): count for state, count in each.processes.items()})
         return [
             _gauge("mpmetrics_files", "Files of the directory", kinds, "kind"),
             _gauge(
@@ -97,11 +111,13 @@ def problems_family(problems: Mapping[str, int]) -> Metric:
     return family
 
 
-def source_up_family(gathered: Sequence[tuple[Source, Answer]]) -> Metric:
+def source_up_family(gathered: Sequence[tuple[Named, Answer]]) -> Metric:
     """Return for each source whether it is up; of several with one name, all have to be."""
     up: dict[tuple[str, ...], float] = {}
     for source, answer in gathered:
-        up[source.name,] = min(float(is_up(answer.gathered)), up.get((source.name,), 1.0))
+        found = {join_names(source.name, each): up for each, up in answer.gathered.is_up.items()}
+        for name, is_good in {source.name: is_up(answer.gathered), **found}.items():
+            up[name,] = min(float(is_good), up.get((name,), 1.0))
     return _gauge("mpmetrics_source_up", "Whether the source gave its families", up, "source")
 
 

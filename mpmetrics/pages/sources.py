@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mpmetrics.directory import Liveness, is_alive
 from mpmetrics.errors import Problem, SourceError
-from mpmetrics.scrape import Collection, DirectoryView
+from mpmetrics.scrape import Collection, DirectoryReading, DirectoryView
 
 if TYPE_CHECKING:
     import http.client
@@ -50,13 +50,16 @@ class Gathered(NamedTuple):
     """What a source gave: *families* and *problems*.
 
     A directory also gives the whole *collection*, and how many *processes* wrote its files, by
-    state.
+    state. Instead of families a source may give *readings* of directories, which are merged with
+    those of the other sources, and whether each directory *is_up*, by the end of its name.
     """
 
     families: Sequence[Metric]
     problems: Sequence[Problem] = ()
     collection: Collection | None = None
     processes: Mapping[str, int] = {}
+    readings: Sequence[DirectoryReading] = ()
+    is_up: Mapping[str, bool] = {}
 
 
 def describe_failure(source: str, error: BaseException) -> Problem:
@@ -77,6 +80,15 @@ class Source(Protocol):
 
     def gather(self) -> Gathered:
         """Return the current families; raise any exception when that is impossible."""
+        ...  # pragma: no cover - a protocol has no body
+
+
+@runtime_checkable
+class SegmentSource(Source, Protocol):
+    """A source that reads directories, whose segments are merged with those of other sources."""
+
+    def read_segments(self) -> Gathered:
+        """Return current readings instead of families; raise any exception if impossible."""
         ...  # pragma: no cover - a protocol has no body
 
 
@@ -130,30 +142,43 @@ A `SourceLike`, a `SourceGroup` such as a `mpmetrics.Registration`, or a list, t
 
 
 class DirectorySource:
-    """The merged view of a multiprocess directory."""
+    """The merged view of a multiprocess directory, or its part of that of several directories."""
 
     in_process = False
 
-    def __init__(self, path: str | os.PathLike[str], *, liveness: bool = False) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, name: str = "", liveness: bool = False
+    ) -> None:
         """Configure only; the directory *path* need not exist yet.
 
-        With *liveness*, ask the kernel at each scrape which of its processes are alive.
+        The *name* stands for the directory on the page; without one, the path does. With
+        *liveness*, ask the kernel at each scrape which of its processes are alive.
         """
         self.path = os.fspath(path)
-        self.name = self.path
+        self.name = name or self.path
         self._view = DirectoryView(self.path)
         self._state_of = is_alive if liveness else _unknown
 
     def gather(self) -> Gathered:
         """Read and merge the directory. Raises `DirectoryError` when it cannot be listed."""
         collection = self._view.collect()
-        processes = self._count_processes(collection.files)
+        processes = count_processes(collection.files, self._state_of)
         return Gathered(collection.families, collection.problems, collection, processes)
 
-    def _count_processes(self, files: Iterable[WorkerFile]) -> Mapping[str, int]:
-        """Count the processes that wrote *files*, by state; one file of each decides."""
-        one_each = {file.name.id: file for file in files if not file.name.is_archive}
-        return Counter(self._state_of(file.path).value for file in one_each.values())
+    def read_segments(self) -> Gathered:
+        """Read the directory, to merge it with others. Raises `DirectoryError` as `gather`."""
+        reading = self._view.read()
+        processes = count_processes(reading.files, self._state_of)
+        readings = [reading._replace(processes=processes)]
+        return Gathered((), reading.problems, readings=readings)
+
+
+def count_processes(
+    files: Iterable[WorkerFile], state_of: Callable[[str], Liveness]
+) -> Mapping[str, int]:
+    """Count the processes that wrote *files*, by state; one file of each decides."""
+    one_each = {file.name.id: file for file in files if not file.name.is_archive}
+    return Counter(state_of(file.path).value for file in one_each.values())
 
 
 def _unknown(_: str) -> Liveness:

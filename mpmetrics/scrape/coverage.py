@@ -25,7 +25,7 @@ _covered: ContextVar[frozenset[str]] = ContextVar("covered", default=frozenset()
 @contextmanager
 def cover_directories(paths: Iterable[str]) -> Iterator[None]:
     """Have collectors of the directories *paths* return no families in this context and block."""
-    token = _covered.set(frozenset(os.path.realpath(path) for path in paths))
+    token = _covered.set(frozenset(map(_real_path, paths)))
     try:
         yield
     finally:
@@ -34,4 +34,12 @@ def cover_directories(paths: Iterable[str]) -> Iterator[None]:
 
 def is_covered(path: str) -> bool:
     """Return whether a page reads the directory *path* itself, under this name or another."""
-    return os.path.realpath(path) in _covered.get()
+    return _real_path(path) in _covered.get()
+
+
+def _real_path(path: str) -> str:
+    """Return *path* without symbolic links, or as it is if no directory can have such a path."""
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):
+        return path

@@ -6,6 +6,7 @@ directory before and after each attempt, and reads again until nothing was misse
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import contextmanager
 from enum import Enum
@@ -22,15 +23,15 @@ from mpmetrics.directory import (
 )
 from mpmetrics.errors import DirectoryError, Problem
 from mpmetrics.exposition import Format, render_families
-from mpmetrics.scrape.scraper import Scraper
+from mpmetrics.scrape.merger import Merger
+from mpmetrics.scrape.scraper import Scrape, Scraper
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mpmetrics.directory import Listing, Selection, WorkerFile
     from mpmetrics.merging import MergedFamily
-    from mpmetrics.scrape.scraper import Scrape
+    from mpmetrics.scrape.part import Part
 
 PAUSES: Final = (0.0, 0.0, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
 """Seconds to wait after each attempt to read. A compactor holds files for milliseconds."""
@@ -68,17 +69,49 @@ class Collection:
         return render_families(self.families, Format(openmetrics=openmetrics))
 
 
+class DirectoryReading(NamedTuple):
+    """What the directory *path* held at one moment: a *part* for a merge, and its *listing*.
+
+    *identity* tells whether two paths are those of one directory. *processes* is how many
+    processes wrote the files, by state, if that was asked for. *name* is that of a sub-directory
+    within its parent, if it was found there.
+    """
+
+    path: str
+    part: Part
+    listing: Listing
+    identity: tuple[int, int]
+    processes: Mapping[str, int] = {}
+    name: str = ""
+
+    @property
+    def files(self) -> Sequence[WorkerFile]:
+        """The files that could be read."""
+        return self.part.files
+
+    @property
+    def quarantined(self) -> Sequence[str]:
+        """The paths of damaged files that compaction has set aside."""
+        return self.listing.quarantined
+
+    @property
+    def problems(self) -> Sequence[Problem]:
+        """What was wrong with the directory and its files."""
+        return [*self.listing.problems, *self.part.problems]
+
+
 class DirectoryView:
     """A directory that is collected again and again.
 
     What does not change is remembered from one collection to the next: see
-    `mpmetrics.scrape.scraper`.
+    `mpmetrics.scrape.scraper`. Several views may share a *scraper*.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, scraper: Scraper | None = None) -> None:
         """Remember the directory *path*, which need not exist yet."""
         self.path = path
-        self._scraper = Scraper()
+        self._scraper = scraper or Scraper()
+        self._merger = Merger()
 
     def collect(self) -> Collection:
         """Read and merge the directory.
@@ -86,11 +119,22 @@ class DirectoryView:
         Raises `DirectoryError` when it cannot be listed, or when compactions keep it from being
         read. Nothing that lies in the directory raises.
         """
+        reading = self.read()
+        merged = self._merger.merge([reading.part])
+        problems = [*reading.problems, *merged.problems]
+        scrape = Scrape(merged.families, reading.part.files, problems)
+        return Collection(self.path, scrape, reading.listing)
+
+    def read(self) -> DirectoryReading:
+        """Read the directory, to merge it with others. Raises `DirectoryError` as `collect`."""
         try:
             attempt = self._read_until_stable()
-        except OSError as error:
-            raise DirectoryError(self.path, error.strerror or str(error)) from error
-        return Collection(self.path, attempt.scrape, attempt.listing)
+        except DirectoryError:
+            raise
+        except (OSError, ValueError) as error:  # a path may have a character that none can have
+            why = error.strerror if isinstance(error, OSError) else None
+            raise DirectoryError(self.path, why or str(error)) from error
+        return DirectoryReading(self.path, attempt.part, attempt.listing, attempt.identity)
 
     def _read_until_stable(self) -> _Attempt:
         """Read until the directory was the same before and after.
@@ -118,13 +162,14 @@ class DirectoryView:
     def _try(self) -> _Attempt:
         """Read once, and find out whether the directory changed meanwhile."""
         before = select_files(self.path, list_directory(self.path))
-        scrape = self._scraper.scrape(before.listing)
+        part = self._scraper.read(before.listing, self.path)
         change = _change_since(before, self.path)
-        if change is None and scrape.missed:
+        if change is None and part.reading.missed:
             change = _Change.FILES
-        if scrape.has_leased_files:
+        if part.has_leased_files:
             change = _Change.COMPACTION
-        return _Attempt(scrape, before.listing, change)
+        status = os.stat(self.path)
+        return _Attempt(part, before.listing, (status.st_dev, status.st_ino), change)
 
 
 class _Change(Enum):
@@ -138,10 +183,14 @@ class _Change(Enum):
 
 
 class _Attempt(NamedTuple):
-    """A *scrape* of a *listing*; *change* is what happened meanwhile, None in a stable attempt."""
+    """A reading of a *listing*; *change* is what happened meanwhile, None in a stable attempt.
 
-    scrape: Scrape
+    *identity* is that of the directory, on this machine.
+    """
+
+    part: Part
     listing: Listing
+    identity: tuple[int, int]
     change: _Change | None
 
 

@@ -509,10 +509,10 @@ def test_a_missing_directory_is_a_failed_source(tmp_path: Path) -> None:
 
 
 def test_a_failed_source_is_seen_among_others_of_its_name() -> None:
-    """Of two registries with one name, one that fails takes `mpmetrics_source_up` to 0."""
+    """Of two registries with one name, the second has a number: the page says which has failed."""
     broken, sound = registry_with(Constant(ValueError())), registry_with()
-    assert up(mpmetrics.Page([broken, sound])) == {"registry": "0.0"}
-    assert up(mpmetrics.Page([sound, broken])) == {"registry": "0.0"}
+    assert up(mpmetrics.Page([broken, sound])) == {"registry": "0.0", "registry-2": "1.0"}
+    assert up(mpmetrics.Page([sound, broken])) == {"registry": "1.0", "registry-2": "0.0"}
 
 
 @pytest.mark.parametrize("wrong", [None, 7, "ftp://host/metrics", "file:///etc/passwd", object()])

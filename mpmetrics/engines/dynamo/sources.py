@@ -14,6 +14,8 @@ from mpmetrics.pages import DirectorySource, Gathered, Page, RegistrySource, as_
 from mpmetrics.registration import Registration
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mpmetrics.pages import Source
 
 
@@ -72,13 +74,21 @@ class EngineDirectorySource:
 
         Raises `DirectoryError`.
         """
+        return self._ask(DirectorySource.gather)
+
+    def read_segments(self) -> Gathered:
+        """Read the directory, to merge it with others. Raises `DirectoryError`."""
+        return self._ask(DirectorySource.read_segments)
+
+    def _ask(self, how: Callable[[DirectorySource], Gathered]) -> Gathered:
+        """Ask the source of the current directory, which is recreated if it is missing."""
         path = self.path
         if not path:
             return Gathered(())
         if self._source is None or self._source.path != path:
             self._source = DirectorySource(path)
         is_lost = recreate_if_missing(path)
-        gathered = self._source.gather()
+        gathered = how(self._source)
         if not is_lost:
             return gathered
         problem = Problem(path, "directory_lost", "it was missing and has been recreated")

@@ -6,11 +6,11 @@ monitoring socket, which has to be read.
 
 from __future__ import annotations
 
-import logging
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from mpmetrics._log_limit import get_log
 from mpmetrics.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _TO_RECONNECT: Final = 1.0
 
 _EVENT_SIZE: Final = 2
 
-_log = logging.getLogger("mpmetrics")
+_log = get_log()
 
 
 def import_zmq() -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client.core import CounterMetricFamily
 
+from mpmetrics._log_limit import get_log
 from mpmetrics._problem_log import ProblemLog
 from mpmetrics.errors import MpmetricsError, Problem
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from mpmetrics.compaction.compactor import Compactor
 
+_log = get_log()
+
 DEFAULT_INTERVAL: Final = 15.0
 """Seconds between two compactions while no worker ends."""
 
@@ -27,6 +30,9 @@ _JITTER: Final = 0.1
 
 _SETTLING: Final = 1.0
 """Seconds from a request to its compaction, in which more workers may end."""
+
+_LONGEST_STOP: Final = 10.0
+"""Seconds that the thread has to end."""
 
 _OUTCOMES: Final = ("folded", "nothing", "busy", "failed")
 
@@ -42,6 +48,7 @@ class BackgroundCompactor:
         self._problem_log = ProblemLog()
         self._requested = threading.Event()
         self._stopping = threading.Event()
+        self._compacts_at_end = False
         self._thread = threading.Thread(target=self._run, name="mpmetrics-compact", daemon=True)
 
     def start(self) -> None:
@@ -52,12 +59,23 @@ class BackgroundCompactor:
         """Have the thread compact soon; this does not block."""
         self._requested.set()
 
-    def stop(self) -> None:
-        """Stop the thread, after it has finished a compaction, which takes milliseconds."""
+    def stop(self, *, compact: bool = False, seconds: float = _LONGEST_STOP) -> None:
+        """Stop the thread, after a last compaction if *compact*, which takes milliseconds.
+
+        If the thread has not ended after so many *seconds*, go on without it: a compaction may be
+        killed at any moment.
+        """
+        self._compacts_at_end = compact
         self._stopping.set()
         self._requested.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        if self._thread.ident is None:
+            return
+        self._thread.join(seconds)
+        if self._thread.is_alive():
+            _log.warning(
+                "%s: a compaction has not ended within %g s: going on without it",
+                *(self._compactor.path, seconds),
+            )
 
     def compact(self) -> None:
         """Compact once and count the outcome; a failure is logged once for as long as it lasts."""
@@ -89,3 +107,5 @@ class BackgroundCompactor:
             self._requested.clear()
             if not self._stopping.is_set():
                 self.compact()
+        if self._compacts_at_end:
+            self.compact()

@@ -1,6 +1,9 @@
 """The start of the command that a wrapper runs, and the exit by which the wrapper ends as it did.
 
 The command does not outlive the wrapper. Linux only.
+
+The command is not started by `subprocess`: that takes the environment before there is a process,
+and systemd's variables name the process that they are meant for.
 """
 
 from __future__ import annotations
@@ -8,14 +11,15 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-import subprocess
+import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from mpmetrics.errors import CommandError
+from mpmetrics.supervisor.systemd import readdress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 IS_SUPPORTED: Final = hasattr(signal, "sigtimedwait") and os.path.isdir("/proc/self/task")
 """Whether this system has what a wrapper needs."""
@@ -26,6 +30,9 @@ NOT_EXECUTABLE: Final = 126
 
 _BY_SIGNAL: Final = 128
 """What a shell adds to the number of a signal, for the exit status of a command that it ended."""
+
+_LONGEST_END: Final = 5.0
+"""Seconds that Python has to end this process once all has been done."""
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -40,43 +47,80 @@ def become_subreaper() -> None:
 
 def start_command(
     command: Sequence[str], environment: Mapping[str, str], mask: set[int], *, own_group: bool
-) -> subprocess.Popen[bytes]:
+) -> int:
     """Start *command* with the signal *mask*, in a process group of its own if *own_group*.
 
-    It gets SIGTERM when this process ends. Raises `CommandError`.
+    It inherits what a caller has left open for it, as systemd does. It gets SIGTERM when this
+    process ends. Return its pid. Raises `CommandError`.
     """
     parent = os.getpid()
 
     def prepare() -> None:
-        # Between fork and exec; the parent has no other thread.
         if own_group:
             os.setpgid(0, 0)
         _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
             os.kill(os.getpid(), signal.SIGKILL)
+        for number in signal.SIGPIPE, signal.SIGXFSZ:  # which Python ignores
+            signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
+    reader, writer = os.pipe()
     try:
-        return subprocess.Popen(  # noqa: S603 - it is what the user wants
-            command,
-            env=environment,
-            close_fds=False,  # as systemd does it, a caller may leave open sockets for the server
-            preexec_fn=prepare,  # noqa: PLW1509 - there is no other thread yet
-        )
-    except FileNotFoundError as error:
-        raise CommandError(command[0], "command not found", NOT_FOUND) from error
-    except (OSError, ValueError) as error:
+        # There is no other thread, so that the child may do whatever it likes.
+        pid = os.fork()
+        if pid == 0:
+            _become(command, environment, prepare, writer)
+    finally:
+        os.close(writer)
+        report = _read_to_end(reader)
+    if report:
+        os.waitpid(pid, 0)
+        raise _command_error(command[0], report)
+    return pid
+
+
+def _become(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    prepare: Callable[[], None],
+    report_to: int,
+) -> NoReturn:
+    """Have this process, which is a new child, *prepare* and run *command*; report a failure."""
+    try:
+        prepare()
+        variables = readdress(environment, os.getppid())
+        os.execvpe(command[0], [*command], variables)  # noqa: S606 - it is what the user wants
+    except BaseException as error:  # noqa: BLE001 - the child must not go on as its parent does
         why = getattr(error, "strerror", None) or str(error)
-        raise CommandError(command[0], why, NOT_EXECUTABLE) from error
+        is_missing = isinstance(error, FileNotFoundError)
+        os.write(report_to, f"{int(is_missing)}{why}".encode(errors="replace"))
+    finally:
+        os._exit(NOT_FOUND)
 
 
-def reproduce_exit(returncode: int) -> int:
+def _command_error(name: str, report: str) -> CommandError:
+    """Return the error for the command *name*, which has failed with *report*."""
+    if report.startswith("1"):
+        return CommandError(name, "command not found", NOT_FOUND)
+    return CommandError(name, report[1:], NOT_EXECUTABLE)
+
+
+def _read_to_end(descriptor: int) -> str:
+    """Read what a pipe has until it is closed, and close it."""
+    with open(descriptor, encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
+def reproduce_exit(returncode: int, *, patience: float = _LONGEST_END) -> int:
     """End this process by the signal that *returncode* stands for; else return the exit status.
 
     The first process of a container cannot be ended by a signal of its own: it gets the status
-    that a shell would give.
+    that a shell would give. This process ends within the *patience*, in seconds, even if a thread
+    of it hangs.
     """
     if returncode >= 0:
+        _end_soon(returncode, patience)
         return returncode
     import resource  # noqa: PLC0415 - not on every system
 
@@ -87,7 +131,15 @@ def reproduce_exit(returncode: int) -> int:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
     os.kill(os.getpid(), number)
+    _end_soon(_BY_SIGNAL + number, patience)
     return _BY_SIGNAL + number
+
+
+def _end_soon(status: int, patience: float) -> None:
+    """Have this process end with *status* if it waits for its threads for too long."""
+    timer = threading.Timer(patience, os._exit, [status])
+    timer.daemon = True
+    timer.start()
 
 
 def _prctl(option: int, value: int) -> None:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from mpmetrics.system import UNREADABLE, list_descendants
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from prometheus_client import Metric
 
@@ -35,6 +36,31 @@ _CPU: Final = "process_cpu_seconds"
 _CPU_HELP: Final = "Total user and system CPU time spent in seconds."
 
 
+_LOOKS: Final = 5
+"""How often to look at the CPU times if processes end meanwhile."""
+
+_TICK: Final = 0.02
+"""Seconds by which the start of a process may be dated too early."""
+
+
+class _Look(NamedTuple):
+    """The *processes* at one moment, with those that have ended and that their parents wait for.
+
+    *seconds* are the CPU times by pid, *own* is the time of the children that this process has
+    waited for. If it *is_settled*, no process went during the look.
+    """
+
+    processes: Sequence[Process]
+    seconds: Mapping[int, float]
+    own: float
+    is_settled: bool = True
+
+
+def _list_processes() -> list[Process]:
+    """List the processes that descend from this one."""
+    return list_descendants(os.getpid())
+
+
 class ProcessMetrics:
     """The `process_*` metrics of everything that descends from this process.
 
@@ -42,26 +68,36 @@ class ProcessMetrics:
     series for each process instead, with a label `pid`.
     """
 
-    def __init__(self, *, per_worker: bool = False) -> None:
-        """Choose sums or, with *per_worker*, series; nothing is read yet."""
+    def __init__(
+        self,
+        *,
+        per_worker: bool = False,
+        list_processes: Callable[[], Sequence[Process]] = _list_processes,
+    ) -> None:
+        """Choose sums or, with *per_worker*, series; nothing is read yet.
+
+        *list_processes* lists the descendants of this process.
+        """
         self._per_worker = per_worker
+        self._list_processes = list_processes
         self._lock = threading.Lock()
         self._cpu = 0.0
         self._lost_cpu = 0.0
 
     def collect(self) -> Iterator[Metric]:
         """Look at all processes; yield one family after the other."""
-        processes = [each for each in list_descendants(os.getpid()) if each.is_running]
-        # First the CPU times, close together: between two of them a process may end, whose time
-        # its parent takes over.
-        seconds = _read_cpu_seconds(processes)
+        look = self._look()
+        processes = [each for each in look.processes if each.is_running]
+        seconds = {
+            each.pid: look.seconds[each.pid] for each in processes if each.pid in look.seconds
+        }
         values = {process.pid: _read_gauges(process) for process in processes}
         cpu = CounterMetricFamily(_CPU, _CPU_HELP, labels=["pid"] if self._per_worker else [])
         if self._per_worker:
             for pid, value in seconds.items():
                 cpu.add_metric([str(pid)], value)
         else:
-            cpu.add_metric([], self._total_cpu(seconds.values()))
+            cpu.add_metric([], self._total_cpu(look))
         yield cpu
         for name, help_text in _GAUGES.items():
             yield self._make_gauge(name, help_text, values)
@@ -82,18 +118,37 @@ class ProcessMetrics:
             family.add_metric([], merge(known.values()))
         return family
 
-    def _total_cpu(self, seconds: Iterable[float]) -> float:
-        """Return the CPU time of all processes, which use *seconds*, and of all that have ended.
+    def _look(self) -> _Look:
+        """Read the CPU times of all processes, while none of them goes, if that is possible.
+
+        A parent that waits for its child takes over the child's time. If that happens between the
+        readings of the two, the time counts twice, or not at all.
+        """
+        for _ in range(_LOOKS):
+            begun = time.time() - _TICK
+            processes = self._list_processes()
+            seconds = _read_cpu_seconds(processes)
+            own = os.times()
+            look = _Look(processes, seconds, own.children_user + own.children_system)
+            before = {process.handle for process in processes}
+            after = {process.handle: process for process in self._list_processes()}
+            came = [each for handle, each in after.items() if handle not in before]
+            if before <= after.keys() and all(each.started >= begun for each in came):
+                return look
+        return look._replace(is_settled=False)
+
+    def _total_cpu(self, look: _Look) -> float:
+        """Return the CPU time of all processes at a *look*, and of all that have ended.
 
         A parent that waits for its child takes over the child's time. If it ignores its children,
         the kernel drops their time; here it is kept.
         """
-        own = os.times()
-        now = sum(seconds) + own.children_user + own.children_system
+        now = sum(look.seconds.values()) + look.own
         with self._lock:
-            self._lost_cpu += max(0.0, self._cpu - now)
-            self._cpu = now
-            return now + self._lost_cpu
+            if look.is_settled:
+                self._lost_cpu += max(0.0, self._cpu - now)
+                self._cpu = now
+            return self._cpu + self._lost_cpu
 
 
 def _read_cpu_seconds(processes: Iterable[Process]) -> dict[int, float]:

@@ -37,7 +37,6 @@ from mpmetrics.supervisor.watcher import WorkerWatcher
 from mpmetrics.system import list_children, list_descendants
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from prometheus_client import Metric
@@ -69,8 +68,7 @@ class Runner:
     *grace*, everything is killed that many seconds after the command was asked to end.
     """
 
-    _process: subprocess.Popen[bytes]  # both from `start` on
-    _machine: Machine
+    _machine: Machine  # from `start` on
 
     def __init__(
         self,
@@ -88,6 +86,7 @@ class Runner:
         self._workers = WorkerCounts()
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._awaited = list_awaited_signals()
+        self._refused: set[tuple[int, int]] = set()
 
     def start(self, mask: set[int]) -> None:
         """Start the command, with the signal *mask*. Raises `CommandError`.
@@ -97,11 +96,9 @@ class Runner:
         """
         become_subreaper()
         shares_terminal = is_in_foreground()
-        self._process = start_command(
-            self._command, self._environment, mask, own_group=not shares_terminal
-        )
+        main = start_command(self._command, self._environment, mask, own_group=not shares_terminal)
         self._machine = Machine(
-            self._process.pid, self._workers, shares_terminal=shares_terminal, grace=self._grace
+            main, self._workers, shares_terminal=shares_terminal, grace=self._grace
         )
 
     def run(self) -> int:
@@ -173,8 +170,6 @@ class Runner:
             if pid == 0:
                 return
             returncode = os.waitstatus_to_exitcode(status)
-            if pid == self._process.pid:
-                self._process.returncode = returncode
             successors = _list_successors() if pid == self._machine.main else ()
             yield ChildEnded(pid, returncode, successors)
 
@@ -183,16 +178,33 @@ class Runner:
     def _perform(self, action: Forward | KillAll | Warn | Compact) -> None:
         match action:
             case Forward():
-                with suppress(ProcessLookupError):
-                    os.kill(action.pid, action.number)
+                self._forward(action.pid, action.number)
             case KillAll():
-                _kill_all()
+                _warn_of_survivors(_kill_all())
             case Warn():
                 _log.warning("%s", action.text)
             case Compact():
                 self._compact()
             case _:
                 assert_never(action)
+
+    def _forward(self, pid: int, number: int) -> None:
+        """Send a signal to the process *pid*; warn, once for each signal, if that is not allowed.
+
+        A process that has changed its user may refuse the signals of this one.
+        """
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            pass
+        except OSError as error:
+            if (pid, number) not in self._refused:
+                self._refused.add((pid, number))
+                name = signal.Signals(number).name
+                _log.warning(
+                    "%s was not passed on: process %d belongs to %s (%s); send it as that user",
+                    *(name, pid, _describe_user(pid), error.strerror),
+                )
 
     def _warn_of_remaining_processes(self) -> None:
         """Warn of the processes that the server has left behind, if there are any."""
@@ -207,17 +219,44 @@ class Runner:
             _log.warning("the server has ended, but has left processes that run on: %s", pids)
 
 
-def _kill_all() -> None:
-    """Kill everything that descends from this process."""
+def _kill_all() -> list[int]:
+    """Kill everything that descends from this process; return the processes that refuse it."""
     killed: set[int] = set()
+    refused: list[int] = []
     for _ in range(_KILL_ROUNDS):
         new = [each for each in _list_running() if each.pid not in killed]
         if not new:
-            return
+            break
         for process in new:
-            with suppress(ProcessLookupError, PermissionError):
+            try:
                 os.kill(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            except OSError:
+                refused.append(process.pid)
         killed.update(process.pid for process in new)
+    return refused
+
+
+def _warn_of_survivors(pids: Sequence[int]) -> None:
+    """Warn of the processes *pids*, which could not be killed, if there are any."""
+    if pids:
+        who = ", ".join(f"{pid} of {_describe_user(pid)}" for pid in pids)
+        _log.warning("these processes refuse to be killed by this user: %s", who)
+
+
+def _describe_user(pid: int) -> str:
+    """Return what the user of process *pid* is called."""
+    import pwd  # noqa: PLC0415 - not on every system
+
+    try:
+        uid = os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return "another user"
+    try:
+        return f"user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"user {uid}"
 
 
 def _list_running() -> list[Process]:

@@ -25,6 +25,9 @@ _BRISK_PAUSE: Final = 0.02
 _BRISK_FOR: Final = 10.0
 """The pause for some time after a worker has started or ended, and that time in seconds."""
 
+_LONGEST_STOP: Final = 5.0
+"""Seconds that the thread has to end."""
+
 _SHARE: Final = 0.05
 """How much of the time may be spent with looking; where a look takes long, the pause is longer."""
 
@@ -53,9 +56,9 @@ class WorkerWatcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop the thread, and close everything."""
+        """Stop the thread, which closes everything; do not wait for it if it hangs."""
         os.close(self._wake_writer)
-        self._thread.join()
+        self._thread.join(_LONGEST_STOP)
 
     def _watch(self) -> None:
         with ExitStack() as stack:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -21,6 +22,7 @@ from mpmetrics.directory import (
 from mpmetrics.errors import CommandError, RunDirectoryError
 from mpmetrics.pages import DirectorySource, RegistrySource
 from mpmetrics.supervisor.launch import IS_SUPPORTED
+from mpmetrics.supervisor.leftovers import fold_leftovers
 from mpmetrics.supervisor.process_metrics import ProcessMetrics
 from mpmetrics.supervisor.runner import Runner
 from mpmetrics.supervisor.signals import block_signals
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
     WriteMessage = Callable[[str], None]
 
 _UNSUPPORTED: Final = 2
+
+_LONGEST_RELEASE: Final = 10
+"""Seconds that the removal of the directory may take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,14 +105,14 @@ def run_command(
         )
         server = PageServer(page, options.listen, web_config=options.web_config)
         stack.callback(server.stop)
+        if not directory.is_private:
+            fold_leftovers(compactor.compact, write_message)
         runner.start(mask)
         write_message(f"listening on {server.address}")
         server.start()
         if options.compact_interval:
-            if options.keep or not directory.is_private:
-                stack.callback(background.compact)
             background.start()
-            stack.callback(background.stop)
+            stack.callback(background.stop, compact=options.keep or not directory.is_private)
         return runner.run()
 
 
@@ -140,10 +145,20 @@ def _release_directory(
     directory: RunDirectory, options: RunOptions, write_message: WriteMessage
 ) -> None:
     """Remove the directory; if it stays, and the user did not choose it, write where it is."""
-    try:
-        why = directory.release(keep=options.keep)
-    except OSError as error:
-        why = f"removing it failed ({error.strerror})"
+    why = f"because looking into it takes more than {_LONGEST_RELEASE} s"
+    done = threading.Event()
+
+    def release() -> None:
+        nonlocal why
+        try:
+            why = directory.release(keep=options.keep)
+        except OSError as error:
+            why = f"because removing it failed ({error.strerror})"
+        done.set()
+
+    # In a thread: a directory on a file server may not answer.
+    threading.Thread(target=release, name="mpmetrics-release", daemon=True).start()
+    done.wait(_LONGEST_RELEASE)
     if why and directory.is_private:
         write_message(f"the directory stays, {why}: {directory.path}")
 

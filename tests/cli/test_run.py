@@ -23,9 +23,9 @@ from mpmetrics.supervisor import launch
 from mpmetrics.system.mounts import find_mount
 from tests.cli.directories import fill
 from tests.cli.processes import Ending, command, invoke, run
-from tests.database import counter
+from tests.database import counter, gauge
 from tests.servers import eventually
-from tests.workers import PATIENCE, VARIABLE, environment, fork, spawn
+from tests.workers import PATIENCE, VARIABLE, environment, fork, run_python, spawn
 from tests.wrapped import Wrapped
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(not launch.IS_SUPPORTED, reason="run needs Linux")
 
 ANY = ("run", "--listen", "127.0.0.1:0")
+IS_ROOT = hasattr(os, "getuid") and os.getuid() == 0  # Windows has no such function
 MEMORY = "/dev/shm"  # noqa: S108 - a mount point
 
 
@@ -205,6 +206,61 @@ def test_after_the_grace_everything_is_killed(tmp_path: Path) -> None:
     assert b"has not ended within 0.2 s: killing it" in wrapped.said
     assert not any(map(is_running, processes))
     assert tmp_path.exists()
+
+
+# Root without the capability CAP_KILL has no more power over other users' processes than a user.
+POWERLESS = """
+import ctypes, os, sys
+PR_CAPBSET_DROP, CAP_KILL = 24, 5
+assert ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_KILL, 0, 0, 0) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+OF_ANOTHER_USER = """
+import os, sys
+os.setuid(65534)
+os.write(2, b"ready\\n")
+sys.stdin.read()
+os._exit(3)
+"""
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="needs root to become another user")
+def test_a_server_of_another_user_is_not_left_alone(tmp_path: Path) -> None:
+    """A server that refuses signals is supervised on; one line says what it did not get."""
+    script = tmp_path / "powerless"
+    script.write_text(
+        f"#!/bin/sh\nexec {sys.executable} -c '{POWERLESS}' {sys.executable} -m mpmetrics_cli "
+        f'run --grace 0.2 "$@" -- {sys.executable} -c "$SERVER"\n'
+    )
+    script.chmod(0o700)
+    env = {"SERVER": OF_ANOTHER_USER}
+    with Wrapped(script=script, env=env, stdin=subprocess.PIPE) as wrapped:
+        wrapped.wait_for(rb"ready\n")
+        (main,) = wrapped.children()
+        for number in signal.SIGHUP, signal.SIGTERM, signal.SIGTERM:
+            wrapped.process.send_signal(number)
+            name = signal.Signals(number).name.encode()
+            wrapped.wait_for(b"%s was not passed on: process %d belongs to user " % (name, main))
+        wrapped.wait_for(b"refuse to be killed by this user: %d of user " % main)
+        assert wrapped.samples()["mpmetrics_source_up run"] == 1
+        assert wrapped.process.stdin is not None
+        wrapped.process.stdin.close()
+        assert wrapped.end() == 3
+    assert wrapped.said.count(b"SIGTERM was not passed on") == 1
+
+
+HANGING = """
+import sys, threading
+from mpmetrics.supervisor import reproduce_exit
+threading.Thread(target=threading.Event().wait).start()
+sys.exit(reproduce_exit(0, patience=0.1))
+"""
+
+
+def test_a_thread_that_hangs_does_not_keep_the_run_from_ending() -> None:
+    """The run ends with the status of its server even if a thread of it never ends."""
+    assert run_python(HANGING, env=environment(None)) == ""
 
 
 def test_on_a_terminal_the_server_gets_each_key_once(program: Path) -> None:
@@ -397,6 +453,49 @@ def test_a_variable_with_a_mistake_makes_no_directory(
     assert list(tmp_path.iterdir()) == []
 
 
+ADOPTING = """
+from prometheus_client import Counter, Gauge
+from prometheus_client.values import MultiProcessValue
+from prometheus_client import values
+values.ValueClass = MultiProcessValue(lambda: 7)
+import sys
+for mode in "livesum", "liveall", "livemax", "sum", "max":
+    Gauge(f"busy_{mode}", "help", multiprocess_mode=mode)
+jobs = Counter("jobs", "help")
+jobs.inc()
+print("ready", flush=True, file=sys.stderr)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("more", [[], ["--compact-interval", "0"]], ids=["ever", "never"])
+def test_a_worker_with_the_pid_of_a_dead_one_starts_from_zero(
+    tmp_path: Path, more: list[str]
+) -> None:
+    """What an earlier run has left is folded before the server starts.
+
+    Gauges of live workers start at 0, although the pid comes back; what counts on keeps its total.
+    """
+    given = tmp_path / "given"
+    given.mkdir()
+    modes = ["livesum", "liveall", "livemax", "sum", "max"]
+    left = {f"gauge_{mode}_7.db": gauge(f"busy_{mode}", 5) for mode in modes}
+    fill(given, {**left, "counter_7.db": counter("jobs", 4)})
+    options = ["--dir", str(given), *more]
+    with Wrapped(sys.executable, "-c", ADOPTING, options=options, stdin=subprocess.PIPE) as wrapped:
+        wrapped.wait_for(rb"ready\n")
+        samples = wrapped.samples()
+        assert samples.pop("busy_liveall 7") == 0
+        assert {name: value for name, value in samples.items() if name[:4] in {"busy", "jobs"}} == {
+            "busy_livesum": 0,
+            "busy_livemax": 0,
+            "busy_sum": 5,
+            "busy_max": 5,
+            "jobs_total": 5,
+        }
+    assert b"cannot be folded" not in wrapped.said
+
+
 def test_fresh_removes_nothing_while_a_file_is_open(tmp_path: Path) -> None:
     """While a process has a file of the directory open, --fresh removes none and reports that."""
     given = tmp_path / "given"
@@ -497,7 +596,7 @@ def test_other_things_with_such_names_are_not_removed(tmp_path: Path) -> None:
     (tmp_path / f"{run_directory.PREFIX}link").symlink_to(target)
     (tmp_path / f"{run_directory.PREFIX}file").touch()
     names = {"link", "file"}
-    if os.getuid() == 0:
+    if IS_ROOT:
         (tmp_path / f"{run_directory.PREFIX}other").mkdir()
         os.chown(tmp_path / f"{run_directory.PREFIX}other", 65534, 65534)
         names.add("other")

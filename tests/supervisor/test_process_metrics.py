@@ -14,10 +14,13 @@ import pytest
 
 from mpmetrics.supervisor import launch
 from mpmetrics.supervisor.process_metrics import ProcessMetrics
+from mpmetrics.system import list_descendants
 from tests.workers import environment, run_python, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from mpmetrics.system import Process
 
 IS_ROOT = hasattr(os, "getuid") and os.getuid() == 0  # Windows has no such function
 
@@ -93,6 +96,44 @@ def test_the_sum_of_cpu_time_does_not_fall(child: subprocess.Popen[bytes]) -> No
     child.kill()
     child.wait()
     assert values(metrics)["process_cpu_seconds_total"] >= before
+
+
+def test_a_child_that_ends_during_the_look_counts_once(child: subprocess.Popen[bytes]) -> None:
+    """A child's CPU time counts once when the child ends between the readings of its and ours."""
+    looks = 0
+
+    def list_processes() -> list[Process]:
+        nonlocal looks
+        looks += 1
+        processes = list_descendants(os.getpid())
+        if looks == 2:  # its time has been read, ours has been read before or after
+            child.kill()
+            child.wait()
+            return list_descendants(os.getpid())
+        return processes
+
+    children = os.times()
+    before = children.children_user + children.children_system
+    metrics = ProcessMetrics(list_processes=list_processes)
+    total = values(metrics)["process_cpu_seconds_total"]
+    children = os.times()
+    assert total == children.children_user + children.children_system >= before + LEAST_CPU
+    assert values(metrics)["process_cpu_seconds_total"] == total
+
+
+def test_a_total_that_cannot_be_read_is_the_last_one() -> None:
+    """While processes end during every look, the total stays what it was."""
+    cat, others = ["cat"], 0
+
+    def list_processes() -> list[Process]:
+        nonlocal others
+        others += 1
+        with spawn(cat, stdin=subprocess.PIPE):
+            return list_descendants(os.getpid())
+
+    metrics = ProcessMetrics(list_processes=list_processes)
+    assert values(metrics)["process_cpu_seconds_total"] == 0
+    assert others == 10
 
 
 def test_without_processes_there_is_only_cpu_time() -> None:

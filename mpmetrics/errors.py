@@ -48,7 +48,7 @@ REASONS: Final = {
     "odd_sample": "a sample that its family's type does not have; the series is left out",
     "directory_lost": "the directory of an engine was missing and has been recreated, empty",
     "help_conflict": "one family with two help texts in a registry tree; the first is kept",
-    "repeated_series": "one series twice in a registry tree; the first is kept",
+    "repeated_series": "one series twice among sources or in one; the first is kept",
     "callback_failed": "a callback of an engine's page failed; what it gives is left out",
     "uncompacted": "a compaction in the background failed; dead workers' files count as before",
     "source_late": "a source of the page has not answered in time; what it gave last is served",
@@ -152,6 +152,27 @@ class SourceError(_AboutError, RuntimeError):
         """Take the name of the *source*, and *why* it failed."""
         super().__init__(source, why)
         self.source = source
+
+
+class PageError(MpmetricsError, ValueError):
+    """A page that Prometheus would refuse: the *number* of the first bad *line*, and *why*.
+
+    *line* is shortened to 80 characters.
+    """
+
+    _LONGEST = 80
+
+    def __init__(self, number: int, line: str, why: str) -> None:
+        """Take the *number* of the line, counted from 1, the *line* itself, and *why*."""
+        shortened = line if len(line) <= self._LONGEST else f"{line[: self._LONGEST]}…"
+        super().__init__(number, shortened, why)
+        self.number = number
+        self.line = shortened
+        self.why = why
+
+    def __str__(self) -> str:
+        """Return one line for a person."""
+        return f"line {self.number}: {self.why}: {one_line(self.line)}"
 
 
 class ListenError(_AboutError, OSError):

@@ -28,6 +28,8 @@ EXAMPLES: tuple[tuple[MpmetricsError, str], ...] = (
     (errors.LabelError("le", "it is reserved"), "label 'le': it is reserved"),
     (errors.FilterError("not a prefix"), "not a prefix"),
     (errors.SourceError("http://x", "status 500"), "http://x: status 500"),
+    (errors.PageError(7, "a\x1b b", "no value"), "line 7: no value: a\\x1b b"),
+    (errors.PageError(7, "a" * 81, "no value"), f"line 7: no value: {'a' * 80}…"),
     (errors.ListenError(":80", "not permitted"), "cannot listen on :80: not permitted"),
     (errors.WebConfigError("/w.yml", "not YAML"), "/w.yml: not YAML"),
     (

@@ -18,15 +18,18 @@ from mpmetrics.exposition.names import (
     TOTAL,
     NameClaims,
     exposed_name,
+    exposed_names,
     registered_names,
+    types_agree,
 )
 from mpmetrics.exposition.negotiation import accepts_gzip, choose_format, time_limit
-from mpmetrics.exposition.numbers import format_lines, format_value
-from mpmetrics.exposition.text import render_families, render_family, render_header
+from mpmetrics.exposition.numbers import LARGEST_TIME, format_lines, format_value
+from mpmetrics.exposition.text import render_families, render_family, render_header, text_name
 
 __all__ = [
     "BUCKET",
     "COUNT",
+    "LARGEST_TIME",
     "METRIC_TYPES",
     "SUM",
     "TOTAL",
@@ -39,6 +42,7 @@ __all__ = [
     "check_labels",
     "choose_format",
     "exposed_name",
+    "exposed_names",
     "format_lines",
     "format_value",
     "is_native",
@@ -46,5 +50,7 @@ __all__ = [
     "render_families",
     "render_family",
     "render_header",
+    "text_name",
     "time_limit",
+    "types_agree",
 ]

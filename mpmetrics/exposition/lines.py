@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpmetrics.exposition.escaping import VALUES, escape_value
-from mpmetrics.exposition.names import TOTAL, metric_type
+from mpmetrics.exposition.names import metric_type
 from mpmetrics.exposition.numbers import format_value
 
 if TYPE_CHECKING:
@@ -124,8 +124,6 @@ def sample_line(family: Metric, sample: Sample, prefixes: LinePrefixes) -> str:
     if is_native(sample):
         return ""
     name = sample.name
-    if family.type == "counter" and name == family.name:
-        name += TOTAL
     labels = tuple(sorted((key, str(value)) for key, value in sample.labels.items()))
     timestamp = exemplar = ""
     openmetrics = prefixes.form.openmetrics

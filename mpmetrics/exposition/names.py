@@ -12,6 +12,7 @@ from mpmetrics.errors import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from collections.abc import Set as AbstractSet
 
 TOTAL: Final = "_total"
 BUCKET: Final = "_bucket"
@@ -50,6 +51,8 @@ METRIC_TYPES: Final[Mapping[str, MetricType]] = {
     "unknown": MetricType(("",), "untyped"),
 }
 
+UNTYPED: Final = METRIC_TYPES["unknown"].text_type
+
 TEXT_ASIDE: Final = (CREATED, GAUGE_COUNT, GAUGE_SUM)
 """Samples that only OpenMetrics counts to the family: in text they are gauges of their own."""
 
@@ -57,6 +60,15 @@ TEXT_ASIDE: Final = (CREATED, GAUGE_COUNT, GAUGE_SUM)
 def metric_type(kind: str) -> MetricType:
     """Return the names of the type *kind*; one that is not in the table has its own name only."""
     return METRIC_TYPES.get(kind) or MetricType((), kind)
+
+
+def types_agree(kind: str, other: str) -> bool:
+    """Return whether families of these two types can be one family of the text format.
+
+    It writes some types alike, such as info and gauge, and unknown agrees with any.
+    """
+    types = {metric_type(each).text_type for each in (kind, other)}
+    return len(types - {UNTYPED}) <= 1
 
 
 def exposed_name(name: str, kind: str, *, openmetrics: bool = False) -> str:
@@ -91,7 +103,10 @@ class NameClaims:
 
         If another family has one of the names, claim none and return a problem of *source*.
         """
-        names = exposed_names(name, kind).union(samples)
+        return self.claim_names(name, exposed_names(name, kind).union(samples), source)
+
+    def claim_names(self, name: str, names: AbstractSet[str], source: str) -> Problem | None:
+        """Claim *names* for the family *name*; do and return what `claim` does and returns."""
         taken = min(names & self._owners.keys(), default=None)
         if taken is not None:
             detail = f"families {name!r} and {self._owners[taken]!r} both expose {taken!r}"

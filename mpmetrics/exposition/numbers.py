@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+LARGEST_TIME: Final = 9.2e15
+"""Seconds beyond which a time in milliseconds may not fit into 64 bits, as Prometheus has it."""
+
 _GO_EXPONENT_FROM: Final = 1e6
 """Go, and so Prometheus, writes an exponent from here on; `repr` does so only from 1e16."""
 

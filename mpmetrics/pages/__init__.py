@@ -1,9 +1,10 @@
 """One page from several sources, each family and each series once.
 
-`sources` gives families, and `timed_source` limits the time that one source takes. `gathering`
-asks all sources of a page, `directories` merges those that are directories, and `validation` drops
-what cannot be written. `union` joins the families, `self_metrics` adds those of the scrape, and
-`page` does all this for each scrape.
+`source` says what gives families. `sources` has directories and registries, `text_source` has
+callbacks, and `url_source` other exporters. `timed_source` limits the time that one source takes.
+`gathering` asks all sources of a page, `directories` merges those that are directories, and
+`validation` drops what cannot be written. `union` joins the families, `self_metrics` adds those of
+the scrape, and `page` does all this for each scrape.
 """
 
 from __future__ import annotations
@@ -11,19 +12,12 @@ from __future__ import annotations
 from mpmetrics.pages.gathering import Gathering, ask_all
 from mpmetrics.pages.page import Page, PageLike, as_page
 from mpmetrics.pages.self_metrics import SelfMetrics, problems_family, source_up_family
-from mpmetrics.pages.sources import (
-    Collector,
-    DirectorySource,
-    Gathered,
-    RegistrySource,
-    Source,
-    SourceLike,
-    TextSource,
-    UrlSource,
-    as_source,
-)
+from mpmetrics.pages.source import Collector, Gathered, Source
+from mpmetrics.pages.sources import DirectorySource, RegistrySource, SourceLike, as_source
+from mpmetrics.pages.text_source import TextSource
 from mpmetrics.pages.timed_source import Answer, is_up
 from mpmetrics.pages.union import Contribution, add_labels, join_families, with_samples
+from mpmetrics.pages.url_source import UrlSource
 
 __all__ = [
     "Answer",

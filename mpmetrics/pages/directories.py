@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from mpmetrics.errors import LabelError
 from mpmetrics.exposition import check_labels
 from mpmetrics.format import clean_text
-from mpmetrics.pages.sources import SegmentSource
+from mpmetrics.pages.source import SegmentSource
 from mpmetrics.scrape import PROCESS_LABEL, Merger
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from mpmetrics.errors import Problem
     from mpmetrics.format import Labels
-    from mpmetrics.pages.sources import Source
+    from mpmetrics.pages.source import Source
     from mpmetrics.pages.timed_source import Answer
     from mpmetrics.scrape import DirectoryReading
 

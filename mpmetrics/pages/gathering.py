@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mpmetrics.pages.directories import DirectorySet, unique_names
-from mpmetrics.pages.sources import Gathered, SegmentSource, describe_failure
+from mpmetrics.pages.source import Gathered, SegmentSource, describe_failure
 from mpmetrics.pages.timed_source import Answer, TimedSource
 from mpmetrics.pages.validation import drop_invalid_families
 from mpmetrics.scrape import cover_directories
@@ -17,7 +17,7 @@ from mpmetrics.scrape import cover_directories
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mpmetrics.pages.sources import Source
+    from mpmetrics.pages.source import Source
 
 
 class Gathering:

@@ -12,7 +12,8 @@ from mpmetrics.exposition import Format, PrefixFilter, check_labels, render_fami
 from mpmetrics.pages.directories import drop_repeated
 from mpmetrics.pages.gathering import Gathering
 from mpmetrics.pages.self_metrics import SelfMetrics, SourceName
-from mpmetrics.pages.sources import DirectorySource, Sources, SupportsReadiness, as_sources
+from mpmetrics.pages.source import SupportsReadiness
+from mpmetrics.pages.sources import DirectorySource, Sources, as_sources
 from mpmetrics.pages.union import Contribution, add_labels, join_families, with_samples
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from mpmetrics.exposition import Prefixes
-    from mpmetrics.pages.sources import Source
+    from mpmetrics.pages.source import Source
 
 
 class Page:

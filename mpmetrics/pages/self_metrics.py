@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from mpmetrics.directory import WorkerFile
-    from mpmetrics.pages.sources import Source
+    from mpmetrics.pages.source import Source
     from mpmetrics.pages.timed_source import Answer
     from mpmetrics.scrape import Collection, DirectoryReading
 

@@ -1,28 +1,25 @@
-"""The sources of a page: a directory, a registry, a text callback, a URL.
-
-A source gathers its families when the page calls it, and raises when it cannot. The page decides
-what that costs.
-"""
+"""The sources of a page that are a directory or a registry, and what stands for a source."""
 
 from __future__ import annotations
 
-import gzip
-import io
 import os
-import time
 from collections import Counter
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias, Union, runtime_checkable
-from urllib.request import Request, urlopen
-
-from prometheus_client.openmetrics import parser as openmetrics_parser
-from prometheus_client.parser import text_string_to_metric_families
+from typing import TYPE_CHECKING, Final, TypeAlias, Union
 
 from mpmetrics.directory import Liveness, is_alive
 from mpmetrics.errors import Problem, SourceError
-from mpmetrics.scrape import Collection, DirectoryReading, DirectoryView
+from mpmetrics.pages.source import (
+    Collector,
+    Gathered,
+    Source,
+    SourceGroup,
+    SupportsReadiness,
+)
+from mpmetrics.pages.text_source import TextSource
+from mpmetrics.pages.url_source import UrlSource
+from mpmetrics.scrape import DirectoryView
 
 if TYPE_CHECKING:
-    import http.client
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
@@ -30,94 +27,8 @@ if TYPE_CHECKING:
 
     from mpmetrics.directory import WorkerFile
 
-DEFAULT_TIMEOUT: Final = 5.0
-"""Seconds that another exporter has to answer."""
-
-LARGEST_PAGE: Final = 64 << 20
-"""The most bytes of another exporter's page, uncompressed, that are read."""
-
 MOST_FAMILIES: Final = 50_000
 """The most families that are read from a registry: one without end must not take all memory."""
-
-_CHUNK: Final = 1 << 16
-_GZIP: Final = ("gzip", "x-gzip")
-_ACCEPT: Final = (
-    "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.4,*/*;q=0.1"
-)
-
-
-class Gathered(NamedTuple):
-    """What a source gave: *families* and *problems*.
-
-    A directory also gives the whole *collection*, and how many *processes* wrote its files, by
-    state. Instead of families a source may give *readings* of directories, which are merged with
-    those of the other sources, and whether each directory *is_up*, by the end of its name.
-    """
-
-    families: Sequence[Metric]
-    problems: Sequence[Problem] = ()
-    collection: Collection | None = None
-    processes: Mapping[str, int] = {}
-    readings: Sequence[DirectoryReading] = ()
-    is_up: Mapping[str, bool] = {}
-
-
-def describe_failure(source: str, error: BaseException) -> Problem:
-    """Return *error* as the problem that it is for the families of *source*."""
-    return Problem(source, "source_failed", f"{type(error).__name__}: {error}")
-
-
-@runtime_checkable
-class Source(Protocol):
-    """An object that gives families for a page.
-
-    `name` is the value of the label `source` in the page's self-metrics. The families of a source
-    that is `in_process` are this process's share only: the merged view of a directory beats them.
-    """
-
-    name: str
-    in_process: bool
-
-    def gather(self) -> Gathered:
-        """Return the current families; raise any exception when that is impossible."""
-        ...  # pragma: no cover - a protocol has no body
-
-
-@runtime_checkable
-class SegmentSource(Source, Protocol):
-    """A source that reads directories, whose segments are merged with those of other sources."""
-
-    def read_segments(self) -> Gathered:
-        """Return current readings instead of families; raise any exception if impossible."""
-        ...  # pragma: no cover - a protocol has no body
-
-
-@runtime_checkable
-class Collector(Protocol):
-    """A `prometheus_client.CollectorRegistry`, or anything else that collects."""
-
-    def collect(self) -> Iterable[Metric]:
-        """Return or yield families."""
-        ...  # pragma: no cover - a protocol has no body
-
-
-@runtime_checkable
-class SourceGroup(Protocol):
-    """An object that stands for several sources: a `mpmetrics.Registration`."""
-
-    def sources(self) -> Sequence[Source]:
-        """Return the sources."""
-        ...  # pragma: no cover - a protocol has no body
-
-
-@runtime_checkable
-class SupportsReadiness(Protocol):
-    """A source or a collector that knows when what it reads is missing."""
-
-    def readiness_errors(self) -> Sequence[str]:
-        """Return a line for each thing that is missing now."""
-        ...  # pragma: no cover - a protocol has no body
-
 
 SourceLike: TypeAlias = Union[
     Source, str, "os.PathLike[str]", Collector, "Callable[[], str | bytes]"
@@ -221,86 +132,6 @@ class RegistrySource:
         if len(families) > MOST_FAMILIES:
             raise SourceError(self.name, f"it has more than {MOST_FAMILIES} families")
         return Gathered(families, problems)
-
-
-class TextSource:
-    """A callback that returns a page of text, in either format."""
-
-    in_process = False
-
-    def __init__(self, callback: Callable[[], str | bytes], name: str = "text") -> None:
-        """Configure only; *callback* is not called yet."""
-        self.name = name
-        self._callback = callback
-
-    def gather(self) -> Gathered:
-        """Call and parse. Raises whatever the callback or the parser raises."""
-        return Gathered(parse_page(self._callback()))
-
-
-class UrlSource:
-    """Another exporter's page."""
-
-    in_process = False
-
-    def __init__(
-        self, url: str, timeout: float = DEFAULT_TIMEOUT, largest: int = LARGEST_PAGE
-    ) -> None:
-        """Configure only; *url* is http or https.
-
-        The server has *timeout* seconds for each part of its answer, and for the whole page,
-        which may have *largest* bytes, uncompressed. Raises `SourceError` for other schemes.
-        """
-        if not url.startswith(("http://", "https://")):
-            raise SourceError(url, "only http and https URLs can be scraped")
-        self.name = url
-        self._timeout = timeout
-        self._largest = largest
-
-    def gather(self) -> Gathered:
-        """Fetch and parse. Raises `OSError`, `SourceError`, or what the parser raises."""
-        deadline = time.monotonic() + self._timeout
-        headers = {"Accept": _ACCEPT, "Accept-Encoding": "gzip", "User-Agent": "mpmetrics"}
-        request = Request(self.name, headers=headers)
-        with urlopen(request, timeout=self._timeout) as response:
-            body = self._read(response, deadline)
-            length = response.headers.get("Content-Length", "")
-            coding = response.headers.get("Content-Encoding", "")
-        if length.isdecimal() and len(body) < int(length):
-            raise SourceError(self.name, f"its page ends after {len(body)} of {length} bytes")
-        if coding.lower() in _GZIP:
-            with gzip.GzipFile(fileobj=io.BytesIO(body)) as stream:
-                body = stream.read(self._largest + 1)
-            self._check_size(len(body))
-        return Gathered(parse_page(body))
-
-    def _read(self, response: http.client.HTTPResponse, deadline: float) -> bytes:
-        """Read to the end, the deadline or the largest size. Raises `SourceError`."""
-        body = bytearray()
-        # Not `read`, which waits for all the bytes that it was asked for, whatever the deadline.
-        while chunk := response.read1(_CHUNK):
-            body += chunk
-            self._check_size(len(body))
-            if time.monotonic() > deadline:
-                raise SourceError(self.name, f"its page took more than {self._timeout} s")
-        return bytes(body)
-
-    def _check_size(self, size: int) -> None:
-        """Raise `SourceError` when *size* bytes are too many for a page."""
-        if size > self._largest:
-            raise SourceError(self.name, f"its page has more than {self._largest} bytes")
-
-
-def parse_page(page: str | bytes) -> list[Metric]:
-    """Return the families of a text page in either format.
-
-    Raises `ValueError` for what is neither (and, as prometheus_client's parsers do for some
-    malformed lines, other exceptions).
-    """
-    text = page.decode() if isinstance(page, bytes) else page
-    if text.rstrip().endswith("# EOF"):
-        return list(openmetrics_parser.text_string_to_metric_families(text.rstrip() + "\n"))
-    return list(text_string_to_metric_families(text))
 
 
 def as_sources(given: Sources) -> list[Source]:

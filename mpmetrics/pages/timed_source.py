@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mpmetrics._forks import reset_in_children
 from mpmetrics.errors import Problem
-from mpmetrics.pages.sources import Gathered, describe_failure
+from mpmetrics.pages.source import Gathered, describe_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable

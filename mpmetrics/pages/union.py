@@ -2,8 +2,11 @@
 
 Where the merged view and this process's own registry both carry a family, the merged one wins,
 whole family: the other is one process's share. Between other sources series are joined, and of
-equal series the first is kept. Prometheus, too, keeps the first; the difference is that here the
-first is the right one.
+equal series the first is kept, and the others are reported. Prometheus, too, keeps the first; the
+difference is that here the first is the right one.
+
+A family is known by the name that it has in the text format: there a gauge `a` and a counter
+`a_total` are two.
 """
 
 from __future__ import annotations
@@ -14,8 +17,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from prometheus_client import Metric
 
 from mpmetrics.errors import Problem
-from mpmetrics.exposition import NameClaims
+from mpmetrics.exposition import NameClaims, exposed_names, text_name, types_agree
 from mpmetrics.merging import MergedFamily
+from mpmetrics.parsing import PageFamily
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -60,7 +64,7 @@ def join_families(contributions: Iterable[Contribution]) -> JoinedFamilies:
     by_name: dict[str, list[_Candidate]] = defaultdict(list)
     for position, contribution in enumerate(contributions):
         for family in contribution.families:
-            by_name[family.name].append(_Candidate(position, contribution, family))
+            by_name[text_name(family)].append(_Candidate(position, contribution, family))
     problems: list[Problem] = []
     shadowed = 0
     winners: list[list[_Candidate]] = []
@@ -73,9 +77,9 @@ def join_families(contributions: Iterable[Contribution]) -> JoinedFamilies:
     # In the order of the sources: of two families that expose one name, the first has it.
     for candidates in sorted(winners, key=lambda candidates: candidates[0].position):
         if _claim_names(candidates[0], claims, problems):
-            family = _join_series([candidate.family for candidate in candidates])
+            family = _join_series(candidates, problems)
             joined.append((family, candidates[0].position))
-    joined.sort(key=lambda each: each[0].name)
+    joined.sort(key=lambda each: (each[0].name, text_name(each[0])))
     families, owners = [family for family, _ in joined], [position for _, position in joined]
     return JoinedFamilies(families, shadowed, problems, owners)
 
@@ -114,39 +118,72 @@ def _drop_shadowed(candidates: list[_Candidate]) -> list[_Candidate]:
 
 
 def _drop_other_types(candidates: list[_Candidate], problems: list[Problem]) -> list[_Candidate]:
-    """Drop families of another type than the first, and report them."""
-    kind = candidates[0].family.type
-    for _, contribution, family in candidates:
-        if family.type != kind:
-            detail = f"family {family.name!r} is {family.type!r} here but {kind!r} elsewhere"
+    """Drop families of another type than the first, and report them.
+
+    Types that the text format writes alike, such as info and gauge, do not differ, and unknown
+    differs from none.
+    """
+    first = _first_typed([each.family for each in candidates]).type
+    kept = []
+    for each in candidates:
+        if types_agree(each.family.type, first):
+            kept.append(each)
+        else:
+            family = each.family
+            detail = f"family {family.name!r} is {family.type!r} here but {first!r} elsewhere"
             problems.append(
-                Problem(contribution.source, "type_conflict", f"{detail}; left out here")
+                Problem(each.contribution.source, "type_conflict", f"{detail}; left out here")
             )
-    return [each for each in candidates if each.family.type == kind]
+    return kept
 
 
 def _claim_names(winner: _Candidate, claims: NameClaims, problems: list[Problem]) -> bool:
     """Claim the names that a family exposes; return whether they were all free."""
     family = winner.family
     # A merged family has no names beside those of its type, and its samples cost time to build.
-    samples = () if isinstance(family, MergedFamily) else [each.name for each in family.samples]
-    clash = claims.claim(family.name, family.type, winner.contribution.source, samples)
+    if isinstance(family, MergedFamily):
+        names = exposed_names(family.name, family.type) - {family.name}
+    else:
+        names = frozenset(each.name for each in family.samples)
+    names |= {text_name(family)}
+    clash = claims.claim_names(family.name, names, winner.contribution.source)
     if clash is not None:
         problems.append(clash)
     return clash is None
 
 
-def _join_series(families: Sequence[Metric]) -> Metric:
-    """Return one family with the series of all *families*, each once."""
-    first = families[0]
-    if len(families) == 1 and isinstance(first, MergedFamily):
-        return first
-    series: dict[tuple[str, tuple[tuple[str, str], ...]], Sample] = {}
+def _join_series(candidates: Sequence[_Candidate], problems: list[Problem]) -> Metric:
+    """Return one family with the series of all *candidates*, each once; report the others.
+
+    One source may have several samples of a series, at different times.
+    """
+    if len(candidates) == 1 and isinstance(candidates[0].family, MergedFamily | PageFamily):
+        return candidates[0].family
+    owners: dict[tuple[str, tuple[tuple[str, str], ...]], int] = {}
+    times: set[tuple[object, ...]] = set()
+    samples: list[Sample] = []
     count = 0
-    for family in families:
+    for position, (_, contribution, family) in enumerate(candidates):
+        repeated = None
         for sample in family.samples:
-            series.setdefault((sample.name, tuple(sorted(sample.labels.items()))), sample)
             count += 1
-    if len(families) == 1 and count == len(series):
+            series = (sample.name, tuple(sorted(sample.labels.items())))
+            moment = (*series, sample.timestamp)
+            if owners.setdefault(series, position) == position and moment not in times:
+                times.add(moment)
+                samples.append(sample)
+            else:
+                repeated = repeated or sample
+        if repeated is not None:
+            detail = f"{repeated.name} {dict(repeated.labels)} is there already; left out here"
+            problems.append(Problem(contribution.source, "repeated_series", detail))
+    families = [each.family for each in candidates]
+    first = _first_typed(families)
+    if len(families) == 1 and count == len(samples):
         return first
-    return with_samples(first, list(series.values()))
+    return with_samples(first, samples)
+
+
+def _first_typed(families: Sequence[Metric]) -> Metric:
+    """Return the first family that has a type, or else the first."""
+    return next((each for each in families if each.type != "unknown"), families[0])

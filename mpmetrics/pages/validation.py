@@ -4,28 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mpmetrics.exposition import METRIC_TYPES, TOTAL, Format, render_family
+from mpmetrics.exposition import LARGEST_TIME, METRIC_TYPES, TOTAL, Format, render_family
 from mpmetrics.merging import MergedFamily
-from mpmetrics.pages.sources import describe_failure
+from mpmetrics.pages.source import describe_failure
 from mpmetrics.pages.union import with_samples
+from mpmetrics.parsing import PageFamily
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
     from prometheus_client.samples import Sample
 
-    from mpmetrics.pages.sources import Gathered
+    from mpmetrics.pages.source import Gathered
 
 
 def drop_invalid_families(source: str, given: Gathered) -> Gathered:
     """Drop families without samples, and those that cannot be written; report the latter.
 
-    Families that were merged here are valid. All others come from code that is not ours.
+    Families that were merged or parsed here are valid. All others come from code that is not ours.
     """
     families: list[Metric] = []
     problems = list(given.problems)
     for family in given.families:
         try:
-            families.extend([family] if isinstance(family, MergedFamily) else _normalize(family))
+            families.extend(
+                [family] if isinstance(family, MergedFamily | PageFamily) else _normalize(family)
+            )
         except Exception as error:
             problems.append(describe_failure(source, error))
     return given._replace(families=families, problems=problems)
@@ -41,7 +44,7 @@ def _normalize(family: Metric) -> list[Metric]:
         raise ValueError(message)
     samples = [_with_text_labels(sample) for sample in family.samples]
     if family.type == "counter":
-        # The formats write the suffix in any case. Without it the same series could be there twice.
+        # prometheus_client's counters have the suffix. Without it a series could be there twice.
         total = family.name + TOTAL
         samples = [
             sample._replace(name=total) if sample.name == family.name else sample
@@ -60,8 +63,12 @@ def _normalize(family: Metric) -> list[Metric]:
 def _with_text_labels(sample: Sample) -> Sample:
     """Return *sample* with text for label values.
 
-    Raises `ValueError` for label names that a sample cannot have.
+    Raises `ValueError` for label names that a sample cannot have, and for a time that would make
+    Prometheus refuse the page.
     """
+    if sample.timestamp is not None and not 0 <= float(sample.timestamp) <= LARGEST_TIME:
+        message = f"{sample.name!r} has the time {sample.timestamp!r}"
+        raise ValueError(message)
     is_text = True
     for name, value in sample.labels.items():
         if not name or name.startswith("__"):

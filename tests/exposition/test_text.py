@@ -27,9 +27,16 @@ NUMBERED: Any = {"of": 1}  # prometheus_client does not check that values are te
 
 PAGES = {
     "counter": (
-        family("c", "counter", [Sample("c_total", {"b": "2", "a": "1"}, 1), Sample("c", {}, 2)]),
+        family(
+            "c", "counter", [Sample("c_total", {"b": "2", "a": "1"}, 1), Sample("c_total", {}, 2)]
+        ),
         '# HELP c_total Help.\n# TYPE c_total counter\nc_total{a="1",b="2"} 1.0\nc_total 2.0\n',
         '# HELP c Help.\n# TYPE c counter\nc_total{a="1",b="2"} 1.0\nc_total 2.0\n',
+    ),
+    "counter without a suffix": (
+        family("c", "counter", [Sample("c", {}, 2)]),
+        "# HELP c Help.\n# TYPE c counter\nc 2.0\n",
+        "# HELP c Help.\n# TYPE c unknown\nc 2.0\n",
     ),
     "gauge": (
         family("g", "gauge", [Sample("g", NUMBERED, 2_000_000)]),
@@ -129,6 +136,26 @@ def test_a_header_is_escaped(form: Format, header: str | None) -> None:
 def test_a_unit_that_is_not_in_the_name_is_left_out() -> None:
     """UNIT is written only if the name ends in the unit."""
     assert "# UNIT" not in render_header("x", "gauge", "", OPENMETRICS, "seconds")
+
+
+def test_a_unit_that_is_not_in_the_name_as_it_is_written_is_left_out() -> None:
+    """UNIT is left out where the escaping of the name has changed its end."""
+    dots = Format(openmetrics=True, escaping="dots")
+    assert "# UNIT" not in render_header("x_a_b", "gauge", "", dots, "a_b")
+    assert "# UNIT x__a a\n" in render_header("x_a", "gauge", "", dots, "a")
+
+
+def test_a_counter_whose_name_another_family_has_is_written_without_its_type() -> None:
+    """In OpenMetrics a counter `a_total` is called `a`; beside a gauge `a` it has no type."""
+    counter = family("a", "counter", [Sample("a_total", {}, 2), Sample("a_created", {}, 3)])
+    families = [family("a", "gauge", [Sample("a", {}, 1)]), counter]
+    assert render_families(families, OPENMETRICS).decode() == (
+        "# HELP a Help.\n# TYPE a gauge\na 1.0\n"
+        "# HELP a_total Help.\n# TYPE a_total unknown\na_total 2.0\n"
+        "# HELP a_created Help.\n# TYPE a_created unknown\na_created 3.0\n"
+        "# EOF\n"
+    )
+    assert b"# TYPE a gauge\na 1.0\n# HELP a_total" in render_families(families, TEXT)
 
 
 def test_of_names_that_become_equal_the_first_is_written() -> None:

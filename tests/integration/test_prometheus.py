@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import bcrypt
 import pytest
@@ -16,11 +14,12 @@ from prometheus_client.core import GaugeHistogramMetricFamily, UntypedMetricFami
 import mpmetrics
 from mpmetrics.web.server import PageServer
 from mpmetrics.web.web_config import read_web_config
-from tests.servers import LOOPBACK, eventually, fetch, free_port, running, serving_wsgi
+from tests.prometheus import prometheus
+from tests.servers import LOOPBACK, eventually, serving_wsgi
 from tests.workers import Worker, run_to_end
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
     from prometheus_client import Metric
@@ -114,37 +113,6 @@ def test_promtool_would_tell(needs_program: NeedsProgram, page: mpmetrics.Page) 
     assert lint(promtool, page.render() * 2)[0] == UNREADABLE
 
 
-class Prometheus:
-    """A running Prometheus server."""
-
-    def __init__(self, port: int) -> None:
-        """Talk to the server on *port* of this machine."""
-        self._url = f"http://{LOOPBACK}:{port}"
-
-    def is_ready(self) -> bool:
-        """Return whether it answers queries."""
-        try:
-            return fetch(f"{self._url}/-/ready").status == 200
-        except OSError:
-            return False
-
-    def query(self, expression: str, job: str) -> dict[str, str]:
-        """Return the values that an expression has now for a *job*, by labels and name."""
-        query = expression.replace("@", f'{{job="{job}"}}')
-        response = fetch(f"{self._url}/api/v1/query?{urlencode({'query': query})}")
-        answer = json.loads(response.body)
-        assert answer["status"] == "success", answer
-        series: list[dict[str, Any]] = answer["data"]["result"]
-        return {labels_of(each["metric"]): each["value"][1] for each in series}
-
-
-def labels_of(metric: dict[str, str]) -> str:
-    """Return the labels of a series without those that Prometheus adds for its target."""
-    scraped = ("instance", "job")
-    pairs = [f"{key}={value}" for key, value in sorted(metric.items()) if key not in scraped]
-    return " ".join(pairs)
-
-
 CONFIGURATION = """
 global:
   scrape_interval: 1s
@@ -202,23 +170,6 @@ EXPECTED = {
 def host_of(url: str) -> str:
     """Return host and port of a URL."""
     return urlsplit(url).netloc
-
-
-@contextmanager
-def prometheus(program: str, directory: Path, configuration: str) -> Iterator[Prometheus]:
-    """Run a Prometheus server that keeps its data in *directory*; yield it when it is ready."""
-    (directory / "prometheus.yml").write_text(configuration)
-    port = free_port()
-    options = [
-        f"--config.file={directory / 'prometheus.yml'}",
-        f"--storage.tsdb.path={directory / 'data'}",
-        f"--web.listen-address={LOOPBACK}:{port}",
-        "--log.level=warn",
-    ]
-    with running([program, *options]):
-        server = Prometheus(port)
-        eventually(server.is_ready, "Prometheus is ready")
-        yield server
 
 
 def test_a_real_prometheus_scrapes_the_page(

@@ -11,7 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 
 from mpmetrics.errors import Problem
 from mpmetrics.pages.gathering import Gathering
-from mpmetrics.pages.sources import Gathered
+from mpmetrics.pages.source import Gathered
 from mpmetrics.scrape import is_covered
 from tests.workers import PATIENCE
 

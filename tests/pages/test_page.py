@@ -17,7 +17,7 @@ from prometheus_client.samples import Sample
 
 import mpmetrics
 from mpmetrics.errors import FilterError, LabelError, SourceError
-from mpmetrics.pages.sources import DirectorySource, Gathered, RegistrySource, TextSource, UrlSource
+from mpmetrics.pages import DirectorySource, Gathered, RegistrySource, TextSource, UrlSource
 from tests.workers import Worker
 
 if TYPE_CHECKING:
@@ -207,12 +207,13 @@ def test_families_that_share_sample_names_are_reported() -> None:
 
 
 def test_a_time_of_creation_is_there_once() -> None:
-    """The family that the text format makes of `_created` is merged with one of another source."""
+    """The family that the text format makes of `_created` is not there a second time."""
     registry = CollectorRegistry()
     Counter("a", "", registry=registry).inc()
     text = '# TYPE a counter\na_total{b="c"} 1\n# TYPE a_created gauge\na_created 7\n'
     page = mpmetrics.Page([registry, lambda: text])
-    assert shown(page) == {"a_total": "1.0"}
+    assert shown(page) == {"a_total": "1.0", 'a_total{b="c"}': "1.0"}
+    assert page.render().count(b"\n# TYPE a_created") == 1
     text = text.replace("a counter", "a_total counter")
     assert shown(page) == {"a_total": "1.0", 'a_total{b="c"}': "1.0"}
     assert b"\na_created 7.0\n" in mpmetrics.Page(lambda: text).render()

@@ -9,7 +9,8 @@ import pytest
 from mpmetrics.directory import Listing, list_directory
 from mpmetrics.errors import Problem
 from mpmetrics.pages.self_metrics import SelfMetrics, problems_family, source_up_family
-from mpmetrics.pages.sources import Gathered, TextSource
+from mpmetrics.pages.source import Gathered
+from mpmetrics.pages.text_source import TextSource
 from mpmetrics.pages.timed_source import Answer, is_up
 from mpmetrics.scrape import Collection
 from mpmetrics.scrape.scraper import Scraper
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from mpmetrics.pages.sources import Source
+    from mpmetrics.pages.source import Source
 
 
 def source(name: str) -> Source:

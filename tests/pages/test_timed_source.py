@@ -11,7 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from mpmetrics import Page
 from mpmetrics.errors import Problem
 from mpmetrics.exposition import Format
-from mpmetrics.pages.sources import Gathered, TextSource
+from mpmetrics.pages.source import Gathered
+from mpmetrics.pages.text_source import TextSource
 from mpmetrics.pages.timed_source import Answer, TimedSource
 from tests.workers import PATIENCE
 

@@ -68,21 +68,29 @@ JOINED: dict[str, tuple[list[Contribution], Shown, list[int]]] = {
         {"g": ("gauge", {"g x": 1, "g y": 2, "g": 3})},
         [0],
     ),
-    "of equal series the first is kept": (
-        [
-            gives("a", family("g", "gauge", {"g x": 1})),
-            gives("b", family("g", "gauge", {"g x": 2, "g y": 3})),
-        ],
-        {"g": ("gauge", {"g x": 1, "g y": 3})},
-        [0],
-    ),
     "the merged view comes before another source of the same family": (
         [
-            gives("a", family("g", "gauge", {"g": 1, "g x": 2})),
+            gives("a", family("g", "gauge", {"g x": 2})),
             gives("b", merged("g", "gauge", {"g": 10})),
         ],
         {"g": ("gauge", {"g": 10, "g x": 2})},
         [1],
+    ),
+    "an info and the gauge that text makes of it are one": (
+        [
+            gives("a", family("i", "info", {"i_info x": 1})),
+            gives("b", family("i_info", "gauge", {"i_info y": 1})),
+        ],
+        {"i": ("info", {"i_info x": 1, "i_info y": 1})},
+        [0],
+    ),
+    "a source need not know the type": (
+        [
+            gives("a", family("c_total", "unknown", {"c_total x": 1})),
+            gives("b", family("c", "counter", {"c_total y": 2})),
+        ],
+        {"c": ("counter", {"c_total x": 1, "c_total y": 2})},
+        [0],
     ),
 }
 
@@ -94,6 +102,40 @@ def test_families_are_joined(name: str) -> None:
     joined = join_families(contributions)
     assert list(shown(joined.families).items()) == list(expected.items())
     assert (joined.owners, joined.shadowed, joined.problems) == (owners, 0, [])
+
+
+@pytest.mark.parametrize("kind", [family, merged])
+def test_of_equal_series_the_first_is_kept_and_the_other_reported(
+    kind: Callable[[str, str, dict[str, float]], Metric],
+) -> None:
+    """Of equal series the first is kept, the merged one before others, and each other reported."""
+    first = kind("g", "gauge", {"g": 1})
+    second = family("g", "gauge", {"g": 2, "g y": 3})
+    order = [gives("a", first), gives("b", second)]
+    for contributions in (order, order[::-1] if kind is merged else order):
+        joined = join_families(contributions)
+        assert shown(joined.families) == {"g": ("gauge", {"g": 1, "g y": 3})}
+        detail = "g {} is there already; left out here"
+        assert joined.problems == [Problem("b", "repeated_series", detail)]
+
+
+def test_a_series_may_have_several_times() -> None:
+    """Samples of one source that differ in time are kept; those of another source are not."""
+    samples = [Sample("g", {}, 1, 1.5), Sample("g", {}, 2, 2.5)]
+    first, second = family("g", "gauge", {}), family("g", "gauge", {})
+    first.samples, second.samples = samples, [Sample("g", {}, 3, 3.5)]
+    joined = join_families([gives("a", first), gives("b", second)])
+    assert joined.families[0].samples == samples
+    assert [problem.path for problem in joined.problems] == ["b"]
+
+
+def test_a_gauge_and_a_counter_of_the_same_name_are_two() -> None:
+    """In the text format a counter has its suffix, so a gauge `x` is another family."""
+    gauge, counter = family("x", "gauge", {"x": 1}), family("x", "counter", {"x_total": 2})
+    for contributions in ([gauge, counter], [counter, gauge]):
+        joined = join_families([gives("a", contributions[0]), gives("b", contributions[1])])
+        assert joined.families == [gauge, counter]
+        assert joined.problems == []
 
 
 @pytest.mark.parametrize("merged_first", [True, False])
@@ -125,22 +167,22 @@ def test_a_family_of_another_type_is_left_out() -> None:
     joined = join_families(
         [
             gives("a", family("x", "gauge", {"x": 1})),
-            gives("b", family("x", "counter", {"x_total": 2})),
+            gives("b", family("x", "summary", {"x_sum": 2})),
         ]
     )
     assert shown(joined.families) == {"x": ("gauge", {"x": 1})}
-    detail = "family 'x' is 'counter' here but 'gauge' elsewhere; left out here"
+    detail = "family 'x' is 'summary' here but 'gauge' elsewhere; left out here"
     assert joined.problems == [Problem("b", "type_conflict", detail)]
 
 
 CLASHES: dict[str, tuple[Metric, Metric, str]] = {
-    "a counter and a gauge": (
-        family("x", "counter", {"x_total": 1}),
-        family("x_total", "gauge", {"x_total": 2}),
-        "x_total",
+    "a summary and a gauge": (
+        family("x", "summary", {"x_sum": 1, "x_count": 1}),
+        family("x_count", "gauge", {"x_count": 2}),
+        "x_count",
     ),
-    "a histogram and a counter": (
-        family("x", "histogram", {"x_sum": 1}),
+    "a merged histogram and a gauge": (
+        merged("x", "histogram", {"x_sum": 1}),
         family("x_bucket", "gauge", {"x_bucket": 2}),
         "x_bucket",
     ),

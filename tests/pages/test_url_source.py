@@ -10,7 +10,7 @@ import pytest
 
 import mpmetrics
 from mpmetrics.errors import SourceError
-from mpmetrics.pages.sources import UrlSource
+from mpmetrics.pages.url_source import UrlSource
 from tests.servers import LOOPBACK, answering, answering_with, free_port
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.samples import Sample
 
 from mpmetrics.errors import Problem
-from mpmetrics.pages.sources import Gathered
+from mpmetrics.pages.source import Gathered
 from mpmetrics.pages.validation import drop_invalid_families
 
 INVALID: dict[str, tuple[Any, str]] = {

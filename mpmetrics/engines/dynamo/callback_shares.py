@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from prometheus_client.core import CounterMetricFamily
 
 from mpmetrics.engines.observers import ERRORS
-from mpmetrics.exposition import Format, exposed_name
+from mpmetrics.exposition import Format, text_name
 from mpmetrics.pages import (
     Contribution,
     SelfMetrics,
@@ -127,4 +127,4 @@ def _make_error_family() -> Metric:
 
 def _written_name(family: Metric) -> str:
     """Return the name of *family* as the text format writes it, without illegal characters."""
-    return Format().name(exposed_name(family.name, family.type))
+    return Format().name(text_name(family))

@@ -13,6 +13,7 @@ from prometheus_client.samples import Sample
 
 from mpmetrics._text import plural
 from mpmetrics.errors import Problem
+from mpmetrics.exposition import text_name, types_agree
 from mpmetrics.pages import (
     Contribution,
     Gathered,
@@ -107,7 +108,7 @@ class _Joiner:
         self.problems: list[Problem] = []
         self._contributions: list[Contribution] = []
         self._first: dict[str, Metric] = {}
-        self._series: set[tuple[str, str, tuple[tuple[str, str], ...]]] = set()
+        self._series: set[tuple[str, tuple[tuple[str, str], ...]]] = set()
 
     def add(self, source: str, answer: Gathered) -> None:
         """Add the *answer* of a *source*."""
@@ -126,8 +127,9 @@ class _Joiner:
 
     def _matches_first(self, source: str, family: Metric) -> bool:
         """Return whether *family* can be joined with the first of its name; report it if not."""
-        first = self._first.setdefault(family.name, family)
-        if family.type != first.type:
+        name = text_name(family)
+        first = self._first.setdefault(name, family)
+        if not types_agree(family.type, first.type):
             self._report(source, "type_conflict", family, f"is {family.type!r}", first.type)
             return False
         helps = {family.documentation, first.documentation} - {""}  # no help matches any help
@@ -135,8 +137,8 @@ class _Joiner:
             detail = f"has the help {family.documentation!r}"
             self._report(source, "help_conflict", family, detail, first.documentation)
             return False
-        if not first.documentation:
-            self._first[family.name] = family
+        if not first.documentation or first.type == "unknown":
+            self._first[name] = family
         return True
 
     def _report(self, source: str, reason: str, family: Metric, is_: str, not_: str) -> None:
@@ -148,7 +150,7 @@ class _Joiner:
         samples: list[Sample] = []
         repeated: list[Sample] = []
         for sample in family.samples:
-            key = (family.name, sample.name, tuple(sorted(sample.labels.items())))
+            key = (sample.name, tuple(sorted(sample.labels.items())))
             (repeated if key in self._series else samples).append(sample)
             self._series.add(key)
         if repeated:

@@ -157,28 +157,29 @@ def test_text_is_parsed_and_joined() -> None:
         'vllm:requests_total{model=a}"b}': 3,
         "vllm:requests_total{x=y}": 4,
         "vllm:bytes": 5,
+        "vllm:requests_total{model=c}": 7,
         "vllm:more": 1,
         "vllm:time_bucket{le=1.0}": 1,
         "vllm:time_bucket{le=+Inf}": 1,
         "vllm:time_count": 1,
         "vllm:time_sum": 0.5,
     }
-    # The second text has no TYPE for its counter.
-    assert problems(registry) == {"name_clash": 1}
+    assert problems(registry) == {}
     assert b"vllm:bytes 5.0 12000\n" in registry.render()
 
 
 @pytest.mark.parametrize(
     ("later", "reason"),
     [
-        ("# HELP a_total A.\n# TYPE a_total counter\na_total 2\n", "type_conflict"),
+        ("# HELP a A.\n# TYPE a summary\na_sum 2\n", "type_conflict"),
         ('# HELP a Other.\n# TYPE a gauge\na{x="y"} 2\n', "help_conflict"),
         ("# HELP a A.\n# TYPE a gauge\na 2\n", "repeated_series"),
         ("# HELP a A.\n# TYPE a gauge\na 1\n", "repeated_series"),
-        ("b_total 7\n", "name_clash"),
+        ("b_total 7\n", "repeated_series"),
+        ("# TYPE b_total summary\nb_total_sum 7\n", "type_conflict"),
         ("a{ 1\n", "source_failed"),
     ],
-    ids=["type", "help", "series", "equal series", "name", "malformed"],
+    ids=["type", "help", "series", "equal series", "no type", "other type", "malformed"],
 )
 def test_conflicts_are_left_out(later: str, reason: str) -> None:
     """A later family or series that conflicts is left out and counted once.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mpmetrics.engines.connectors.delegation import Delegation
 from mpmetrics.engines.connectors.errors import HybridCacheError
 from mpmetrics.engines.connectors.fan_out import Children, run_calls
+from mpmetrics.engines.connectors.hit_sources import unspecified_hits
 from mpmetrics.engines.connectors.lookup import collect_families
 from mpmetrics.engines.connectors.metadata import (
     MultiConnectorMetadata,
@@ -24,6 +25,7 @@ from mpmetrics.engines.connectors.names import name_connectors, resolve_alias
 from mpmetrics.engines.connectors.pending_saves import PendingSaves
 from mpmetrics.engines.connectors.protocols import supports_hma
 from mpmetrics.engines.connectors.transfer_params import merge_params
+from mpmetrics.engines.connectors.transfer_results import TransferResults, read_results
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -132,8 +134,15 @@ class MultiConnector(Delegation):
         return self._call_chosen("get_loaded_kv_cache_group_ids", request)
 
     def get_external_cache_hit_sources(self, request: Any, num_external_tokens: int) -> Any:
-        """Return where the chosen connector has these tokens."""
-        return self._call_chosen("get_external_cache_hit_sources", request, num_external_tokens)
+        """Return where the chosen connector has these tokens: numbers of tokens by source.
+
+        If no connector tells, the one source is vLLM's `external_unspecified`.
+        """
+        method = "get_external_cache_hit_sources"
+        chosen = self._chosen.get(request.request_id)
+        if chosen is None or not self._children.has(chosen, method):
+            return unspecified_hits(num_external_tokens)
+        return self._children.call_one(chosen, method, request, num_external_tokens)
 
     def can_load_prefix_replay_checkpoint(self, request: Any, *arguments: object) -> bool:
         """Return whether the chosen connector can load the checkpoint of a prefix."""
@@ -234,10 +243,28 @@ class MultiConnector(Delegation):
 
     def get_finished(self, finished_req_ids: set[str]) -> tuple[set[str] | None, set[str] | None]:
         """Return the requests that all their savers have saved, and those that are loaded."""
-        answers = self._children.call_all("get_finished", finished_req_ids)
-        reports = [request_id for saved, _ in answers for request_id in saved or ()]
-        loaded = {request_id for _, loaded in answers for request_id in loaded or ()}
-        return self.extra_async_saves.count_reports(reports) or None, loaded or None
+        results = self.get_transfer_results(finished_req_ids)
+        return results.finished_sending or None, results.finished_recving or None
+
+    def get_transfer_results(self, finished_req_ids: set[str]) -> TransferResults:
+        """Return the requests that all their savers have saved, and those loaded or failed.
+
+        A connector without this method is asked by `get_finished`, which has no failures.
+        """
+        newer, older = "get_transfer_results", "get_finished"
+        answers = run_calls(
+            self._children.bind(
+                place, newer if self._children.has(place, newer) else older, finished_req_ids
+            )
+            for place in range(len(self._children))
+        )
+        ended = [read_results(answer) for answer in answers]
+        reports = [request_id for sent, _, _ in ended for request_id in sent]
+        return TransferResults(
+            self.extra_async_saves.count_reports(reports),
+            {request_id for _, received, _ in ended for request_id in received},
+            {request_id for _, _, failed in ended for request_id in failed},
+        )
 
     def build_connector_worker_meta(self) -> MultiConnectorWorkerMetadata | None:
         """Return the metadata of each connector for the scheduler, None if none has any."""

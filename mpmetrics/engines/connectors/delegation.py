@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from mpmetrics.engines.connectors.child_settings import split_config, split_extra
 from mpmetrics.engines.connectors.errors import ConnectorDisagreementError
 
 if TYPE_CHECKING:
@@ -55,9 +56,37 @@ class Delegation:
         """Whether every connector prefers blocks across all layers; False without any."""
         return self._all_have("prefer_cross_layer_blocks")
 
+    @property
+    def role(self) -> Any:
+        """The role of the connectors, scheduler or worker; None if no connector has one."""
+        return next(
+            filter(None, (getattr(c, "role", None) for c in self._children.connectors)), None
+        )
+
     def _all_have(self, flag: str) -> bool:
         flags = self._children.read_flags(flag)
         return bool(flags) and all(flags)
+
+    def supports_sleep_mode(self, kv_transfer_config: Any = None) -> bool:
+        """Return whether every connector can follow the sleep mode; False without any.
+
+        Each is asked with its own part of the configuration. A connector without the method can.
+        """
+        configs = split_config(kv_transfer_config, len(self._children))
+        answers = self._children.call_each("supports_sleep_mode", [(each,) for each in configs])
+        return bool(answers) and all(answers)
+
+    def requires_piecewise_for_cudagraph(self, extra_config: Any = None) -> bool:
+        """Return whether any connector requires CUDA graphs in pieces.
+
+        Each is asked with its own part of the settings.
+        """
+        settings = split_extra({} if extra_config is None else extra_config, len(self._children))
+        asked = [(each,) for each in settings]
+        return any(self._children.call_each("requires_piecewise_for_cudagraph", asked))
+
+    def get_kv_connector_kv_cache_events(self) -> None:
+        """Return None, as vLLM's composite does: such events have no part for each connector."""
 
     def get_finished_count(self) -> Any:
         """Return how many workers have to finish, None if any connector returns None.
@@ -129,6 +158,12 @@ class Delegation:
         "register_cross_layers_kv_cache", "Take the memory of the cache, in one piece"
     )
     register_kv_caches = _forward("register_kv_caches", "Take the memory of the cache")
+    unregister_kv_caches = _forward(
+        "unregister_kv_caches", "Let go of the memory of the cache, before the engine sleeps"
+    )
+    restore_kv_caches = _forward(
+        "restore_kv_caches", "Take the memory of the cache again, once the engine is awake"
+    )
     set_host_xfer_buffer_ops = _forward("set_host_xfer_buffer_ops", "Take the copy operation")
     start_load_kv = _forward("start_load_kv", "Start to load")
     wait_for_layer_load = _forward("wait_for_layer_load", "Wait until a layer is loaded")

@@ -70,7 +70,8 @@ class ConnectorFamily:
     colon, and the numbers under all keys go into the one family. *mode* is the multiprocess mode of
     a gauge. A family that is *listed* is sent as a list with an entry
     for each event, and as an empty list if there were none. Numbers *by_label* are sent the other
-    way round: by the value of the one label, and then by key. *copies* are numbers of other
+    way round: by the value of the first label, and then by key; or as a list of records, one for
+    each event, whose entries are numbers by key and the other labels. *copies* are numbers of other
     families, sent without labels, that this family shows, too, with the labels of the copy. Raises
     `ConnectorDeclarationError`.
     """
@@ -143,8 +144,8 @@ class ConnectorFamily:
             ),
             (bool(self.mode) and self.type != "gauge", "only a gauge has a mode"),
             (
-                self.by_label and len(self.labels) != 1,
-                f"numbers by label need one label: {self.labels}",
+                self.by_label and not self.labels,
+                "numbers by label need a label",
             ),
             (
                 any(len(copy.labels) != len(self.labels) for copy in self.copies),

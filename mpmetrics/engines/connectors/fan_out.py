@@ -20,6 +20,7 @@ _MISSING: Final[Mapping[str, Any]] = {
     "get_finished": (None, None),
     "has_pending_block_frees": False,
     "has_pending_push_work": False,
+    "supports_sleep_mode": True,
 }
 """The answer for a connector that lacks the method, by method; None for all other methods."""
 
@@ -87,6 +88,10 @@ class Children:
         """Return the *answers* that are not None, each with the name of its connector."""
         pairs = zip(self.names, answers, strict=True)
         return [(name, answer) for name, answer in pairs if answer is not None]
+
+    def has(self, place: int, method: str) -> bool:
+        """Return whether the connector at *place* has a *method*."""
+        return callable(getattr(self.connectors[place], method, None))
 
     def read_flags(self, name: str) -> list[bool]:
         """Return for each connector whether its attribute *name* is True."""

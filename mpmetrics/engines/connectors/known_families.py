@@ -175,23 +175,52 @@ MOONCAKE: Final[Families] = (
     ),
 )
 
-_OPERATION: Final = ("operation", "status")
-
-MOONCAKE_STORE: Final[Families] = (
-    *_histograms(
-        "vllm:mooncake_store_",
-        _STORE,
-        _OPERATION,
-        operation_time_seconds="Duration of an operation of the store",
-    ),
-    *_counters(
-        "vllm:mooncake_store_",
-        _OPERATION,
-        operation_total="Operations of the store",
-        operation_keys_total="Keys of the operations of the store",
-        operation_bytes_total="Bytes of the operations of the store",
-        operation_failed_keys_total="Keys with which an operation of the store has failed",
-    ),
+MOONCAKE_STORE: Final[Families] = tuple(
+    ConnectorFamily(
+        f"vllm:mooncake_store_operation_{name}",
+        "histogram" if buckets else "counter",
+        meaning,
+        ("operation", "status"),
+        buckets,
+        keys=(
+            key,
+            f"vllm:mooncake_store_operation_{name}",
+            f"mooncake_store_operation_{name}",
+        ),
+        by_label=True,
+        summaries=tuple(ConnectorSummary(f"{{}}_{title}", *how) for title, *how in summaries),
+    )
+    for name, key, buckets, meaning, summaries in (
+        (
+            "time_seconds",
+            "duration_seconds",
+            _STORE,
+            "Duration of an operation of the store",
+            (("count", "count"), ("avg_ms", "mean", _MS), ("p90_ms", "p90", _MS)),
+        ),
+        ("total", "records", (), "Operations of the store", ()),
+        (
+            "keys_total",
+            "num_keys",
+            (),
+            "Keys of the operations of the store",
+            (("total_keys", "sum"),),
+        ),
+        (
+            "bytes_total",
+            "num_bytes",
+            (),
+            "Bytes of the operations of the store",
+            (("total_bytes", "sum"),),
+        ),
+        (
+            "failed_keys_total",
+            "num_failed_keys",
+            (),
+            "Keys with which an operation of the store has failed",
+            (("failed_keys", "sum"),),
+        ),
+    )
 )
 
 _OFFLOAD: Final = "vllm:kv_offload_"

@@ -14,7 +14,7 @@ from math import isnan
 from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Sequence
     from typing import TypeAlias
 
     from mpmetrics.engines.connectors.families import Merge
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     LabelValues: TypeAlias = tuple[str, ...]
     Value: TypeAlias = Cell | dict[LabelValues, Cell]
     Settings: TypeAlias = list[dict[str, str]]
+
+RECORDS: Final = "records"
+"""The key of the number of events, of which each was sent as a record."""
 
 _ENVELOPE: Final = frozenset({"data", "types", "info"})
 
@@ -56,19 +59,47 @@ def _read_setting(sent: Any) -> dict[str, str]:
     return {name: _to_text(value) for name, value in given.items()}
 
 
-def turn_by_key(sent: Mapping[str, Any], keys: Container[str]) -> dict[str, Any]:
-    """Return *sent* with numbers by label, under these *keys*, as numbers by key.
+def turn_by_key(sent: Mapping[str, Any], fields: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return *sent* with numbers by label as numbers by key; what is by key stays unchanged.
 
-    What was sent by key stays unchanged.
+    By label there is either a mapping of numbers by key, or a list of such mappings, one for each
+    event. *fields* has the keys, and for each the entries of such a record that are labels, too.
     """
     turned: dict[str, Any] = {}
     for label, value in sent.items():
-        if label not in keys and isinstance(value, Mapping) and any(key in keys for key in value):
+        if (
+            label not in fields
+            and isinstance(value, Mapping)
+            and not fields.keys().isdisjoint(value)
+        ):
             for key, number in value.items():
                 turned.setdefault(str(key), {})[label,] = number
+        elif label not in fields and _is_records(value):
+            for record in value:
+                _turn_record(turned, label, record, fields)
         else:
             turned[label] = value
     return turned
+
+
+def _is_records(value: Any) -> bool:
+    return (
+        isinstance(value, list) and bool(value) and all(isinstance(one, Mapping) for one in value)
+    )
+
+
+def _turn_record(
+    turned: dict[str, Any],
+    label: str,
+    record: Mapping[str, Any],
+    fields: Mapping[str, Sequence[str]],
+) -> None:
+    """Add the numbers of one *record* to those *turned* by key, and count it under `RECORDS`."""
+    names = {name: None for of_key in fields.values() for name in of_key}
+    labels = (label, *(record.get(name, "") for name in names))
+    numbers = {key: number for key, number in record.items() if key not in names}
+    for key, number in {**numbers, RECORDS: 1}.items():
+        turned.setdefault(str(key), {}).setdefault(labels, []).append(number)
 
 
 def to_number(number: Any) -> Number:

@@ -65,7 +65,12 @@ class ConnectorStats:
         self._merges = map_merges(self.families)
         self._read_settings(data or {})
         sent = unwrap_payload(data or {})
-        by_label = {key for family in self.families if family.by_label for key in family.keys}
+        by_label = {
+            key: family.labels[1:]
+            for family in self.families
+            if family.by_label
+            for key in family.keys
+        }
         for key, value in (turn_by_key(sent, by_label) if by_label else sent).items():
             self._read(key, value)
         if not self.data:

@@ -49,11 +49,13 @@ def _summarize_keys(
         numbers = [number for key in keys for number in _iter_numbers(data[key])]
         yield summary.title, _compute_figure(summary, numbers, data)
         return
+    by_title: dict[str, list[Number]] = {}
     for key in keys:
         for labels, cell in to_cells(data[key]).items():
-            numbers = cell if isinstance(cell, list) else [cell]
             title = summary.title.format(*(labels or ("",)))
-            yield title, _compute_figure(summary, numbers, data)
+            by_title.setdefault(title, []).extend(cell if isinstance(cell, list) else [cell])
+    for title, numbers in by_title.items():
+        yield title, _compute_figure(summary, numbers, data)
 
 
 def _iter_numbers(value: Value) -> Iterator[Number]:

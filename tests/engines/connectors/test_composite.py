@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,6 +25,7 @@ from mpmetrics.engines import (
     SupportsHMA,
     supports_hma,
 )
+from mpmetrics.engines.connectors.transfer_results import TransferResults
 from tests.engines.connectors.fakes import (
     FakeConnector,
     HybridConnector,
@@ -33,6 +35,7 @@ from tests.engines.connectors.fakes import (
     request,
     stats,
 )
+from tests.workers import environment, run_python
 
 
 def multi(*connectors: Any, **options: Any) -> MultiConnector:
@@ -243,7 +246,6 @@ def test_the_choice_of_a_loader_is_made_again() -> None:
     ("name", "arguments", "answer"),
     [
         ("get_loaded_kv_cache_group_ids", (), {1, 2}),
-        ("get_external_cache_hit_sources", (32,), {"host": 32}),
         ("can_load_prefix_replay_checkpoint", (1,), True),
         ("consume_prefix_replay_checkpoint", (1,), True),
     ],
@@ -265,9 +267,45 @@ def test_only_the_chosen_connector_is_called(
     ]
 
 
+def test_sources_of_loaded_tokens() -> None:
+    """The chosen connector tells the sources of tokens; if none tells, they are unspecified."""
+    first = FakeConnector(get_num_new_matched_tokens=(0, False))
+    second = FakeConnector(
+        get_num_new_matched_tokens=(32, True), get_external_cache_hit_sources={"host": 32}
+    )
+    silent = FakeConnector(get_num_new_matched_tokens=(32, True))
+    one = request()
+    whole = multi(first, second)
+    assert whole.get_external_cache_hit_sources(one, 32) == {"external_unspecified": 32}
+    assert whole.get_external_cache_hit_sources(one, 0) == {}
+    assert not second.calls_of("get_external_cache_hit_sources")
+    whole.get_num_new_matched_tokens(one, 0)
+    assert whole.get_external_cache_hit_sources(one, 32) == {"host": 32}
+    whole = multi(first, silent)
+    whole.get_num_new_matched_tokens(one, 0)
+    assert whole.get_external_cache_hit_sources(one, 32) == {"external_unspecified": 32}
+
+
+def test_the_source_is_the_one_of_the_engine() -> None:
+    """Where vLLM is imported, the unspecified source is a member of vLLM's own enumeration."""
+    program = """
+import enum, sys, types
+class CacheHitSource(str, enum.Enum):
+    EXTERNAL_UNSPECIFIED = "external_unspecified"
+module = types.ModuleType("vllm.v1.metrics.cache_hit_source")
+module.CacheHitSource = CacheHitSource
+sys.modules[module.__name__] = module
+from mpmetrics.engines import MultiConnector
+found = MultiConnector([]).get_external_cache_hit_sources(types.SimpleNamespace(request_id="r"), 7)
+print(found == {CacheHitSource.EXTERNAL_UNSPECIFIED: 7}, *(type(key).__name__ for key in found))
+"""
+    assert run_python(program, env=environment(None)) == "True CacheHitSource\n"
+
+
 # -- Every connector -------------------------------------------------------------------------------
 
 FORWARDED = [
+    *("unregister_kv_caches", "restore_kv_caches"),
     *("register_kv_caches", "register_cross_layers_kv_cache", "set_host_xfer_buffer_ops"),
     *("start_load_kv", "wait_for_layer_load", "save_kv_layer", "wait_for_save", "finish_forward"),
     *("reset_capture_state", "set_xfer_handshake_metadata"),
@@ -325,13 +363,22 @@ _WITHOUT = {"shutdown", "clear_connector_metadata"}
         ("get_handshake_metadata", ("me", "you"), "me"),
         ("get_mem_pool_context", (None, None), None),
         ("get_finished", ((set(), None), (None, set())), (None, None)),
+        ("supports_sleep_mode", (True, True), True),
+        ("supports_sleep_mode", (True, False), False),
+        ("requires_piecewise_for_cudagraph", (False, True), True),
+        ("requires_piecewise_for_cudagraph", (False, False), False),
     ],
     ids=str,
 )
 def test_answers_are_reduced(name: str, answers: tuple[Any, Any], expected: Any) -> None:
     """A composite calls each connector once with its own arguments, and reduces the answers."""
     connectors = [FakeConnector(**{name: answer}) for answer in answers]
-    arguments: Any = {"register_finished_partial_tail": (1, 2), "get_finished": (set(),)}
+    arguments: Any = {
+        "register_finished_partial_tail": (1, 2),
+        "get_finished": (set(),),
+        "supports_sleep_mode": ("config",),
+        "requires_piecewise_for_cudagraph": ({"slots": 1},),
+    }
     arguments = arguments.get(name, ())
     assert getattr(multi(*connectors), name)(*arguments) == expected
     for connector in connectors:
@@ -350,6 +397,10 @@ def test_answers_are_reduced(name: str, answers: tuple[Any, Any], expected: Any)
         ("has_pending_block_frees", (), False),
         ("has_pending_push_work", (), False),
         ("reset_cache", (), True),
+        ("supports_sleep_mode", (None,), True),
+        ("requires_piecewise_for_cudagraph", ({},), False),
+        ("get_transfer_results", (set(),), TransferResults()),
+        ("get_kv_connector_kv_cache_events", (), None),
         ("get_finished_count", (), None),
         ("get_kv_connector_stats", (), None),
         ("build_connector_worker_meta", (), None),
@@ -361,6 +412,65 @@ def test_connectors_without_the_method(
 ) -> None:
     """A composite has an answer for a connector that lacks the method."""
     assert getattr(multi(object()), name)(*arguments) == expected
+
+
+def test_flags_without_connectors() -> None:
+    """A composite without connectors supports no sleep mode, and requires nothing."""
+    assert multi().supports_sleep_mode(None) is False
+    assert multi().requires_piecewise_for_cudagraph({}) is False
+    assert multi().role is None
+    roles = (SimpleNamespace(role=role) for role in (None, "worker"))
+    assert multi(*roles).role == "worker"
+
+
+@dataclass
+class TransferConfig:
+    """A configuration as vLLM has it."""
+
+    kv_connector: str = ""
+    engine_id: str = "default"
+    kv_connector_extra_config: dict[str, Any] = field(default_factory=dict)
+
+
+def test_each_connector_is_asked_with_its_own_settings() -> None:
+    """Each connector gets its own part of a configuration that lists the connectors."""
+    connectors = [
+        FakeConnector(supports_sleep_mode=True, requires_piecewise_for_cudagraph=False)
+        for _ in range(2)
+    ]
+    listed = [
+        {"kv_connector": "A", "kv_connector_extra_config": {"slots": 1}},
+        {"kv_connector": "B", "engine_id": "own"},
+    ]
+    config = TransferConfig("MultiConnector", "e", {"connectors": listed})
+    whole = multi(*connectors)
+    assert whole.supports_sleep_mode(config)
+    assert not whole.requires_piecewise_for_cudagraph(config.kv_connector_extra_config)
+    assert [connector.calls for connector in connectors] == [
+        [
+            ("supports_sleep_mode", (TransferConfig("A", "e", {"slots": 1}),), {}),
+            ("requires_piecewise_for_cudagraph", ({"slots": 1},), {}),
+        ],
+        [
+            ("supports_sleep_mode", (TransferConfig("B", "own"),), {}),
+            ("requires_piecewise_for_cudagraph", ({},), {}),
+        ],
+    ]
+
+
+def test_results_of_transfers() -> None:
+    """Results have what is saved by all, loaded by any and failed in any connector, of any age."""
+    results = TransferResults({"a", "b"}, {"c", "d"}, {"d"})
+    newer = FakeConnector(get_transfer_results=[results, TransferResults(), None])
+    older = FakeConnector(get_finished=[({"a"}, {"e"}), ({"a"}, None), (None, None)])
+    whole = multi(newer, older)
+    whole.bind_connector_metadata(MultiConnectorMetadata((None, None), {"a": 2}))
+    assert whole.get_transfer_results({"a"}) == TransferResults({"b"}, {"c", "d", "e"}, {"d"})
+    assert whole.get_finished(set()) == ({"a"}, None)
+    assert whole.get_transfer_results(set()) == TransferResults()
+    assert newer.calls_of("get_finished") == []
+    nested = multi(multi(FakeConnector(get_transfer_results=TransferResults(set(), {"x"}, {"x"}))))
+    assert nested.get_transfer_results(set()).failed_recving == {"x"}
 
 
 @pytest.mark.parametrize(

@@ -339,6 +339,31 @@ def test_deprecated_families_of_offloading(registry: CollectorRegistry) -> None:
             id="umbp",
         ),
         pytest.param(
+            "MooncakeStoreConnector",
+            {
+                "save_put": [
+                    {
+                        "duration_seconds": 0.2,
+                        "num_keys": 4,
+                        "num_bytes": 64,
+                        "status": status,
+                        "num_failed_keys": failed,
+                    }
+                    for status, failed in (("ok", 0), ("error", 3), ("ok", 0))
+                ],
+            },
+            {
+                "vllm:mooncake_store_operation_time_seconds_count{operation=save_put,status=ok}": 2,
+                "vllm:mooncake_store_operation_total{operation=save_put,status=ok}": 2,
+                "vllm:mooncake_store_operation_total{operation=save_put,status=error}": 1,
+                "vllm:mooncake_store_operation_keys_total{operation=save_put,status=ok}": 8,
+                "vllm:mooncake_store_operation_bytes_total{operation=save_put,status=error}": 64,
+                "vllm:mooncake_store_operation_failed_keys_total"
+                "{operation=save_put,status=error}": 3,
+            },
+            id="mooncake-store",
+        ),
+        pytest.param(
             "LMCacheMPConnector",
             {"lookup_duration_seconds": [0.2]},
             {"vllm:lmcache_mp_lookup_duration_seconds_count{}": 1},

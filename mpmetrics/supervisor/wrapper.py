@@ -23,9 +23,11 @@ from mpmetrics.errors import CommandError, RunDirectoryError
 from mpmetrics.pages import DirectorySource, RegistrySource
 from mpmetrics.supervisor.launch import IS_SUPPORTED
 from mpmetrics.supervisor.leftovers import fold_leftovers
+from mpmetrics.supervisor.notify_relay import NotifyRelay, open_relay
 from mpmetrics.supervisor.process_metrics import ProcessMetrics
 from mpmetrics.supervisor.runner import Runner
 from mpmetrics.supervisor.signals import block_signals
+from mpmetrics.supervisor.systemd import NOTIFY_SOCKET
 from mpmetrics.web import DEFAULT_LISTEN, PageServer
 
 if TYPE_CHECKING:
@@ -93,12 +95,15 @@ def run_command(
             directory.path, options.keep_dead_gauges, dead_gauges=options.dead_gauges
         )
         background = BackgroundCompactor(compactor, options.compact_interval)
+        relay = open_relay(os.environ.get(NOTIFY_SOCKET, ""))
         runner = Runner(
             command,
-            _make_environment(directory.path),
+            _make_environment(directory.path, relay),
             compact=background.request,
             grace=options.grace,
         )
+        if relay is not None:
+            stack.callback(relay.stop)
         own = _JoinedCollectors([ProcessMetrics(per_worker=options.per_worker), background, runner])
         page = make_page(
             [DirectorySource(directory.path, liveness=True), RegistrySource(own, name="run")]
@@ -108,6 +113,8 @@ def run_command(
         if not directory.is_private:
             fold_leftovers(compactor.compact, write_message)
         runner.start(mask)
+        if relay is not None:
+            relay.start()
         write_message(f"listening on {server.address}")
         server.start()
         if options.compact_interval:
@@ -163,7 +170,12 @@ def _release_directory(
         write_message(f"the directory stays, {why}: {directory.path}")
 
 
-def _make_environment(path: str) -> Mapping[str, str]:
-    """Return this process's environment, with the directory *path* to write metrics to."""
+def _make_environment(path: str, relay: NotifyRelay | None) -> Mapping[str, str]:
+    """Return the server's environment: this process's, with *path* to write metrics to.
+
+    If there is a *relay*, reports to systemd go there.
+    """
     environment = {name: value for name, value in os.environ.items() if name != OLD_VARIABLE}
+    if relay is not None:
+        environment[NOTIFY_SOCKET] = relay.address
     return {**environment, VARIABLE: path}

@@ -12,7 +12,7 @@ import unicodedata
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 _COUNT_DIGITS: Final = 6
 _DURATION_DIGITS: Final = 3
@@ -46,6 +46,12 @@ def shorten(text: str, length: int) -> str:
         return text
     kept = max(length - len(_CUT), 0)
     return text[: kept - kept // 2] + _CUT + text[len(text) - kept // 2 :]
+
+
+def enumerate_names(names: Sequence[str], shown: int = 3, separator: str = ", ") -> str:
+    """Return the first *names*, and how many more there are: a message is no place for all."""
+    more = len(names) - shown
+    return separator.join(names[:shown]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def width(text: str) -> int:

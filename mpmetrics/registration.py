@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from prometheus_client import REGISTRY
 
-from mpmetrics._client import new_registry, values_in_memory
+from mpmetrics._client import collectors_by_name, new_registry, values_in_memory
+from mpmetrics._text import enumerate_names, one_line, shorten
 from mpmetrics.collector import MultiProcessCollector
 from mpmetrics.directory import VARIABLE, directory_from_environment, require_directory
 from mpmetrics.errors import DirectoryError
+from mpmetrics.exposition import registered_names
 from mpmetrics.pages import DirectorySource, Page, RegistrySource
 from mpmetrics.scrape import collect
 
@@ -35,6 +37,9 @@ _IN_MEMORY: Final = (
     "values in memory, where no other process sees them"
 )
 
+_NAME_LENGTH: Final = 100
+"""Characters of a name in a reason: names come from files, which may have any."""
+
 
 class Registration(NamedTuple):
     """What `register` did: *mode*, the *reason* as a sentence, and the *registry* to read.
@@ -45,6 +50,7 @@ class Registration(NamedTuple):
 
     *path* is the directory, None if there is no usable one; *given* is the given registry.
     *collector* is the merged view that this call put into the given registry, if it did.
+    *details* are the names that both have, of which the reason has only the first.
     """
 
     mode: Mode
@@ -53,6 +59,7 @@ class Registration(NamedTuple):
     path: str | None
     given: Any
     collector: MultiProcessCollector | None = None
+    details: tuple[str, ...] = ()
 
     def sources(self) -> list[Source]:
         """Return the sources of a page that has every family once: the merged view comes first."""
@@ -133,8 +140,9 @@ def _register_view(given: Any, directory: str) -> Registration:
         return Registration("shared", reason, given, directory, given, collector)
     isolated = new_registry()
     MultiProcessCollector(isolated, directory)
-    reason = f"the registry already has timeseries that {directory} has, too: {duplicates}{remark}"
-    return Registration("isolated", reason, isolated, directory, given)
+    shown = enumerate_names([shorten(one_line(each), _NAME_LENGTH) for each in duplicates])
+    reason = f"the registry already has timeseries that {directory} has, too: {shown}{remark}"
+    return Registration("isolated", reason, isolated, directory, given, details=duplicates)
 
 
 def _in_process(given: Any, why: str) -> Registration:
@@ -180,8 +188,8 @@ class _NameClaim:
         return []
 
 
-def _find_duplicates(registry: Any, families: Sequence[Metric]) -> str | None:
-    """Return why *registry* refuses timeseries of *families*, None if it accepts all of them.
+def _find_duplicates(registry: Any, families: Sequence[Metric]) -> tuple[str, ...] | None:
+    """Return the names in *families* that *registry* refuses, None if it accepts all of them.
 
     Register a claim of the names, which prometheus_client refuses with a `ValueError`, and take
     it back. The claim reads nothing from disk: the registry holds its lock meanwhile.
@@ -190,6 +198,8 @@ def _find_duplicates(registry: Any, families: Sequence[Metric]) -> str | None:
     try:
         registry.register(claim)
     except ValueError as error:
-        return str(error)
+        names = {name for each in families for name in registered_names(each.name, each.type)}
+        taken = names.intersection(collectors_by_name(registry))
+        return tuple(sorted(taken)) or (str(error),)
     registry.unregister(claim)
     return None

@@ -222,6 +222,27 @@ def test_duplicate_timeseries(written: Path) -> None:
     assert outcome.page == outcome.served
 
 
+def test_many_duplicate_timeseries(tmp_path: Path) -> None:
+    """However many timeseries are duplicates, the reason is a short line; `details` has all."""
+    make = "for each in range(200): Counter(f'a_long_name_of_a_metric_{each:03}', '').inc()\n"
+    program = (
+        "import mpmetrics\nfrom prometheus_client import REGISTRY, Counter\n"
+        f"{make}registration = mpmetrics.register()\n"
+        "import json; print(json.dumps([registration.mode, registration.reason, "
+        "registration.details]))"
+    )
+    mode, reason, details = json.loads(run_python(program, env=environment(tmp_path)))
+    stem = "a_long_name_of_a_metric_"
+    assert (mode, details) == (
+        "isolated",
+        [f"{stem}{each:03}{end}" for each in range(200) for end in ("", "_created", "_total")],
+    )
+    assert reason == (
+        f"the registry already has timeseries that {tmp_path} has, too: "
+        f"{stem}000, {stem}000_created, {stem}000_total and 597 more"
+    )
+
+
 def test_values_in_memory(tmp_path: Path) -> None:
     """An empty directory and values in memory are "in_process": nothing is merged."""
     program = """

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from mpmetrics._client import names_of_metrics, values_in_memory
 from mpmetrics._log_limit import get_log
+from mpmetrics._text import enumerate_names
 from mpmetrics.directory import (
     VARIABLE,
     directory_from_environment,
@@ -132,7 +133,7 @@ def ensure_multiproc_dir(prefix: str = "mpmetrics-engine-") -> MultiprocDirector
             "these: %s",
             VARIABLE,
             directory.path,
-            ", ".join(directory.lost) or "none",
+            enumerate_names(directory.lost, 5) or "none",
         )
     return directory
 

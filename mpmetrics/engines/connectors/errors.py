@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mpmetrics._text import enumerate_names
 from mpmetrics.errors import MpmetricsError
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class HybridCacheError(MpmetricsError, ValueError):
 
     def __str__(self) -> str:
         """Return the message, on one line."""
-        missing = ", ".join(self.connectors) or "there is no connector"
+        missing = enumerate_names(self.connectors) or "there is no connector"
         if self.groups is not None:
             what = f"request {self.request_id!r} has {self.groups} groups of blocks, not 1"
             return f"{what}, and not every connector supports the hybrid cache (HMA): {missing}"
@@ -99,7 +100,10 @@ class TransferParamsClashError(MpmetricsError, RuntimeError):
 
     def __str__(self) -> str:
         """Return the message, on one line."""
-        clashes = "; ".join(f"{key!r} of {', '.join(names)}" for key, names in self.owners.items())
+        clashes = enumerate_names(
+            [f"{key!r} of {enumerate_names(names)}" for key, names in self.owners.items()],
+            separator="; ",
+        )
         return f"Key clash in kv_transfer_params of request {self.request_id!r}: {clashes}"
 
 
@@ -114,7 +118,7 @@ class ConnectorDisagreementError(MpmetricsError, ValueError):
 
     def __str__(self) -> str:
         """Return the message, on one line."""
-        listed = ", ".join(f"{name}: {answer!r}" for name, answer in self.answers)
+        listed = enumerate_names([f"{name}: {answer!r}" for name, answer in self.answers])
         return f"{self.what}: {listed}"
 
 

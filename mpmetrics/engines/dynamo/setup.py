@@ -47,7 +47,8 @@ _NOT_GIVEN: Final = _NotGiven.NOT_GIVEN
 class MetricsSetup(AbstractContextManager["MetricsSetup"]):
     """What `setup_metrics_collection` has done, and the way to undo it.
 
-    `mode` and `reason` describe which of three situations it found. "shared": the registry
+    `mode` and `reason` describe which of three situations it found, and `details` has the names
+    that are too many for a reason. "shared": the registry
     accepted the merged view. "isolated": the registry had the same timeseries already, so the
     merged view has a callback of its own. "in_process": there was no directory to merge. `path` is
     the directory, None if there was none; `labels` are the injected labels.
@@ -59,6 +60,7 @@ class MetricsSetup(AbstractContextManager["MetricsSetup"]):
         """Take the outcome of `register`; `add` adds parts to the *page*."""
         self.mode: Mode = registration.mode
         self.reason = f"{remark}{registration.reason}"
+        self.details = registration.details
         self.path = registration.path
         self.registry = registration.registry
         self.labels: Mapping[str, str] = dict(labels)

@@ -150,6 +150,7 @@ def test_duplicate_timeseries(tmp_path: Path) -> None:
         mode, reason = situation(worker)
         assert mode == "isolated"
         assert "already has timeseries" in reason
+        assert worker.ask("len(setup.details) > 3 and setup.reason.count(',') == 3") is True
         merged = {**counted(7), **timed(2), **hit(8), **ONLY_HERE}
         own = {f"vllm:x{{{WORKER_LABELS}}}": 1.0, f"dynamo_component_own{{{WORKER_LABELS}}}": 2.0}
         assert scrape(worker) == [merged, own, COMPONENT]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Problem,
         SourceError,
     )
+    from mpmetrics.installation import Installation, install
     from mpmetrics.pages import DirectorySource, Page
     from mpmetrics.registration import Registration, register
     from mpmetrics.scrape import Collection, collect
@@ -42,6 +43,7 @@ _MODULES = {
         "Problem",
         "SourceError",
     ],
+    "installation": ["Installation", "install"],
     "pages": ["DirectorySource", "Page"],
     "registration": ["Registration", "register"],
     "scrape": ["Collection", "collect"],
@@ -55,6 +57,7 @@ __all__ = [
     "DirectoryError",
     "DirectorySource",
     "FilterError",
+    "Installation",
     "LabelError",
     "Liveness",
     "MpmetricsError",
@@ -65,6 +68,7 @@ __all__ = [
     "SourceError",
     "collect",
     "compact",
+    "install",
     "is_alive",
     "make_asgi_app",
     "make_wsgi_app",

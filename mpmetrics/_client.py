@@ -15,11 +15,15 @@ import inspect
 import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from mpmetrics.errors import UnsupportedReleaseError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-    from prometheus_client import CollectorRegistry
+    from prometheus_client import CollectorRegistry, Metric
 
+MULTIPROCESS: Final = "prometheus_client.multiprocess"
+"""The module of the collector that `replace_collector` changes."""
 
 _CLASSES: Final = {"counter": "Counter", "gauge": "Gauge", "histogram": "Histogram"}
 
@@ -100,6 +104,52 @@ def merged_directories(registry: Any) -> list[str]:
         if isinstance(collector, MultiProcessCollector)
     ]
     return [path for path in paths if isinstance(path, str)]
+
+
+class CollectorMethods(NamedTuple):
+    """What `replace_collector` replaces: two methods of the class, and a function beside it."""
+
+    collect: Callable[[Any], Iterable[Metric]]
+    merge: Callable[..., Iterable[Metric]]
+    mark_process_dead: Callable[..., None]
+
+
+def replace_collector(
+    make_methods: Callable[[CollectorMethods], CollectorMethods], *, is_executed: bool = False
+) -> Callable[[], None] | None:
+    """Replace the methods of prometheus_client's `MultiProcessCollector`; return the way back.
+
+    *make_methods* gets the former methods. All names that anyone has imported stay the same
+    objects: the class gets other methods, and the function other instructions. Return None if the
+    module is not imported yet, or is being imported and not known to be wholly executed. Raises
+    `UnsupportedReleaseError` if it lacks a part.
+    """
+    module: Any = sys.modules.get(MULTIPROCESS)
+    spec = getattr(module, "__spec__", None)
+    if module is None or (getattr(spec, "_initializing", False) and not is_executed):
+        return None
+    try:
+        owner, function = module.MultiProcessCollector, module.mark_process_dead
+        collect, merge, code = owner.collect, owner.__dict__["merge"], function.__code__
+    except (AttributeError, KeyError) as error:
+        raise UnsupportedReleaseError(
+            package="prometheus_client", release="", why=f"{MULTIPROCESS}: {error}"
+        ) from error
+    methods = make_methods(CollectorMethods(collect, owner.merge, function))
+    owner.collect = methods.collect
+    owner.merge = staticmethod(methods.merge)
+    function.__code__ = methods.mark_process_dead.__code__
+
+    def restore() -> None:
+        # What another library has put on top since then stays.
+        if owner.collect is methods.collect:
+            owner.collect = collect
+        if owner.merge is methods.merge:
+            owner.merge = merge
+        if function.__code__ is methods.mark_process_dead.__code__:
+            function.__code__ = code
+
+    return restore
 
 
 def metric_class(type_: str) -> Any:

@@ -77,6 +77,10 @@ USES: dict[str, tuple[str, Any]] = {
             ["", "object", [], [], ""],
         ],
     ),
+    "replace_collector": (
+        "try_replacing()",
+        [["theirs", "theirs", 7], True, None],
+    ),
     "metric_class": (
         (
             "[_client.metric_class(name) for name in ('counter', 'gauge', 'histogram')]"
@@ -107,6 +111,32 @@ class Unnamed:
 def restricted_to_g(registry):
     registry.register(Unnamed())
     return registry.restricted_registry(["g"])
+
+
+def answer(*arguments):
+    return "theirs"
+
+
+def answer_seven(pid, path=None):
+    return 7
+
+
+def try_replacing():
+    from prometheus_client import multiprocess
+
+    name = "prometheus_client.multiprocess"
+    parts = ("collect", "merge")
+    former = [multiprocess.MultiProcessCollector.__dict__[part] for part in parts]
+    code = multiprocess.mark_process_dead.__code__
+    methods = _client.CollectorMethods(answer, answer, answer_seven)
+    restore = _client.replace_collector(lambda _: methods)
+    answers = [merged.collect(), merged.merge([]), multiprocess.mark_process_dead(7)]
+    restore()
+    after = [multiprocess.MultiProcessCollector.__dict__[part] for part in parts]
+    module = sys.modules.pop(name)
+    nothing = _client.replace_collector(lambda _: methods)
+    sys.modules[name] = module
+    return [answers, after == former and multiprocess.mark_process_dead.__code__ is code, nothing]
 
 
 unnamed = Unnamed()

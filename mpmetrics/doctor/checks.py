@@ -246,6 +246,26 @@ def check_pid_labels(examination: Examination) -> Iterator[Finding]:
         )
 
 
+def check_zero_gauges(examination: Examination) -> Iterator[Finding]:
+    """Find gauges that are 0 in every process, as those with a function are that is not called."""
+    zero = [
+        family.name
+        for family in examination.families
+        if family.type == "gauge"
+        and family.samples
+        and not any(sample.value for sample in family.samples)
+    ]
+    if zero:
+        yield Finding(
+            "note",
+            "gauges",
+            f"{plural(len(zero), 'gauge')} with 0 in every process: "
+            f"{_list_some(sorted(zero), ', ')}",
+            "fine, unless set_function was to set it: prometheus_client does not call the function "
+            "in multiprocess mode; use set. Info, Enum and custom collectors are not in files",
+        )
+
+
 CHECKS: Final[Sequence[Callable[[Examination], Iterator[Finding]]]] = (
     check_permissions,
     check_files,
@@ -258,6 +278,7 @@ CHECKS: Final[Sequence[Callable[[Examination], Iterator[Finding]]]] = (
     check_mount,
     check_space,
     check_pid_labels,
+    check_zero_gauges,
 )
 
 

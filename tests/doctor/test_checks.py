@@ -68,6 +68,24 @@ HEALTHY = examination(
 )
 
 FINDINGS = {
+    "gauges that are 0 everywhere": (
+        examination(
+            "gauge_sum_7.db",
+            families=[
+                GaugeMetricFamily("queue", "", value=0),
+                GaugeMetricFamily("busy", "", value=1),
+                CounterMetricFamily("requests", "", value=0),
+                GaugeMetricFamily("empty", ""),
+            ],
+        ),
+        Finding(
+            "note",
+            "gauges",
+            "1 gauge with 0 in every process: queue",
+            "fine, unless set_function was to set it: prometheus_client does not call the function "
+            "in multiprocess mode; use set. Info, Enum and custom collectors are not in files",
+        ),
+    ),
     "not writable": (
         examination("counter_7.db", is_writable=False),
         Finding(

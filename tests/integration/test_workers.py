@@ -206,3 +206,25 @@ def test_a_file_that_is_truncated_under_a_reader_is_left_out(tmp_path: Path) -> 
         assert [problem.reason for problem in collection.problems] == ["damaged"]
         written.write_bytes(content)
         assert values(collector.collect()) == {"requests_total": 2}
+
+
+def test_what_prometheus_client_does_not_write_to_files(tmp_path: Path) -> None:
+    """A gauge with a function is a false 0, and the rest is missing, as the guide to `run` says."""
+    with Worker(tmp_path) as worker:
+        worker.do("Gauge('queue', '', multiprocess_mode='livesum').set_function(lambda: 42)")
+        worker.do("Gauge('each', '', ['a']).labels('b').set_function(lambda: 42)")
+        worker.do("Info('build', '').info({'version': '1'})")
+        worker.do("Enum('state', '', states=['up', 'down']).state('up')")
+        worker.do("Counter('jobs', '').inc(1, {'trace': '1'})")
+        worker.do(
+            "from prometheus_client import metrics_core\n"
+            "class Own:\n"
+            "    def collect(self):\n"
+            "        return [metrics_core.GaugeMetricFamily('own', '', 7)]\n"
+            "REGISTRY.register(Own())"
+        )
+        pid = worker.pid
+        assert page(tmp_path) == {"queue": 0.0, f"each {pid} b": 0.0, "jobs_total": 1.0}
+        text = mpmetrics.collect(tmp_path).render(openmetrics=True).decode()
+    assert "_created" not in text
+    assert "trace" not in text

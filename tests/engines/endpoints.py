@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from prometheus_client.parser import text_string_to_metric_families
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 
 class FakeMetrics:
@@ -67,6 +67,23 @@ class FakeEndpoint:
     def series(self) -> dict[str, float]:
         """Return the series of the page by name and labels."""
         return series(self.page())
+
+
+class FakeHandle(FakeTypedMetrics):
+    """A handle of Dynamo's unified backend: it takes callbacks itself, and has labels."""
+
+    auto_labels: ClassVar[Mapping[str, str]] = {
+        "dynamo_namespace": "ns",
+        "dynamo_component": "sample",
+        "dynamo_endpoint": "generate",
+        "worker_id": "2a",
+        "model": "m",
+        "model_name": "m",
+    }
+
+    def series(self) -> dict[str, float]:
+        """Return the series of the page by name and labels."""
+        return series("".join(callback() for callback in self.text))
 
 
 def series(page: str, *, about: bool = False) -> dict[str, float]:

@@ -11,7 +11,7 @@ from mpmetrics.exposition import PrefixFilter
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mpmetrics.engines.dynamo.endpoint import Endpoint
+    from mpmetrics.engines.dynamo.endpoint import Endpoint, EngineHandle
     from mpmetrics.exposition import Prefixes
 
 
@@ -20,7 +20,7 @@ _SELF_METRICS: Final = "mpmetrics"
 
 
 def register_engine_metrics_callback(  # noqa: PLR0917 - Dynamo's signature
-    endpoint: Endpoint,
+    endpoint: Endpoint | EngineHandle,
     registry: Any,
     metric_prefix_filters: Prefixes = None,
     exclude_prefixes: Prefixes = None,
@@ -34,9 +34,10 @@ def register_engine_metrics_callback(  # noqa: PLR0917 - Dynamo's signature
 ) -> None:
     """Show the families of *registry* on the page of *endpoint*.
 
-    The parameters are those of Dynamo's function of this name. *registry* is a prometheus_client
-    registry (None: the global one), a `Registration`, a `Page`, a multiprocess directory, or any
-    other source that `Page` takes.
+    The parameters are those of Dynamo's function of this name. *endpoint* may also be the handle
+    that an engine of Dynamo's unified backend gets (`EngineMetrics`), which has its own labels.
+    *registry* is a prometheus_client registry (None: the global one), a `Registration`, a `Page`, a
+    multiprocess directory, or any other source that `Page` takes.
 
     The prefix filter works on family names: *metric_prefix_filters* are the prefixes to include
     (None: all families), *exclude_prefixes* those to exclude; exclude beats include. `Page` calls

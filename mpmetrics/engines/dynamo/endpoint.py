@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     TypedSample = tuple[str, list[tuple[str, str]], float, float | None]
     TypedFamily = tuple[str, str, str, str, list[TypedSample]]
@@ -40,11 +40,25 @@ class Endpoint(Protocol):
         ...  # pragma: no cover - a protocol has no body
 
 
+class EngineHandle(EndpointMetrics, Protocol):
+    """A `dynamo._core.backend.EngineMetrics`, which an engine of the unified backend gets.
+
+    It takes callbacks itself, and must not be kept.
+    """
+
+    @property
+    def auto_labels(self) -> Mapping[str, str]:
+        """The labels of the worker and its model."""
+        ...  # pragma: no cover - a protocol has no body
+
+
 def register_callbacks(
-    endpoint: Endpoint, text: Callable[[], str], typed: Callable[[], list[TypedFamily]]
+    endpoint: Endpoint | EngineHandle,
+    text: Callable[[], str],
+    typed: Callable[[], list[TypedFamily]],
 ) -> None:
     """Register *text*, and also *typed*, which feeds OTLP, if the endpoint takes one."""
-    metrics: Any = endpoint.metrics
+    metrics: Any = getattr(endpoint, "metrics", endpoint)
     metrics.register_prometheus_expfmt_callback(text)
     register_typed = getattr(metrics, "register_prometheus_typed_callback", None)
     if callable(register_typed):

@@ -5,7 +5,7 @@ A label that the series has itself beats an automatic one, which beats a custom 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mpmetrics._log_limit import get_log
 from mpmetrics.exposition import check_labels
@@ -13,7 +13,7 @@ from mpmetrics.exposition import check_labels
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mpmetrics.engines.dynamo.endpoint import Endpoint
+    from mpmetrics.engines.dynamo.endpoint import Endpoint, EngineHandle
     from mpmetrics.format import Labels
 
 DEFAULT_ENDPOINT: Final = "generate"
@@ -29,22 +29,29 @@ class EndpointNames(NamedTuple):
     endpoint: str | None = None
     model: str | None = None
 
-    def make_labels(self, endpoint: Endpoint) -> dict[str, str]:
-        """Return the automatic labels: none unless both namespace and component are known."""
-        if not (self.namespace and self.component):
-            return {}
+    def make_labels(self, endpoint: Endpoint | EngineHandle) -> dict[str, str]:
+        """Return the automatic labels: none unless both namespace and component are known.
+
+        A handle of the unified backend has labels itself; a name that is given replaces its own.
+        """
+        own = dict(getattr(endpoint, "auto_labels", None) or {})
         model = {"model": self.model, "model_name": self.model} if self.model else {}
+        if not (self.namespace and self.component):
+            return {**own, **model} if own else {}
         return {
+            **own,
             "dynamo_namespace": self.namespace,
             "dynamo_component": self.component,
-            "dynamo_endpoint": self.endpoint or DEFAULT_ENDPOINT,
+            "dynamo_endpoint": self.endpoint or own.get("dynamo_endpoint") or DEFAULT_ENDPOINT,
             **_make_worker_label(endpoint),
             **model,
         }
 
 
 def make_identity_labels(
-    endpoint: Endpoint, names: EndpointNames, inject_custom_labels: Mapping[str, str] | None = None
+    endpoint: Endpoint | EngineHandle,
+    names: EndpointNames,
+    inject_custom_labels: Mapping[str, str] | None = None,
 ) -> Labels:
     """Return the labels to inject, sorted by name; values are not changed.
 
@@ -63,7 +70,7 @@ def make_identity_labels(
     return check_labels({**custom, **automatic})
 
 
-def _make_worker_label(endpoint: Endpoint) -> dict[str, str]:
+def _make_worker_label(endpoint: Any) -> dict[str, str]:
     """Return the label `worker_id`, none if the endpoint does not know its number."""
     try:
         return {"worker_id": format(endpoint.connection_id(), "x")}

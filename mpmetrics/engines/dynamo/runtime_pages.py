@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import weakref
 from contextlib import suppress
-from types import MethodDescriptorType
+from types import GetSetDescriptorType, MethodDescriptorType
 from typing import Any, Final
 
 from mpmetrics.engines.dynamo.shared_page import SharedPage
+
+_WORKER: Final = "worker_id"
 
 
 class RuntimePages:
@@ -49,14 +51,20 @@ attribute of it. A forked child goes on with a copy; the locks in it are reset b
 """
 
 
-def _find_runtime(endpoint: Any) -> tuple[type, object] | None:
+def _find_runtime(endpoint: Any) -> tuple[str, object] | None:
     """Return a key that the endpoints of one Dynamo runtime share, None for any other object.
 
     An endpoint does not tell which runtime it belongs to, but its connection number is the
-    runtime's.
+    runtime's. A handle of the unified backend, which must not be kept, has it as a label.
     """
     kind = type(endpoint)
-    if isinstance(getattr(kind, "connection_id", None), MethodDescriptorType):  # not Python code
-        with suppress(Exception):
-            return kind, endpoint.connection_id()
+    with suppress(Exception):
+        # These are not Python code.
+        if isinstance(getattr(kind, "connection_id", None), MethodDescriptorType):
+            return "connection", endpoint.connection_id()
+        if isinstance(getattr(kind, "auto_labels", None), GetSetDescriptorType):
+            labels = dict(endpoint.auto_labels)
+            if _WORKER in labels:
+                return "connection", int(labels[_WORKER], 16)
+            return "labels", frozenset(labels.items())
     return None

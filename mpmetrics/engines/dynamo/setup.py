@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import TracebackType
 
-    from mpmetrics.engines.dynamo.endpoint import Endpoint
+    from mpmetrics.engines.dynamo.endpoint import Endpoint, EngineHandle
     from mpmetrics.engines.dynamo.shared_page import CallbackSpec, PagePart, SharedPage
     from mpmetrics.exposition import Prefixes
     from mpmetrics.format import Labels
@@ -69,7 +69,7 @@ class MetricsSetup(AbstractContextManager["MetricsSetup"]):
         self._page = page
         self._parts: list[PagePart] = []
 
-    def add(self, endpoint: Endpoint, spec: CallbackSpec) -> None:
+    def add(self, endpoint: Endpoint | EngineHandle, spec: CallbackSpec) -> None:
         """Register one callback with *endpoint*; the first one has the self-metrics, too."""
         part = self._page.add(spec._replace(has_self_metrics=not self._parts))
         self._parts.append(part)
@@ -102,7 +102,7 @@ class MetricsSetup(AbstractContextManager["MetricsSetup"]):
 
 
 def setup_metrics_collection(
-    endpoint: Endpoint,
+    endpoint: Endpoint | EngineHandle,
     *,
     include: Prefixes = DEFAULT_INCLUDE,
     exclude: Prefixes = None,
@@ -119,6 +119,8 @@ def setup_metrics_collection(
     exclude_prefixes: Prefixes | _NotGiven = _NOT_GIVEN,
 ) -> MetricsSetup:
     """Show all families that pass the prefix filter on the *endpoint*: each once, and merged.
+
+    *endpoint* may also be the handle of Dynamo's unified backend (`EngineMetrics`).
 
     They come from the multiprocess directory *path* (None: that of the environment, even if it
     is set later) and from the *registry* (None: prometheus_client's global one); of a family that

@@ -9,18 +9,20 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-from typing import TYPE_CHECKING, Any, Protocol
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from mpmetrics._log_limit import get_log
 from mpmetrics.engines.errors import EndpointBoundError
 from mpmetrics.engines.observers import ERRORS, TIMEOUT, Observer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import TypeAlias
 
     from mpmetrics.engines.dynamo import ComponentGauges, Endpoint
 
-_log = get_log()
+_DYNAMO: Final = "dynamo.llm"
+"""The module of Dynamo's own load publisher: a program with an endpoint has imported it."""
 
 
 class MetricsPublisher(Protocol):
@@ -32,6 +34,10 @@ class MetricsPublisher(Protocol):
     def publish(self, dp_rank: int | None = None, *, kv_used_blocks: int | None = None) -> None:
         """Publish the number of KV cache blocks that a rank uses."""
         ...  # pragma: no cover - a protocol has no body
+
+
+if TYPE_CHECKING:
+    PublisherFactory: TypeAlias = Callable[..., MetricsPublisher]
 
 
 class StatLogger:
@@ -61,6 +67,10 @@ class StatLogger:
         """Set the number of KV cache blocks, which the engine knows only after its start."""
         self.num_gpu_blocks = num_gpu_blocks
         self._show(None, None)
+
+    def set_num_gpu_block(self, num_blocks: int) -> None:
+        """Set the number of KV cache blocks: `set_num_gpu_blocks` under Dynamo's name."""
+        self.set_num_gpu_blocks(num_blocks)
 
     def init_publish(self) -> None:
         """Publish zeros, so that a router sees the worker before there is traffic."""
@@ -161,27 +171,34 @@ def _to_finite(value: Any) -> float:
 class StatLoggerFactory:
     """The factory that vLLM calls to make a `StatLogger` for each data-parallel rank.
 
-    `created_loggers` has the loggers by rank.
+    `created_loggers` has the loggers by rank. `component_gauges` may be set until the first is
+    made.
     """
 
     def __init__(
         self,
         endpoint: Endpoint | None = None,
         component_gauges: ComponentGauges | None = None,
-        publisher_factory: Callable[..., MetricsPublisher] | None = None,
+        embedding_worker: bool | PublisherFactory | None = False,  # noqa: FBT001, FBT002 - Dynamo's signature
         *,
+        publisher_factory: PublisherFactory | None = None,
         observer_timeout: float = TIMEOUT,
     ) -> None:
         """Let each logger publish for *endpoint*, which may become known later.
 
-        *publisher_factory* makes the publisher of one rank. It is called without arguments, or
-        with the endpoint if it requires one argument. *observer_timeout* is that of the loggers,
-        in seconds.
+        The first three parameters are Dynamo's. The loggers of an *embedding_worker*, which has no
+        KV cache, do nothing. *publisher_factory*, which may also be the third argument, makes the
+        publisher of one rank; the default is Dynamo's own. It is called without arguments, or with
+        the endpoint if it requires one argument. *observer_timeout* is that of the loggers, in
+        seconds.
         """
+        if callable(embedding_worker):
+            publisher_factory, embedding_worker = embedding_worker, False
         self.created_loggers: dict[int, StatLogger] = {}
+        self.component_gauges = component_gauges
+        self.embedding_worker = bool(embedding_worker)
         self._endpoint = endpoint
-        self._gauges = component_gauges
-        self._publisher_factory = publisher_factory
+        self._publisher_factory = publisher_factory or _make_own_publisher
         self._observer_timeout = observer_timeout
         self._num_gpu_blocks: int | None = None
         self._connecting: set[asyncio.Task[None]] = set()
@@ -196,7 +213,7 @@ class StatLoggerFactory:
         if dp_rank not in self.created_loggers:
             logger = StatLogger(
                 dp_rank,
-                component_gauges=self._gauges,
+                component_gauges=None if self.embedding_worker else self.component_gauges,
                 num_gpu_blocks=self._num_gpu_blocks,
                 observer_timeout=self._observer_timeout,
             )
@@ -215,6 +232,11 @@ class StatLoggerFactory:
         """Publish zeros for all loggers."""
         for logger in list(self.created_loggers.values()):
             logger.init_publish()
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """The endpoint for which the loggers publish, None as long as it is not known."""
+        return self._endpoint
 
     def bind_endpoint(self, endpoint: Endpoint) -> None:
         """Set the *endpoint* if it was not known at first, as after a restore from a snapshot.
@@ -236,7 +258,7 @@ class StatLoggerFactory:
 
     def _connect(self, logger: StatLogger) -> None:
         """Make the publisher of a logger, once there is an endpoint. Never raises."""
-        if self._publisher_factory is None or self._endpoint is None:
+        if self.embedding_worker or self._endpoint is None:
             return
         try:
             logger.publisher = _make_publisher(self._publisher_factory, self._endpoint)
@@ -273,6 +295,12 @@ class StatLoggerFactory:
         # The event loop holds only a weak reference to a task.
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
+
+
+def _make_own_publisher() -> MetricsPublisher:
+    """Make a load publisher of Dynamo. Raises `ImportError` where Dynamo is not installed."""
+    made: MetricsPublisher = import_module(_DYNAMO).WorkerMetricsPublisher()
+    return made
 
 
 async def _await_endpoint(created: Any) -> None:

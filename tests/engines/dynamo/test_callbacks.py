@@ -18,10 +18,11 @@ from mpmetrics.engines import (
     LMCACHE,
     VLLM,
     register_engine_metrics_callback,
+    setup_metrics_collection,
 )
 from mpmetrics.engines.dynamo.runtime_pages import PAGES
 from mpmetrics.errors import FilterError, LabelError, SourceError
-from tests.engines.endpoints import FakeEndpoint, series
+from tests.engines.endpoints import FakeEndpoint, FakeHandle, series
 from tests.workers import Worker
 
 if TYPE_CHECKING:
@@ -529,3 +530,26 @@ def test_scrapes_in_many_threads(written: Path, registry: CollectorRegistry) -> 
     for thread in threads:
         thread.join()
     assert pages == [expected] * 160
+
+
+def test_a_handle_of_the_unified_backend(registry: CollectorRegistry) -> None:
+    """A handle takes callbacks itself; its labels are on each series, and names replace them."""
+    handle, renamed = FakeHandle(), FakeHandle()
+    register_engine_metrics_callback(handle, registry, ["vllm:own"], None, {"a": "b"})
+    own = "dynamo_component=sample,dynamo_endpoint=generate,dynamo_namespace=ns"
+    assert handle.series() == {f"vllm:own{{a=b,{own},model=m,model_name=m,worker_id=2a}}": 1}
+    assert len(handle.typed) == 1
+    register_engine_metrics_callback(
+        renamed, registry, "vllm:own", namespace_name="my-ns", component_name="c", model_name="x"
+    )
+    named = "dynamo_component=c,dynamo_endpoint=generate,dynamo_namespace=my-ns"
+    assert renamed.series() == {f"vllm:own{{{named},model=x,model_name=x,worker_id=2a}}": 1}
+
+
+def test_the_set_up_of_a_handle(registry: CollectorRegistry) -> None:
+    """The whole set-up takes a handle of the unified backend in the place of an endpoint."""
+    handle = FakeHandle()
+    with setup_metrics_collection(handle, registry=registry, component_registry=registry) as setup:
+        assert setup.labels == FakeHandle.auto_labels
+        assert handle.series()["dynamo_component_total_blocks"] == 9
+    assert handle.series() == {}

@@ -15,6 +15,20 @@ class NativeEndpoint(str):
     connection_id = str.upper
 
 
+class NativeHandle(Exception):  # noqa: N818 - an exception has a property that is not Python code
+    """A handle whose `auto_labels`, given as pairs, are not Python code."""
+
+    auto_labels = vars(BaseException)["args"]
+
+
+class NumberedEndpoint(int):
+    """An endpoint whose connection has its own number."""
+
+    __slots__ = ()
+
+    connection_id = int.conjugate
+
+
 class OtherEndpoint:
     """An endpoint that is not Dynamo's."""
 
@@ -37,6 +51,18 @@ def test_endpoints_of_one_runtime_share_a_page() -> None:
     assert pages.get(NativeEndpoint("two")) is not page
     gc.collect()
     assert len(pages) == 2
+
+
+def test_a_handle_is_on_the_page_of_its_runtime() -> None:
+    """A handle of the unified backend is on the page of the endpoints of its runtime."""
+    pages = RuntimePages()
+    page = pages.get(NativeHandle(("worker_id", "2a"), ("model", "m")))
+    assert pages.get(NativeHandle(("worker_id", "2a"))) is page
+    assert pages.get(NumberedEndpoint(42)) is page
+    assert pages.get(NativeHandle(("worker_id", "2b"))) is not page
+    unnumbered = pages.get(NativeHandle(("model", "m")))
+    assert pages.get(NativeHandle(("model", "m"))) is unnumbered
+    assert len(pages) == 3
 
 
 def test_the_page_of_another_object_is_dropped_with_it() -> None:

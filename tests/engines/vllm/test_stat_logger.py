@@ -374,6 +374,85 @@ def test_an_invalid_hit_rate(
     }
 
 
+def test_an_embedding_worker(registry: CollectorRegistry, gauges: ComponentGauges) -> None:
+    """The loggers of an embedding worker do nothing, by position or by name."""
+    publishers: list[FakePublisher] = []
+
+    def factory() -> FakePublisher:
+        publishers.append(FakePublisher())
+        return publishers[-1]
+
+    for loggers in (
+        StatLoggerFactory(FakeEndpoint(), gauges, True),  # noqa: FBT003 - as Dynamo calls it
+        StatLoggerFactory(FakeEndpoint(), gauges, embedding_worker=True, publisher_factory=factory),
+    ):
+        assert loggers.embedding_worker
+        logger = loggers(object(), 0)
+        loggers.set_num_gpu_blocks_all(10)
+        loggers.init_publish()
+        logger.record(stats(0.5, 4, 1))
+    assert not publishers
+    assert read_series(registry) == {}
+
+
+def test_a_publisher_factory_by_position() -> None:
+    """A publisher factory may be the third argument, which is Dynamo's `embedding_worker`."""
+    publisher = FakePublisher()
+    loggers = patient_factory(FakeEndpoint(), None, lambda: publisher)
+    assert not loggers.embedding_worker
+    loggers(object(), 0).set_num_gpu_block(10)
+    loggers.created_loggers[0].record(stats(0.5))
+    assert publisher.published == [(0, 5)]
+
+
+def test_gauges_that_are_set_later(registry: CollectorRegistry, gauges: ComponentGauges) -> None:
+    """Gauges that are set before the first logger is made are its gauges, as in Dynamo."""
+    loggers = patient_factory()
+    loggers.component_gauges = gauges
+    loggers(object(), 0).record(stats(0.5))
+    assert read_series(registry) == gauge("gpu_cache_usage_percent", 0.5)
+
+
+DYNAMO_PUBLISHER = """
+published = []
+class WorkerMetricsPublisher:
+    async def create_endpoint(self, endpoint):
+        published.append(endpoint)
+    def publish(self, dp_rank=None, active_decode_blocks=None, kv_used_blocks=None):
+        published.append((dp_rank, active_decode_blocks, kv_used_blocks))
+"""
+
+
+def test_an_endpoint_alone(tmp_path: Path) -> None:
+    """With an endpoint and nothing else, the load goes to Dynamo's own publisher."""
+    package = tmp_path / "dynamo"
+    package.mkdir()
+    (package / "llm.py").write_text(DYNAMO_PUBLISHER)
+    program = f"""
+import asyncio, json
+from types import SimpleNamespace as N
+from mpmetrics.engines import StatLoggerFactory
+async def main():
+    loggers = StatLoggerFactory("endpoint", observer_timeout={PATIENCE})
+    logger = loggers(None, 1)
+    await asyncio.sleep(0)
+    logger.set_num_gpu_block(100)
+    logger.record(N(kv_cache_usage=0.25, prefix_cache_stats=None))
+    late = StatLoggerFactory(observer_timeout={PATIENCE})
+    late(None, 0)
+    late.bind_endpoint("late")
+    assert late.endpoint == "late"
+    late.init_publish()
+    await asyncio.sleep(0)
+    assert not loggers.errors(), loggers.errors()
+asyncio.run(main())
+from dynamo.llm import published
+print(json.dumps(published))
+"""
+    output = run_python(program, env=environment(None, PYTHONPATH=str(tmp_path)))
+    assert output == '["endpoint", [1, null, 25], [0, null, 0], "late"]\n'
+
+
 def test_a_publisher_that_cannot_be_made(caplog: pytest.LogCaptureFixture) -> None:
     """If the publisher cannot be made, the logger works without it."""
     with caplog.at_level(logging.CRITICAL):

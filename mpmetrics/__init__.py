@@ -22,10 +22,11 @@ if TYPE_CHECKING:
         LabelError,
         MpmetricsError,
         Problem,
+        SourceConfigError,
         SourceError,
     )
     from mpmetrics.installation import Installation, install
-    from mpmetrics.pages import DirectorySource, Page
+    from mpmetrics.pages import DirectorySource, Page, UrlSource
     from mpmetrics.registration import Registration, register
     from mpmetrics.scrape import Collection, collect
     from mpmetrics.web import make_asgi_app, make_wsgi_app
@@ -41,10 +42,11 @@ _MODULES = {
         "LabelError",
         "MpmetricsError",
         "Problem",
+        "SourceConfigError",
         "SourceError",
     ],
     "installation": ["Installation", "install"],
-    "pages": ["DirectorySource", "Page"],
+    "pages": ["DirectorySource", "Page", "UrlSource"],
     "registration": ["Registration", "register"],
     "scrape": ["Collection", "collect"],
     "web": ["make_asgi_app", "make_wsgi_app"],
@@ -65,7 +67,9 @@ __all__ = [
     "Page",
     "Problem",
     "Registration",
+    "SourceConfigError",
     "SourceError",
+    "UrlSource",
     "collect",
     "compact",
     "install",

@@ -184,6 +184,10 @@ class ListenError(_AboutError, OSError):
     _sentence = "cannot listen on {}: {}"
 
 
+class SourceConfigError(_PathError, ValueError):
+    """A configuration of a source's requests that cannot be used: its *path* and *why*."""
+
+
 class WebConfigError(_PathError, ValueError):
     """A web configuration file that cannot be used: *path* and *why*."""
 

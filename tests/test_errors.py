@@ -27,6 +27,7 @@ EXAMPLES: tuple[tuple[MpmetricsError, str], ...] = (
     (errors.CompactionError("/d", "it is locked"), "/d: not compacted: it is locked"),
     (errors.LabelError("le", "it is reserved"), "label 'le': it is reserved"),
     (errors.FilterError("not a prefix"), "not a prefix"),
+    (errors.SourceConfigError("a.yml", "not YAML"), "a.yml: not YAML"),
     (errors.SourceError("http://x", "status 500"), "http://x: status 500"),
     (errors.PageError(7, "a\x1b b", "no value"), "line 7: no value: a\\x1b b"),
     (errors.PageError(7, "a" * 81, "no value"), f"line 7: no value: {'a' * 80}…"),

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from mpmetrics_cli.renamed_option import RenamedOption
+from mpmetrics_cli.source_options import SOURCE_OPTIONS, make_url_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mpmetrics.pages import Page, Source
     from mpmetrics.web import WebConfig
+    from mpmetrics_cli.source_options import NamedText
 
     Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -135,13 +137,7 @@ _WEB_CONFIG: Final = click.option(
 
 _SERVING: Final[tuple[Decorator, ...]] = (
     _LISTEN,
-    click.option(
-        "--source",
-        "urls",
-        multiple=True,
-        metavar="URL",
-        help="Add the page of another exporter (repeatable).",
-    ),
+    *SOURCE_OPTIONS,
     click.option(
         "--timeout",
         type=Seconds(min=0, min_open=True),
@@ -174,17 +170,18 @@ def load_web_config(path: str | None) -> WebConfig | None:
 def make_page(
     sources: Sequence[Source],
     *,
-    urls: Sequence[str],
+    urls: Sequence[NamedText],
+    source_configs: Sequence[NamedText],
     timeout: float,
     include: Sequence[str],
     exclude: Sequence[str],
     labels: Sequence[tuple[str, str]],
 ) -> Page:
-    """Return the page of *sources* and *urls*. Raises what `Page` raises."""
-    from mpmetrics.pages import Page, UrlSource
+    """Return the page of *sources* and *urls*. Raises what `Page` and `make_url_sources` raise."""
+    from mpmetrics.pages import Page
 
     # An answer that is too late for one scrape serves the next one.
-    others = [UrlSource(url, timeout=2 * timeout) for url in urls]
+    others = make_url_sources(urls, source_configs, 2 * timeout)
     return Page([*sources, *others], include, exclude, dict(labels), timeout=timeout)
 
 

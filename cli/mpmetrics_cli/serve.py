@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from mpmetrics_cli.exit import OK
@@ -14,6 +16,9 @@ from mpmetrics_cli.options import (
 )
 from mpmetrics_cli.streams import write_message
 
+if TYPE_CHECKING:
+    from mpmetrics_cli.source_options import NamedText
+
 
 @click.command()
 @directory_argument
@@ -23,7 +28,8 @@ def serve(
     directory: str | None,
     *,
     listen: str,
-    urls: tuple[str, ...],
+    urls: tuple[NamedText, ...],
+    source_configs: tuple[NamedText, ...],
     timeout: float,
     web_config_file: str | None,
     include: tuple[str, ...],
@@ -46,7 +52,13 @@ def serve(
         write_message(f"waiting for {path} ({why}): its metrics come as soon as it is there")
     source = DirectorySource(path, liveness=True)
     page = make_page(
-        [source], urls=urls, timeout=timeout, include=include, exclude=exclude, labels=labels
+        [source],
+        urls=urls,
+        source_configs=source_configs,
+        timeout=timeout,
+        include=include,
+        exclude=exclude,
+        labels=labels,
     )
     server = PageServer(page, listen, web_config=config)
     write_message(f"listening on {server.address}")

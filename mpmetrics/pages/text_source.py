@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mpmetrics._text import plural
 from mpmetrics.errors import Problem
 from mpmetrics.pages.source import Gathered
 from mpmetrics.parsing import parse_page
@@ -35,6 +36,6 @@ def as_gathered(source: str, page: ParsedPage) -> Gathered:
         return Gathered(page.families)
     detail = f"a series of {page.repeated[0]} is there again"
     others = len(page.repeated) - 1
-    more = f", and series of {others} other names" if others else ""
+    more = f", and of {plural(others, 'other name')}" if others else ""
     problem = Problem(source, "repeated_series", f"{detail}{more}; the first is kept")
     return Gathered(page.families, [problem])

@@ -123,6 +123,8 @@ class PageReader:
             labels: dict[str, str] = {}
             if inside:
                 pairs = pairs_of(inside)
+                if "\\" in inside:
+                    pairs = [(key, unescape(text)) for key, text in pairs]
                 labels = {
                     text_of.setdefault(key, key): text_of.setdefault(text, text)
                     for key, text in pairs

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 NAME: Final = "[a-zA-Z_:][a-zA-Z0-9_:]*"
 LABEL_NAME: Final = "[a-zA-Z_][a-zA-Z0-9_]*"
 DECIMAL: Final = r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
-LABELS: Final = rf'{LABEL_NAME}="[^"\\]*"(?:,{LABEL_NAME}="[^"\\]*")*'
-"""Labels without escapes and blanks, as almost all are written."""
+_VALUE: Final = r'[^"\\]*(?:\\.[^"\\]*)*'
+LABELS: Final = rf'{LABEL_NAME}="{_VALUE}"(?:,{LABEL_NAME}="{_VALUE}")*'
+"""Labels without blanks, as almost all are written."""
 
-PAIRS: Final = re.compile(rf'({LABEL_NAME})="([^"\\]*)"')
+PAIRS: Final = re.compile(rf'({LABEL_NAME})="({_VALUE})"')
 
 _NAME: Final = re.compile(NAME)
 _LABEL_NAME: Final = re.compile(LABEL_NAME)

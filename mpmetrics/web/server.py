@@ -8,13 +8,13 @@ import threading
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
+from mpmetrics._extra import installed_version, require_module
 from mpmetrics._log_limit import describe_exception, get_log
 from mpmetrics.errors import UnsupportedReleaseError
 from mpmetrics.pages import as_page
 from mpmetrics.web.apps import PAGE_PATHS, make_asgi_site
 from mpmetrics.web.auth import Gate, require_basic_auth
 from mpmetrics.web.connections import Connections
-from mpmetrics.web.extra import installed_version, require_module
 from mpmetrics.web.limits import DEFAULT_LIMITS, BoundedSocket, HandshakeTimeoutLoop
 from mpmetrics.web.networks import make_known_networks, network_of
 from mpmetrics.web.sockets import DEFAULT_LISTEN, Listener

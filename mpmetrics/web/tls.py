@@ -10,8 +10,8 @@ import ssl
 import tempfile
 from typing import TYPE_CHECKING, Any, Final
 
+from mpmetrics._config_fields import Section
 from mpmetrics._opening import open_regular
-from mpmetrics.web.config_fields import Section
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

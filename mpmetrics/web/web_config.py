@@ -12,10 +12,9 @@ import re
 import ssl
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from mpmetrics._opening import read_named_file
+from mpmetrics._config_fields import FieldError, load_yaml, refuse_unknown, require_mapping
+from mpmetrics._extra import require_module
 from mpmetrics.errors import WebConfigError
-from mpmetrics.web.config_fields import FieldError, refuse_unknown, require_mapping
-from mpmetrics.web.extra import require_module
 from mpmetrics.web.tls import TlsSection
 
 if TYPE_CHECKING:
@@ -62,22 +61,9 @@ def read_web_config(path: str | os.PathLike[str]) -> WebConfig:
     """
     name = os.fspath(path)
     try:
-        return _parse_document(_load_yaml(name), os.path.dirname(name))
+        return _parse_document(load_yaml(name), os.path.dirname(name))
     except (FieldError, OSError, UnicodeError) as error:
         raise WebConfigError(name, str(error)) from error
-
-
-def _load_yaml(path: str) -> object:
-    """Return the document in the YAML file *path*. Raises `FieldError` if it is not YAML."""
-    require_module("yaml", package="pyyaml")
-    import yaml
-
-    data = read_named_file(path)
-    try:
-        return yaml.safe_load(data)
-    except Exception as error:
-        message = f"it is not YAML: {' '.join(str(error).split()) or type(error).__name__}"
-        raise FieldError(message) from error
 
 
 def _parse_document(document: object, base: str) -> WebConfig:

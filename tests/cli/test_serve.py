@@ -128,6 +128,29 @@ def test_without_descriptors_it_logs_little_and_answers_when_there_are_some_agai
     assert all(len(line) <= LENGTH + 20 for line in [first, *rest])
 
 
+def test_a_source_has_a_name_and_a_password(tmp_path: Path) -> None:
+    """A source has the name that it was given, and a configuration of its own."""
+    fill(tmp_path, {"counter_7.db": counter("jobs", 3)})
+    (tmp_path / "source.yml").write_text("authorization: {credentials_file: token}")
+    (tmp_path / "token").write_text("secret\n")
+
+    def answer(handler: Handler) -> None:
+        handler.send(b"a 1\n", 200 if handler.headers["Authorization"] == "Bearer secret" else 401)
+
+    with (
+        answering(answer) as url,
+        serving(
+            tmp_path,
+            *("--source", f"node={url}?x=y", "--source", url),
+            *("--source-config", f"node={tmp_path / 'source.yml'}"),
+        ) as (_, address),
+    ):
+        page = fetch(f"{address}/metrics").body
+    assert b"\na 1.0\n" in page
+    assert b'mpmetrics_source_up{source="node"} 1.0\n' in page
+    assert f'mpmetrics_source_up{{source="{url}"}} 0.0\n'.encode() in page
+
+
 def _late(handler: Handler) -> None:
     """Do not answer before the test is over."""
     handler.server.over.wait(PATIENCE)
@@ -155,6 +178,14 @@ def test_a_late_exporter_does_not_hold_up_the_page(tmp_path: Path) -> None:
         pytest.param([".", "--timeout", "0"], "Invalid value for '--timeout'", id="timeout"),
         pytest.param([".", "--timeout", "nan"], "Invalid value for '--timeout'", id="no-number"),
         pytest.param([".", "--source", "ftp://x/"], "only http and https", id="source"),
+        pytest.param([".", "--source", "=http://x/"], "'--source'", id="no-name"),
+        pytest.param([".", "--source-config", "x"], "there is one --source", id="no-source"),
+        pytest.param(
+            [".", "--source", "http://x/", "--source-config", "a=x"], "--source a=", id="other-name"
+        ),
+        pytest.param(
+            [".", "--source", "http://x/", "--source-config", "/no/file"], "/no/file", id="no-file"
+        ),
         pytest.param([".", "--label", "le=x"], "label 'le'", id="label"),
         pytest.param([".", "--include", ""], "", id="prefix"),
         pytest.param([], "PROMETHEUS_MULTIPROC_DIR is not set", id="nothing"),

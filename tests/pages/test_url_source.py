@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 import mpmetrics
-from mpmetrics.errors import SourceError
+from mpmetrics.errors import PageError, Problem, SourceError
+from mpmetrics.pages.gathering import Gathering
 from mpmetrics.pages.url_source import UrlSource
 from tests.servers import LOOPBACK, answering, answering_with, free_port
+from tests.workers import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -179,7 +181,23 @@ def dripping_compressed(handler: Handler) -> None:
         handler.wfile.write(bytes([byte]))
 
 
-@pytest.mark.parametrize("answer", [silent, dripping, dripping_compressed])
+def dripping_headers(handler: Handler) -> None:
+    """Send a header without end, byte by byte."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-")
+    drip(handler, b"x")
+
+
+def endless(handler: Handler) -> None:
+    """Send a page without end, in chunks and as fast as possible."""
+    handler.protocol_version = "HTTP/1.1"
+    handler.send(b"", Transfer_Encoding="chunked")
+    while not handler.server.over.is_set():
+        handler.wfile.write(b"1000\r\n" + b"# comment\n" * 409 + b"#####\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "answer", [silent, dripping, dripping_compressed, dripping_headers, endless]
+)
 def test_a_slow_source_has_its_time_and_no_more(answer: Callable[[Handler], None]) -> None:
     """A source that takes longer than its timeout has failed, whatever takes the time."""
     with answering(answer) as url:
@@ -198,3 +216,56 @@ def test_a_page_that_is_too_large_is_refused(coding: str) -> None:
         assert UrlSource(url, largest=len(page)).gather().families
         with pytest.raises(SourceError, match="has more than"):
             UrlSource(url, largest=len(page) - 1).gather()
+
+
+def test_a_small_answer_that_unpacks_to_much_is_refused_early() -> None:
+    """A page has a limit of samples, and no more of it is unpacked than is read."""
+    bomb = gzip.compress(b"".join(b'a{x="%d"} 1\n' % number for number in range(200_000)))
+    with answering_with(bomb, Content_Encoding="gzip") as url:
+        with pytest.raises(PageError, match="line 100001: the page has more than 100,000 samples"):
+            UrlSource(url, PATIENCE).gather()
+        with pytest.raises(PageError, match="line 8: the page has more than 7 samples"):
+            UrlSource(url, PATIENCE, config={"sample_limit": 7}).gather()
+
+
+def test_a_compressed_page_may_have_several_members() -> None:
+    """The members of a gzip file are one page."""
+    body = gzip.compress(b"a 1\nb") + gzip.compress(b" 2\n")
+    with answering_with(body, Content_Encoding="gzip") as url:
+        assert [family.name for family in UrlSource(url).gather().families] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_openmetrics"),
+    [
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", True),
+        ("Application/OpenMetrics-Text", True),
+        ("text/plain; version=0.0.4", False),
+        ("text/html", False),
+        ("", False),
+    ],
+)
+def test_the_content_type_tells_the_format(kind: str, *, is_openmetrics: bool) -> None:
+    """A page is OpenMetrics if its Content-Type says so, and text otherwise."""
+    with answering_with(b"# TYPE a counter\na_total 1\n# EOF\n", Content_Type=kind) as url:
+        (family,) = UrlSource(url).gather().families
+    assert family.type == ("counter" if is_openmetrics else "unknown")
+
+
+def test_one_refused_page_is_one_problem() -> None:
+    """A page with many bad lines costs one problem, which names the first."""
+    with answering_with(b"a 1\n" + b"x y z\n" * 1000) as url:
+        gathering = Gathering([UrlSource(url)], None)
+        (answer,) = gathering.wait()
+    detail = "PageError: line 2: no value, or something behind it that is no time: x y z"
+    assert answer.gathered.problems == [Problem(url, "source_failed", detail)]
+    assert answer.gathered.families == ()
+
+
+def test_a_series_that_is_there_again_is_a_problem() -> None:
+    """The first of two equal series is kept, and the source is up."""
+    with answering_with(b'a 1\na{x=""} 2\nb 1\nb 1\n') as url:
+        gathered = UrlSource(url).gather()
+    assert [family.samples[0].value for family in gathered.families] == [1, 1]
+    detail = "a series of a is there again, and of 1 other name; the first is kept"
+    assert gathered.problems == [Problem(url, "repeated_series", detail)]

@@ -1,8 +1,14 @@
-"""Fields of a configuration file: checked for their type when they are read."""
+"""A configuration file in YAML, and its fields: checked for their type when they are read.
+
+No message has a value of a field, or a line of the file: it may be a password.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from mpmetrics._extra import require_module
+from mpmetrics._opening import read_named_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +34,24 @@ def refuse_unknown(section: str, fields: Mapping[str, Any], known: frozenset[str
     if unknown:
         message = f"{section}: {unknown[0]!r} is not supported"
         raise FieldError(message)
+
+
+def load_yaml(path: str) -> object:
+    """Return the document in the YAML file *path*. Raises `FieldError` if it is not YAML.
+
+    Raises `MissingExtraError`, or `OSError`.
+    """
+    require_module("yaml", package="pyyaml")
+    import yaml  # noqa: PLC0415 - it comes with the extra `serve`, which may be missing
+
+    data = read_named_file(path)
+    try:
+        return yaml.safe_load(data)
+    except Exception as error:  # noqa: BLE001 - a date or a number can raise whatever it likes
+        mark = getattr(error, "problem_mark", None)
+        at = f"line {mark.line + 1}, column {mark.column + 1}" if mark else type(error).__name__
+        message = f"it is not YAML: {at}"
+        raise FieldError(message) from None
 
 
 class Section:
@@ -65,6 +89,13 @@ class Section:
         value = self._fields.get(name, default)
         if not isinstance(value, bool):
             self.refuse(name, "is neither true nor false")
+        return value
+
+    def count(self, name: str, default: int) -> int:
+        """Return a whole number above zero."""
+        value = self._fields.get(name, default)
+        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+            self.refuse(name, "is not a whole number above zero")
         return value
 
     def choice(self, name: str, choices: Mapping[str, object], default: str) -> str:

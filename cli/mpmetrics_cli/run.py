@@ -52,6 +52,12 @@ if TYPE_CHECKING:
 @click.option(
     "--per-worker", is_flag=True, help="Show process_* of each process instead of their sum."
 )
+@click.option(
+    "--adopt",
+    is_flag=True,
+    help="Take over other directories that the server writes to, as a library makes one: they are "
+    "on the page, and their dead workers' files are folded.",
+)
 @selection_options
 def run(
     command: tuple[str, ...],
@@ -66,6 +72,7 @@ def run(
     dead_gauges: dict[str, Fate],
     grace: float | None,
     per_worker: bool,
+    adopt: bool,
     **page: Any,
 ) -> int:
     """Run a server with its merged metrics at /metrics.
@@ -90,6 +97,7 @@ def run(
         dead_gauges=dead_gauges,
         grace=grace,
         per_worker=per_worker,
+        adopt=adopt,
     )
     if fresh and not options.directory:
         message = f"--fresh needs --dir, or {VARIABLE} to be set"

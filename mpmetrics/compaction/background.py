@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily
 
 from mpmetrics._log_limit import get_log
 from mpmetrics._problem_log import ProblemLog
+from mpmetrics.directory import refill_reserve, release_reserve
 from mpmetrics.errors import MpmetricsError, Problem
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class BackgroundCompactor:
 
     def __init__(self, compactor: Compactor, interval: float = DEFAULT_INTERVAL) -> None:
         """Start no thread yet."""
-        self._compactor = compactor
+        self._compactors: tuple[Compactor, ...] = (compactor,)
         self._interval = interval
         self._counts = Counter(dict.fromkeys(_OUTCOMES, 0))
         self._problem_log = ProblemLog()
@@ -54,6 +55,11 @@ class BackgroundCompactor:
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
+
+    def add(self, compactor: Compactor) -> None:
+        """Have the thread work with one more *compactor*; any thread may call this."""
+        self._compactors = (*self._compactors, compactor)
+        self.request()
 
     def request(self) -> None:
         """Have the thread compact soon; this does not block."""
@@ -74,20 +80,26 @@ class BackgroundCompactor:
         if self._thread.is_alive():
             _log.warning(
                 "%s: a compaction has not ended within %g s: going on without it",
-                *(self._compactor.path, seconds),
+                *(self._compactors[0].path, seconds),
             )
 
     def compact(self) -> None:
         """Compact once and count the outcome; a failure is logged once for as long as it lasts."""
+        self._problem_log.report([*filter(None, map(self._compact_one, self._compactors))])
+
+    def _compact_one(self, compactor: Compactor) -> Problem | None:
+        """Compact with one *compactor* and count the outcome; return the problem of a failure."""
         try:
-            outcome = self._compactor.compact().outcome
-        except Exception as error:  # a server does not suffer from its metrics
+            outcome = compactor.compact().outcome
+        except Exception as error:
             self._counts["failed"] += 1
             why = str(error) if isinstance(error, MpmetricsError) else repr(error)
-            self._problem_log.report([Problem(self._compactor.path, "uncompacted", why)])
-        else:
-            self._counts[outcome] += 1
-            self._problem_log.report([])
+            return Problem(compactor.path, "uncompacted", why)
+        finally:
+            # Also after a failure: what has been kept may have gone into it.
+            refill_reserve(compactor.path)
+        self._counts[outcome] += 1
+        return None
 
     def collect(self) -> Iterator[Metric]:
         """Yield `mpmetrics_compactions_total`."""
@@ -99,6 +111,15 @@ class BackgroundCompactor:
         yield family
 
     def _run(self) -> None:
+        try:
+            for compactor in self._compactors:
+                refill_reserve(compactor.path)
+            self._compact_repeatedly()
+        finally:
+            for compactor in self._compactors:
+                release_reserve(compactor.path)
+
+    def _compact_repeatedly(self) -> None:
         while not self._stopping.is_set():
             jitter = random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - nothing secret
             self._requested.wait(self._interval * jitter)

@@ -55,6 +55,7 @@ from mpmetrics.directory.manifest import (
     select_files,
     temporary_name,
 )
+from mpmetrics.directory.reserve import refill_reserve, release_reserve
 from mpmetrics.directory.run_directory import (
     RunDirectory,
     make_private_directory,
@@ -63,12 +64,14 @@ from mpmetrics.directory.run_directory import (
     sweep_run_directories,
     take_run_directory,
 )
+from mpmetrics.directory.writers import PLACES, Writer, find_writer
 
 __all__ = [
     "FOLDING",
     "MANIFEST",
     "OLD_VARIABLE",
     "OWN_PREFIX",
+    "PLACES",
     "PROBE_PREFIX",
     "PROVER",
     "QUARANTINED",
@@ -84,12 +87,14 @@ __all__ = [
     "RunDirectory",
     "Selection",
     "WorkerFile",
+    "Writer",
     "adopt_old_variable",
     "directory_from_environment",
     "expect_directory",
     "find_free_name",
     "find_manifest",
     "find_mistake",
+    "find_writer",
     "has_waiting_writer",
     "is_alive",
     "list_directory",
@@ -102,7 +107,9 @@ __all__ = [
     "open_regular",
     "prove_leases",
     "read_regular",
+    "refill_reserve",
     "release_lease",
+    "release_reserve",
     "rename_if_free",
     "require_directory",
     "resolve_directory",

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Final
 
+from mpmetrics.directory.reserve import release_reserve
+
 # The umask decides who may read a worker's file, and so it does for the files made of those.
 _MODE: Final = 0o666
+
+_NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_new_file(path: str, data: bytes) -> None:
     """Write *data* to a new file at *path* and wait until it is on the disk. Raises `OSError`.
 
-    A file that could not be written completely is removed again.
+    Without space left, the reserve of the directory is released first. A file that could not be
+    written completely is removed again.
     """
+    try:
+        _write_new_file(path, data)
+    except OSError as error:
+        if error.errno not in _NO_SPACE or not release_reserve(os.path.dirname(path)):
+            raise
+        _write_new_file(path, data)
+
+
+def _write_new_file(path: str, data: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
     try:
         try:

@@ -206,19 +206,38 @@ _NEARLY_FULL: Final = 0.1
 _ENOUGH: Final = 64 << 20
 """Bytes that are enough however large the file system; a worker's file begins with 64 KiB."""
 
+_ENOUGH_INODES: Final = 1000
+"""Inodes that are enough: a worker makes a file for each type of metric and each mode of gauge."""
+
+_MAKE_ROOM: Final = (
+    "make it larger (a tmpfs: mount -o remount,size=…,nr_inodes=…), and fold the files of "
+    "processes that have ended with mpmetrics compact; do not delete them while the server runs, "
+    "or totals fall"
+)
+
 
 def check_space(examination: Examination) -> Iterator[Finding]:
     """Find a file system with too little room for what workers write."""
     space = examination.space
-    if space is not None and space.free < min(_NEARLY_FULL * space.size, _ENOUGH):
-        kind = examination.mount.kind if examination.mount else "file system"
+    if space is None:
+        return
+    kind = examination.mount.kind if examination.mount else "file system"
+    if space.free < min(_NEARLY_FULL * space.size, _ENOUGH):
         yield Finding(
             "error",
             "space",
             f"the {kind} of {examination.path} is nearly full, {format_bytes(space.free)} of "
             f"{format_bytes(space.size)} are left: when there is nothing left, workers are killed "
             "by SIGBUS as soon as they touch a metric",
-            "make it larger, or remove the files of processes that have ended",
+            _MAKE_ROOM,
+        )
+    if space.free_inodes < min(_NEARLY_FULL * space.inodes, _ENOUGH_INODES):
+        yield Finding(
+            "error",
+            "inodes",
+            f"the {kind} of {examination.path} has nearly no inodes left, {space.free_inodes:,} of "
+            f"{space.inodes:,}: without one, a worker fails when it makes its first metric",
+            _MAKE_ROOM,
         )
 
 

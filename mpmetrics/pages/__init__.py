@@ -12,7 +12,7 @@ from __future__ import annotations
 from mpmetrics.pages.gathering import Gathering, ask_all
 from mpmetrics.pages.page import Page, PageLike, as_page
 from mpmetrics.pages.self_metrics import SelfMetrics, problems_family, source_up_family
-from mpmetrics.pages.source import Collector, Gathered, Source
+from mpmetrics.pages.source import Collector, Gathered, Source, describe_failure
 from mpmetrics.pages.sources import DirectorySource, RegistrySource, SourceLike, as_source
 from mpmetrics.pages.text_source import TextSource
 from mpmetrics.pages.timed_source import Answer, is_up
@@ -38,6 +38,7 @@ __all__ = [
     "as_page",
     "as_source",
     "ask_all",
+    "describe_failure",
     "is_up",
     "join_families",
     "problems_family",

@@ -12,14 +12,15 @@ from mpmetrics.pages.directories import join_names
 from mpmetrics.pages.timed_source import is_up
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from prometheus_client import Metric
 
     from mpmetrics.directory import WorkerFile
-    from mpmetrics.pages.source import Source
+    from mpmetrics.pages.source import Gathered, Source
     from mpmetrics.pages.timed_source import Answer
     from mpmetrics.scrape import Collection, DirectoryReading
+    from mpmetrics.system import Space
 
 
 class SourceName(NamedTuple):
@@ -98,7 +99,30 @@ class SelfMetrics(NamedTuple):
                 "Space that the files of the directory take on disk",
                 {(): sum(_allocated_bytes(file.path) for file in files)} if files else {},
             ),
+            *_space_families([space for each in answers for space in _spaces(each)]),
         ]
+
+
+def _spaces(gathered: Gathered) -> Iterator[Space]:
+    """Yield the space of each file system that has been read."""
+    for reading in gathered.readings:
+        if reading.space is not None:
+            yield reading.space
+
+
+def _space_families(spaces: Sequence[Space]) -> Iterator[Metric]:
+    """Yield how much is free; of several file systems, the one with the least counts."""
+    yield _gauge(
+        "mpmetrics_directory_free_bytes",
+        "Free space of the file system of the directory",
+        {(): min(space.free for space in spaces)} if spaces else {},
+    )
+    inodes = [space.free_inodes for space in spaces if space.inodes]
+    yield _gauge(
+        "mpmetrics_directory_free_inodes",
+        "Files that the file system of the directory can still take",
+        {(): min(inodes)} if inodes else {},
+    )
 
 
 def problems_family(problems: Mapping[str, int]) -> Metric:

@@ -25,6 +25,7 @@ from mpmetrics.errors import DirectoryError, Problem
 from mpmetrics.exposition import Format, render_families
 from mpmetrics.scrape.merger import Merger
 from mpmetrics.scrape.scraper import Scrape, Scraper
+from mpmetrics.system import measure_space
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from mpmetrics.directory import Listing, Selection, WorkerFile
     from mpmetrics.merging import MergedFamily
     from mpmetrics.scrape.part import Part
+    from mpmetrics.system import Space
 
 PAUSES: Final = (0.0, 0.0, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
 """Seconds to wait after each attempt to read. A compactor holds files for milliseconds."""
@@ -74,7 +76,8 @@ class DirectoryReading(NamedTuple):
 
     *identity* tells whether two paths are those of one directory. *processes* is how many
     processes wrote the files, by state, if that was asked for. *name* is that of a sub-directory
-    within its parent, if it was found there.
+    within its parent, if it was found there. *space* is that of its file system, None if it is not
+    known.
     """
 
     path: str
@@ -83,6 +86,7 @@ class DirectoryReading(NamedTuple):
     identity: tuple[int, int]
     processes: Mapping[str, int] = {}
     name: str = ""
+    space: Space | None = None
 
     @property
     def files(self) -> Sequence[WorkerFile]:
@@ -134,7 +138,10 @@ class DirectoryView:
         except (OSError, ValueError) as error:  # a path may have a character that none can have
             why = error.strerror if isinstance(error, OSError) else None
             raise DirectoryError(self.path, why or str(error)) from error
-        return DirectoryReading(self.path, attempt.part, attempt.listing, attempt.identity)
+        return DirectoryReading(
+            *(self.path, attempt.part, attempt.listing, attempt.identity),
+            space=measure_space(self.path),
+        )
 
     def _read_until_stable(self) -> _Attempt:
         """Read until the directory was the same before and after.

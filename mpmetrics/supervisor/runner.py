@@ -31,6 +31,7 @@ from mpmetrics.supervisor.machine import (
     Ticked,
     Warn,
     WorkerCounts,
+    WorkerEnded,
 )
 from mpmetrics.supervisor.signals import is_in_foreground, list_awaited_signals
 from mpmetrics.supervisor.watcher import WorkerWatcher
@@ -64,8 +65,9 @@ _FROM_KERNEL: Final = 0x80  # SI_KERNEL: what the terminal sends, unlike kill(2)
 class Runner:
     """The run of one *command*, with *environment*, until it ends.
 
-    *compact* is called, from the main thread, when a worker has died; it must not block. With
-    *grace*, everything is killed that many seconds after the command was asked to end.
+    *compact* is called, from the main thread, when a worker has died, *note_bus_error* when SIGBUS
+    has ended one or the main process; neither must block. With *grace*, everything is killed that
+    many seconds after the command was asked to end.
     """
 
     _machine: Machine  # from `start` on
@@ -76,12 +78,14 @@ class Runner:
         environment: Mapping[str, str],
         *,
         compact: Callable[[], None],
+        note_bus_error: Callable[[], None],
         grace: float | None = None,
     ) -> None:
         """Start nothing yet."""
         self._command = command
         self._environment = environment
         self._compact = compact
+        self._note_bus_error = note_bus_error
         self._grace = grace
         self._workers = WorkerCounts()
         self._events: SimpleQueue[Event] = SimpleQueue()
@@ -108,6 +112,8 @@ class Runner:
         try:
             while True:
                 for event in self._next_events():
+                    if self._is_bus_error(event):
+                        self._note_bus_error()
                     for action in self._machine.handle(event):
                         if isinstance(action, Finish):
                             return action.returncode
@@ -172,6 +178,14 @@ class Runner:
             returncode = os.waitstatus_to_exitcode(status)
             successors = _list_successors() if pid == self._machine.main else ()
             yield ChildEnded(pid, returncode, successors)
+
+    def _is_bus_error(self, event: Event) -> bool:
+        """Return whether SIGBUS has ended a worker or the main process."""
+        match event:
+            case WorkerEnded() | ChildEnded(pid=self._machine.main):
+                return event.returncode == -signal.SIGBUS
+            case _:
+                return False
 
     # -- actions ----------------------------------------------------------------------------
 

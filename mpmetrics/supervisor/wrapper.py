@@ -21,8 +21,10 @@ from mpmetrics.directory import (
 )
 from mpmetrics.errors import CommandError, RunDirectoryError
 from mpmetrics.pages import DirectorySource, RegistrySource
+from mpmetrics.supervisor.adoption import AdoptedDirectories
 from mpmetrics.supervisor.launch import IS_SUPPORTED
 from mpmetrics.supervisor.leftovers import fold_leftovers
+from mpmetrics.supervisor.lookout import Lookout
 from mpmetrics.supervisor.notify_relay import NotifyRelay, open_relay
 from mpmetrics.supervisor.process_metrics import ProcessMetrics
 from mpmetrics.supervisor.runner import Runner
@@ -56,7 +58,8 @@ class RunOptions:
     *keep*. *fresh* empties the directory first. The page is served at *listen*, and protected by
     *web_config*. Files of dead workers are folded every *compact_interval* seconds and soon after
     a worker has ended; 0 is never. The server is killed *grace* seconds after it was asked to end;
-    None is never. *per_worker* shows the metrics of each process instead of their sums.
+    None is never. *per_worker* shows the metrics of each process instead of their sums. With
+    *adopt*, other directories that the server writes to are on the page, and compacted, too.
     """
 
     directory: str = ""
@@ -69,6 +72,7 @@ class RunOptions:
     dead_gauges: Mapping[str, Fate] = field(default_factory=dict)
     grace: float | None = None
     per_worker: bool = False
+    adopt: bool = False
 
 
 def run_command(
@@ -91,22 +95,29 @@ def run_command(
         stack.callback(_release_directory, directory, options, write_message)
         # This starts a process, which has to end before any child is waited for.
         prove_leases(directory.path)
-        compactor = Compactor(
-            directory.path, options.keep_dead_gauges, dead_gauges=options.dead_gauges
-        )
+        compactor = _make_compactor(directory.path, options)
         background = BackgroundCompactor(compactor, options.compact_interval)
         relay = open_relay(os.environ.get(NOTIFY_SOCKET, ""))
+        adopted = AdoptedDirectories(lambda path: background.add(_make_compactor(path, options)))
+        lookout = Lookout(directory.path, adopt=adopted.adopt if options.adopt else None)
         runner = Runner(
             command,
             _make_environment(directory.path, relay),
             compact=background.request,
+            note_bus_error=lookout.note_bus_error,
             grace=options.grace,
         )
         if relay is not None:
             stack.callback(relay.stop)
-        own = _JoinedCollectors([ProcessMetrics(per_worker=options.per_worker), background, runner])
+        own = _JoinedCollectors(
+            [ProcessMetrics(per_worker=options.per_worker), background, runner, lookout]
+        )
         page = make_page(
-            [DirectorySource(directory.path, liveness=True), RegistrySource(own, name="run")]
+            [
+                DirectorySource(directory.path, liveness=True),
+                *([adopted] if options.adopt else []),
+                RegistrySource(own, name="run"),
+            ]
         )
         server = PageServer(page, options.listen, web_config=options.web_config)
         stack.callback(server.stop)
@@ -120,6 +131,8 @@ def run_command(
         if options.compact_interval:
             background.start()
             stack.callback(background.stop, compact=options.keep or not directory.is_private)
+        lookout.start()
+        stack.callback(lookout.stop)
         return runner.run()
 
 
@@ -132,6 +145,11 @@ class _JoinedCollectors:
     def collect(self) -> Iterator[Metric]:
         for collector in self._collectors:
             yield from collector.collect()
+
+
+def _make_compactor(path: str, options: RunOptions) -> Compactor:
+    """Return a compactor of the directory *path*. Raises `DirectoryError`."""
+    return Compactor(path, options.keep_dead_gauges, dead_gauges=options.dead_gauges)
 
 
 def _take_directory(options: RunOptions) -> RunDirectory:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         read_tick,
     )
     from mpmetrics.system.mounts import Mount, Space, find_mount, measure_space
+    from mpmetrics.system.open_files import OpenFile, list_open_files, read_variable
     from mpmetrics.system.processes import (
         UNREADABLE,
         Process,
@@ -42,6 +43,7 @@ _MODULES = {
         "read_tick",
     ],
     "mounts": ["Mount", "Space", "find_mount", "measure_space"],
+    "open_files": ["OpenFile", "list_open_files", "read_variable"],
     "processes": [
         "UNREADABLE",
         "Process",
@@ -57,6 +59,7 @@ __all__ = [
     "UNREADABLE",
     "Mentions",
     "Mount",
+    "OpenFile",
     "Process",
     "Space",
     "boot_time",
@@ -64,6 +67,7 @@ __all__ = [
     "find_mount",
     "list_children",
     "list_descendants",
+    "list_open_files",
     "measure_space",
     "read_age",
     "read_boot",
@@ -71,6 +75,7 @@ __all__ = [
     "read_exit_status",
     "read_pid_namespace",
     "read_tick",
+    "read_variable",
     "select_workers",
 ]
 

@@ -16,6 +16,8 @@ import os
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from mpmetrics._text import format_bytes
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -29,6 +31,10 @@ NETWORK_KINDS: Final = (
     *("ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "smb2", "smb3", "smbfs", "vboxsf", "virtiofs"),
 )
 """The file systems that other machines may use, too; of "fuse.sshfs" the first part counts."""
+
+
+_PAGE: Final = 4096
+"""Bytes that a process needs at once: the kernel takes space in pages of memory."""
 
 
 class Mount(NamedTuple):
@@ -46,10 +52,28 @@ class Mount(NamedTuple):
 
 
 class Space(NamedTuple):
-    """The *size* of a file system in bytes, and how many of them are *free* to use."""
+    """The *size* of a file system in bytes, and how many of them are *free* to use.
+
+    *inodes* is how many files it can have, and *free_inodes* how many more it can take; both are 0
+    where that has no limit.
+    """
 
     size: int
     free: int
+    inodes: int = 0
+    free_inodes: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more can be written: no page of memory is left, or no inode."""
+        return self.free < _PAGE or bool(self.inodes and not self.free_inodes)
+
+    def describe(self) -> str:
+        """Return how much is free, as a phrase with numbers."""
+        free = f"{format_bytes(self.free)} of {format_bytes(self.size)}"
+        if self.inodes:
+            free += f" and {self.free_inodes:,} of {self.inodes:,} inodes"
+        return f"{free} are free"
 
 
 def find_mount(path: str, mountinfo: str = MOUNTINFO) -> Mount | None:
@@ -77,7 +101,7 @@ def measure_space(
     except OSError:
         return None
     size, free = status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize
-    return Space(size, free) if size else None
+    return Space(size, free, status.f_files, status.f_favail) if size else None
 
 
 def parse_mountinfo(text: str) -> list[Mount]:

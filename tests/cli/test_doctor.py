@@ -65,7 +65,9 @@ def test_a_finding_has_two_lines(directory: Path) -> None:
         f"""\
 error: the file system of {directory} is nearly full, 0 B of 64 MiB are left: when there is \
 nothing left, workers are killed by SIGBUS as soon as they touch a metric
-    make it larger, or remove the files of processes that have ended
+    make it larger (a tmpfs: mount -o remount,size=…,nr_inodes=…), and fold the files of \
+processes that have ended with mpmetrics compact; do not delete them while the server runs, or \
+totals fall
 note: 1 thing in the directory that no worker wrote: odd\\n\\x1b[2J: the name is not that of a \
 multiprocess metrics file
     move it to another place; prometheus_client's own collector fails on strange *.db files

@@ -67,6 +67,12 @@ HEALTHY = examination(
     space=Space(64 * MIB, 32 * MIB),
 )
 
+MAKE_ROOM = (
+    "make it larger (a tmpfs: mount -o remount,size=…,nr_inodes=…), and fold the files of "
+    "processes that have ended with mpmetrics compact; do not delete them while the server runs, "
+    "or totals fall"
+)
+
 FINDINGS = {
     "gauges that are 0 everywhere": (
         examination(
@@ -372,7 +378,7 @@ FINDINGS = {
             "space",
             "the tmpfs of /m is nearly full, 6 MiB of 64 MiB are left: when there is nothing left, "
             "workers are killed by SIGBUS as soon as they touch a metric",
-            "make it larger, or remove the files of processes that have ended",
+            MAKE_ROOM,
         ),
     ),
     "nearly full of something": (
@@ -382,7 +388,17 @@ FINDINGS = {
             "space",
             "the file system of /m is nearly full, 60 MiB of 1 TiB are left: when there is "
             "nothing left, workers are killed by SIGBUS as soon as they touch a metric",
-            "make it larger, or remove the files of processes that have ended",
+            MAKE_ROOM,
+        ),
+    ),
+    "nearly no inodes": (
+        examination("counter_7.db", space=Space(64 * MIB, 32 * MIB, 100, 9)),
+        Finding(
+            "error",
+            "inodes",
+            "the file system of /m has nearly no inodes left, 9 of 100: without one, a worker "
+            "fails when it makes its first metric",
+            MAKE_ROOM,
         ),
     ),
     "pid labels": (
@@ -426,6 +442,9 @@ def test_each_fault_has_its_finding(examination: Examination, finding: Finding) 
             HEALTHY._replace(space=Space(64 * MIB, 6 * MIB + MIB // 2)), id="a-tenth-is-left"
         ),
         pytest.param(HEALTHY._replace(space=Space(1 << 40, 64 * MIB)), id="full-but-enough"),
+        pytest.param(
+            HEALTHY._replace(space=Space(1 << 40, 1 << 39, 1 << 20, 1000)), id="enough-inodes"
+        ),
         pytest.param(
             HEALTHY._replace(mount=Mount("2", "1", "/m", "fuseblk")), id="local-disk-through-fuse"
         ),

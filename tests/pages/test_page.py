@@ -542,6 +542,8 @@ def test_self_metrics(directory: Path) -> None:
     assert 0 < duration < 10
     on_disk = sum(path.stat().st_blocks * 512 for path in directory.glob("*_[0-9]*.db"))
     assert float(about.pop("mpmetrics_directory_bytes")) == on_disk
+    assert float(about.pop("mpmetrics_directory_free_bytes")) > 0
+    assert float(about.pop("mpmetrics_directory_free_inodes", "1")) > 0
     assert about == {
         'mpmetrics_files{kind="counter"}': "2.0",
         'mpmetrics_files{kind="gauge"}': "2.0",

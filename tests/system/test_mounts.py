@@ -121,9 +121,9 @@ def test_space_is_counted_in_bytes(tmp_path: Path) -> None:
     space = measure_space(str(tmp_path))
     assert space is not None
     assert 0 <= space.free <= space.size
-    status = [512, 4096, 100, 60, 50, *[0] * 5]
+    status = [512, 4096, 100, 60, 50, 30, 20, 10, 0, 0]
     measured = measure_space(str(tmp_path), lambda _: os.statvfs_result(status))
-    assert measured == Space(100 * 4096, 50 * 4096)
+    assert measured == Space(100 * 4096, 50 * 4096, 30, 10)
 
 
 def test_space_may_be_unknown(tmp_path: Path) -> None:

@@ -224,7 +224,7 @@ def test_what_prometheus_client_does_not_write_to_files(tmp_path: Path) -> None:
             "REGISTRY.register(Own())"
         )
         pid = worker.pid
-        assert page(tmp_path) == {"queue": 0.0, f"each {pid} b": 0.0, "jobs_total": 1.0}
+        assert page(tmp_path) == {"queue": 0.0, f"each b {pid}": 0.0, "jobs_total": 1.0}
         text = mpmetrics.collect(tmp_path).render(openmetrics=True).decode()
     assert "_created" not in text
     assert "trace" not in text

@@ -3,14 +3,15 @@
 #
 #   cron_compact.sh DIR [OPTION]...
 #
-# DIR is the server's PROMETHEUS_MULTIPROC_DIR, and the options are those of `mpmetrics compact`.
-# In the crontab of the workers' user (the kernel tells no other user whether a file is open),
-# where PATH must lead to the command:
+# DIR is the server's PROMETHEUS_MULTIPROC_DIR, and the options are those of
+# `mpmetrics compact`. In the crontab of the workers' user (the kernel tells no
+# other user whether a file is open), where PATH must lead to the command:
 #
 #   PATH=/opt/shop/venv/bin:/usr/bin:/bin
 #   */5 * * * * cron_compact.sh /run/shop/metrics
 #
-# Prints nothing unless a file is damaged or the compaction fails; cron mails such messages.
+# Prints nothing unless a file is damaged or the compaction fails; cron mails
+# such messages.
 set -eu
 
 if [ $# -lt 1 ]; then

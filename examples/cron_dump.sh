@@ -1,16 +1,19 @@
 #!/bin/sh
-# Write the merged metrics of a server to a file for the textfile collector of the node exporter.
+# Write the merged metrics of a server to a file for the textfile collector of
+# the node exporter.
 #
 #   cron_dump.sh DIR FILE [OPTION]...
 #
-# DIR is the server's PROMETHEUS_MULTIPROC_DIR, FILE ends in .prom, and the options are those of
-# `mpmetrics dump`. In a crontab, where PATH must lead to the command:
+# DIR is the server's PROMETHEUS_MULTIPROC_DIR, FILE ends in .prom, and the
+# options are those of `mpmetrics dump`. In a crontab, where PATH must lead to
+# the command:
 #
 #   PATH=/opt/shop/venv/bin:/usr/bin:/bin
-#   * * * * * cron_dump.sh /run/shop/metrics /var/lib/node_exporter/shop.prom --label app=shop
+#   * * * * * cron_dump.sh /run/shop/metrics /var/lib/node_exporter/shop.prom
 #
-# FILE is replaced as a whole or not at all. If the dump fails, the old page stays, cron mails the
-# reason from standard error, and Prometheus sees the age of FILE (node_textfile_mtime_seconds).
+# FILE is replaced as a whole or not at all. If the dump fails, the old page
+# stays, cron mails the reason from standard error, and Prometheus sees the age
+# of FILE (node_textfile_mtime_seconds).
 set -eu
 
 if [ $# -lt 2 ]; then
@@ -21,7 +24,8 @@ directory=$1
 file=$2
 shift 2
 
-# Beside FILE, so that it can be renamed, and not called *.prom, so that the collector ignores it.
+# Beside FILE, so that it can be renamed, and not called *.prom, so that the
+# collector ignores it.
 temporary=$(mktemp "$file.XXXXXX")
 trap 'rm -f "$temporary"' EXIT
 trap 'exit 1' HUP INT TERM

@@ -116,7 +116,7 @@ def read_address(server: subprocess.Popen[str]) -> str:
     """Return the URL of the page, which the wrapper prints; pass on other messages."""
     for line in server.stderr or ():
         if " listening on " in line:
-            return f"{line.split()[-1]}/metrics"
+            return line.split()[-1]
         print(line, end="", file=sys.stderr)
     message = "it has ended"
     raise OSError(message)

@@ -50,8 +50,8 @@ class Wrapped:
 
     def __enter__(self) -> Self:
         """Wait until the page is served."""
-        found = self.wait_for(rb"listening on (http://\S+)\n")
-        self.url = f"{found[1].decode()}/metrics"
+        found = self.wait_for(rb"listening on (http://\S+/metrics)\n")
+        self.url = found[1].decode()
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -1,14 +1,16 @@
-"""The command `mpmetrics` and its sub-commands; also ``python -m mpmetrics_cli``."""
+"""The command `mpmetrics` and its sub-commands; also ``python -m mpmetrics``."""
 
 from __future__ import annotations
 
 import click
 
 from mpmetrics_cli.compact import compact
+from mpmetrics_cli.completion import completion
 from mpmetrics_cli.doctor import doctor
 from mpmetrics_cli.dump import dump
 from mpmetrics_cli.events import events
 from mpmetrics_cli.exit import USAGE
+from mpmetrics_cli.help import example
 from mpmetrics_cli.program import Program
 from mpmetrics_cli.run import run
 from mpmetrics_cli.serve import serve
@@ -18,6 +20,9 @@ from mpmetrics_cli.serve import serve
     cls=Program,
     context_settings={"help_option_names": ["-h", "--help"]},
     invoke_without_command=True,
+    epilog=example(
+        "mpmetrics run -- gunicorn --workers 4 shop", "curl http://127.0.0.1:9464/metrics"
+    ),
 )
 @click.version_option(package_name="mpmetrics-toolkit", prog_name="mpmetrics")
 @click.pass_context
@@ -38,6 +43,7 @@ main.add_command(compact)
 main.add_command(run)
 main.add_command(serve)
 main.add_command(events)
+main.add_command(completion)
 
 if __name__ == "__main__":
     main(prog_name="mpmetrics")

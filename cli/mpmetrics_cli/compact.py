@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mpmetrics_cli.exit import FAILED, OK
+from mpmetrics_cli.help import example
 from mpmetrics_cli.options import dead_gauges_options, directory_argument, report_format_option
 from mpmetrics_cli.streams import write_message, write_output, write_problems
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from mpmetrics.compaction import Fate
 
 
-@click.command()
+@click.command(epilog=example("mpmetrics compact /run/shop/metrics --dry-run"))
 @directory_argument
 @dead_gauges_options
 @click.option("--dry-run", is_flag=True, help="Change nothing, only report what would be done.")

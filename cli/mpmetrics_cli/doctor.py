@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mpmetrics_cli.exit import FINDINGS, OK
+from mpmetrics_cli.help import example
 from mpmetrics_cli.options import directory_argument, report_format_option
 from mpmetrics_cli.streams import write_output
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from mpmetrics.doctor import Probes
 
 
-@click.command()
+@click.command(epilog=example("mpmetrics doctor /run/shop/metrics"))
 @directory_argument
 @report_format_option
 @click.pass_obj

@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from mpmetrics_cli.exit import FINDINGS, OK
+from mpmetrics_cli.help import example
 from mpmetrics_cli.options import directory_argument, selection_options
 from mpmetrics_cli.streams import write_output, write_problems
 
 
-@click.command()
+@click.command(epilog=example("mpmetrics dump /run/shop/metrics --format table"))
 @directory_argument
 @selection_options
 @click.option(

@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from mpmetrics_cli.exit import FAILED, OK
+from mpmetrics_cli.help import example
 from mpmetrics_cli.options import (
     Seconds,
     listen_options,
@@ -86,7 +87,7 @@ _PUBLISHER: Final[tuple[Decorator, ...]] = (
 )
 
 
-@click.command()
+@click.command(epilog=example("mpmetrics events --publisher tcp://127.0.0.1:5557 --print"))
 @partial(with_options, _PUBLISHER)
 @click.option("--print", "prints", is_flag=True, help="Write each event as a line of JSON.")
 @sink_options
@@ -125,7 +126,7 @@ def events(
             server = PageServer(page, listen, web_config=config)
             stack.callback(server.stop)
             server.start()
-            write_message(f"listening on {server.address}")
+            write_message(f"listening on {server.page_address}")
         bridge.start()
         return ending.wait(bridge)
 

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from mpmetrics_cli.renamed_option import RenamedOption
 from mpmetrics_cli.source_options import SOURCE_OPTIONS, make_url_sources
@@ -45,8 +46,24 @@ def parse_label(text: str) -> tuple[str, str]:
     return name, value
 
 
+def complete_directory(
+    _context: click.Context, _parameter: click.Parameter, begun: str
+) -> list[CompletionItem]:
+    """Have the shell complete a directory of which a part is *begun*."""
+    return [CompletionItem(begun, type="dir")]
+
+
+def complete_file(
+    _context: click.Context, _parameter: click.Parameter, begun: str
+) -> list[CompletionItem]:
+    """Have the shell complete a file of which a part is *begun*."""
+    return [CompletionItem(begun, type="file")]
+
+
 # Without it the library reads the environment, in the order of prometheus_client.
-directory_argument: Final[Decorator] = click.argument("directory", metavar="[DIR]", required=False)
+directory_argument: Final[Decorator] = click.argument(
+    "directory", metavar="[DIR]", required=False, shell_complete=complete_directory
+)
 
 
 def parse_fates(
@@ -132,6 +149,7 @@ _WEB_CONFIG: Final = click.option(
     "--web-config",
     "web_config_file",
     metavar="FILE",
+    shell_complete=complete_file,
     help="TLS and passwords, in the format that all Prometheus exporters share.",
 )
 

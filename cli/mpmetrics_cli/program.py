@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.exceptions import Exit
 
-from mpmetrics.errors import MpmetricsError
+from mpmetrics.errors import ListenError, MpmetricsError
 from mpmetrics_cli.exit import INTERRUPTED, OK, READER_GONE, UNWRITABLE
 from mpmetrics_cli.streams import discard_buffer, messages_on_stderr, write_message
 
@@ -59,6 +59,10 @@ def _exit_statuses() -> Iterator[None]:
     """Turn exceptions of any command into exit statuses, before click handles them itself."""
     try:
         yield
+    except ListenError as error:
+        # The library does not know the option by which its caller chose the address.
+        message = f"{error}; choose another address by --listen"
+        raise click.UsageError(message) from error
     except MpmetricsError as error:
         raise click.UsageError(str(error)) from error
     except KeyboardInterrupt as error:

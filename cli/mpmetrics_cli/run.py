@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mpmetrics_cli.help import example
 from mpmetrics_cli.options import (
     Seconds,
+    complete_directory,
     dead_gauges_options,
     load_web_config,
     make_page,
@@ -22,12 +24,18 @@ if TYPE_CHECKING:
     from mpmetrics.compaction import Fate
 
 
-@click.command(context_settings={"allow_interspersed_args": False})
+@click.command(
+    context_settings={"allow_interspersed_args": False},
+    epilog=example(
+        "mpmetrics run -- gunicorn --workers 4 shop", "curl http://127.0.0.1:9464/metrics"
+    ),
+)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option(
     "--dir",
     "directory",
     metavar="DIR",
+    shell_complete=complete_directory,
     help="Have the server write to DIR, and keep DIR at the end. The default is the directory in "
     "PROMETHEUS_MULTIPROC_DIR, or a new one if that is not set.",
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mpmetrics_cli.exit import OK
+from mpmetrics_cli.help import example
 from mpmetrics_cli.options import (
     directory_argument,
     load_web_config,
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from mpmetrics_cli.source_options import NamedText
 
 
-@click.command()
+@click.command(epilog=example("mpmetrics serve /run/shop/metrics --listen :9464"))
 @directory_argument
 @serving_options
 @selection_options
@@ -61,6 +62,6 @@ def serve(
         labels=labels,
     )
     server = PageServer(page, listen, web_config=config)
-    write_message(f"listening on {server.address}")
+    write_message(f"listening on {server.page_address}")
     server.run()
     return OK

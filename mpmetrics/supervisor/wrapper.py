@@ -126,7 +126,7 @@ def run_command(
         runner.start(mask)
         if relay is not None:
             relay.start()
-        write_message(f"listening on {server.address}")
+        write_message(f"listening on {server.page_address}")
         server.start()
         if options.compact_interval:
             background.start()

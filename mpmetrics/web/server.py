@@ -88,6 +88,12 @@ class PageServer:
         """Where to connect to: a URL, or ``unix:`` and a path."""
         return self._listener.url(self._scheme)
 
+    @property
+    def page_address(self) -> str:
+        """Where the page is: a URL, or ``unix:`` and the path of the socket."""
+        is_unix = bool(self._listener.address.path)
+        return self.address if is_unix else f"{self.address}/metrics"
+
     def start(self) -> None:
         """Serve in a thread; return when requests are answered."""
         self._thread.start()

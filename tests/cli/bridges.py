@@ -31,7 +31,9 @@ class Bridge:
     def address(self) -> str:
         """Return the URL of the metrics, which is in the first line on standard error."""
         message = self.next_message()
-        found = re.fullmatch(r"mpmetrics: listening on (http://127\.0\.0\.1:[0-9]+)\n", message)
+        found = re.fullmatch(
+            r"mpmetrics: listening on (http://127\.0\.0\.1:[0-9]+)/metrics\n", message
+        )
         assert found, message
         return found[1]
 

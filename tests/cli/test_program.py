@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -25,6 +26,8 @@ from tests.workers import PATIENCE, environment, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.conftest import NeedsProgram
 
 COMMANDS = tuple(main.commands)
 
@@ -84,7 +87,63 @@ def test_everything_has_help(name: str) -> None:
         if isinstance(parameter, click.Option):
             assert parameter.help, parameter.name
         else:
-            assert ("COMMAND" if name == "run" else "DIR") in each.help
+            assert ARGUMENTS.get(name, "DIR") in each.help
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_help_ends_with_an_example(name: str) -> None:
+    """The help of every command ends with an example that can be called, within 80 columns."""
+    _, help_text, _ = invoke(*name.split(), "--help")
+    assert max(map(len, help_text.splitlines())) <= 80
+    _, title, examples = help_text.rpartition("  Example:\n")
+    assert title
+    for words in map(shlex.split, examples.splitlines()):
+        if words[0] == "mpmetrics":
+            main.commands[words[1]].make_context(words[1], words[2:])
+    assert name in examples
+
+
+# -- completion -----------------------------------------------------------------------------------
+
+
+def complete(*words: str) -> list[str]:
+    """Return what bash is told to complete the last one of *words* with."""
+    variables = {
+        "_MPMETRICS_COMPLETE": "bash_complete",
+        "COMP_WORDS": " ".join(("mpmetrics", *words)),
+        "COMP_CWORD": str(len(words)),
+    }
+    script = Path(sysconfig.get_path("scripts"), "mpmetrics")
+    ending = run([str(script)], env=variables)
+    assert (ending.status, ending.stderr) == (0, "")
+    return ending.stdout.splitlines()
+
+
+def test_a_shell_completes() -> None:
+    """A shell completes commands, options, values, directories and files."""
+    assert complete("d") == ["plain,doctor", "plain,dump"]
+    assert complete("dump", "--f") == ["plain,--format"]
+    assert complete("dump", "--format", "o") == ["plain,openmetrics"]
+    assert complete("dump", "") == ["dir,"]
+    assert complete("run", "--dir", "/r") == ["dir,/r"]
+    assert complete("serve", "--web-config", "w") == ["file,w"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_for_a_shell(shell: str) -> None:
+    """The script for a shell asks the command itself, and starts no shell to be written."""
+    status, stdout, stderr = invoke("completion", shell)
+    assert (status, stderr) == (0, "")
+    assert f"_MPMETRICS_COMPLETE={shell}_complete" in stdout
+
+
+def test_bash_takes_its_script(needs_program: NeedsProgram) -> None:
+    """Bash reads the script, and completes by it from then on."""
+    needs_program("bash", package="bash")
+    _, script, _ = invoke("completion", "bash")
+    ending = run(["bash", "-c", f"{script}\ncomplete -p mpmetrics"])
+    assert (ending.status, ending.stderr) == (0, "")
+    assert ending.stdout.endswith(" _mpmetrics_completion mpmetrics\n")
 
 
 def test_without_arguments_the_help_is_shown() -> None:
@@ -115,10 +174,13 @@ def test_the_library_run_as_a_module_is_the_command(tmp_path: Path) -> None:
 
 
 # Options that take one of a few values, or a number.
+# For other commands it is DIR.
+ARGUMENTS = {"run": "COMMAND", "completion": "SHELL"}
+
 CHOOSY = {"run": "--grace", "serve": "--timeout", "events": "--ranks"}
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "completion"])
 def test_a_value_that_cannot_be_is_a_mistake(name: str) -> None:
     """A missing or impossible value of an option is a mistake."""
     option = CHOOSY.get(name, "--format")
@@ -130,7 +192,9 @@ def test_a_value_that_cannot_be_is_a_mistake(name: str) -> None:
     assert f"Invalid value for '{option}'" in stderr
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in {"run", "events"}])
+@pytest.mark.parametrize(
+    "name", [name for name in COMMANDS if name not in {"run", "events", "completion"}]
+)
 def test_two_directories_are_a_mistake(name: str) -> None:
     """Two directories are a mistake."""
     status, stdout, stderr = invoke(name, ".", ".")

@@ -17,7 +17,7 @@ from mpmetrics._log_limit import LENGTH, LINES
 from tests.cli.directories import fill
 from tests.cli.processes import Ending, command, invoke, run
 from tests.database import counter
-from tests.servers import Handler, answering, answering_with, fetch
+from tests.servers import Handler, answering, answering_with, fetch, listening
 from tests.workers import PATIENCE, Worker, environment, spawn
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ def serving(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[bytes], s
         try:
             assert process.stderr is not None
             message = process.stderr.readline().decode()
-            found = re.fullmatch(r"mpmetrics: listening on (http://127\.0\.0\.1:[0-9]+)\n", message)
+            found = re.fullmatch(
+                r"mpmetrics: listening on (http://127\.0\.0\.1:[0-9]+)/metrics\n", message
+            )
             assert found, message
             yield process, found[1]
         finally:
@@ -54,11 +56,11 @@ def test_a_directory_that_comes_later(tmp_path: Path) -> None:
                 f"mpmetrics: waiting for {later} (no such directory): its metrics come as soon as "
                 "it is there\n"
             )
-            address = process.stderr.readline().decode().rpartition(" ")[2].strip()
-            before = fetch(f"{address}/metrics").body
+            url = process.stderr.readline().decode().rpartition(" ")[2].strip()
+            before = fetch(url).body
             later.mkdir()
             fill(later, {"counter_7.db": counter("jobs", 3)})
-            after = fetch(f"{address}/metrics").body
+            after = fetch(url).body
         finally:
             process.kill()
     up = rb'mpmetrics_source_up\{source="[^"]+"\} '
@@ -196,6 +198,23 @@ def test_a_mistake_is_one_line_and_status_2(arguments: list[str], words: str) ->
     status, stdout, stderr = invoke("serve", *arguments)
     assert (status, stdout, stderr.count("\n")) == (2, "", 1)
     assert words in stderr
+
+
+@pytest.mark.parametrize("name", ["serve", "run", "events"])
+def test_a_port_in_use_names_the_option_for_another(tmp_path: Path, name: str) -> None:
+    """A port in use is one line that names `--listen`, with status 2; nothing is started."""
+    with listening() as listener:
+        taken = f"127.0.0.1:{listener.getsockname()[1]}"
+        others = {
+            "serve": [str(tmp_path)],
+            "run": ["--", "touch", str(tmp_path / "started")],
+            "events": ["--publisher", "tcp://127.0.0.1:1"],
+        }
+        ending = run(command(name, "--listen", taken, *others[name]))
+    assert (ending.status, ending.stdout, ending.stderr.count("\n")) == (2, "", 1)
+    assert ending.stderr.startswith(f"mpmetrics: cannot listen on {taken}: Address already in use")
+    assert "--listen" in ending.stderr
+    assert not (tmp_path / "started").exists()
 
 
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -15,6 +15,8 @@ from tests.workers import environment, run_python
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+_COLUMNS: Final = 80
 
 _LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
@@ -67,6 +69,29 @@ def test_commands_that_are_shown_can_be_called(page: Path) -> None:
     """Every call of `mpmetrics` in a shell block has a command and options that exist."""
     for name, *arguments in commands(page):
         main.commands[name].make_context(name, arguments)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_shell_lines_fit_a_terminal(page: Path) -> None:
+    """Lines that a reader types have at most 80 characters; output may be wider."""
+    typed = [
+        line
+        for language, block in FENCED.findall(page.read_text(encoding="utf-8"))
+        for line in block.splitlines()
+        if language == "sh" or (language == "console" and line.startswith(("$ ", "> ")))
+    ]
+    assert [line for line in typed if len(line) > _COLUMNS] == []
+
+
+def test_lines_of_example_scripts_fit_a_terminal() -> None:
+    """The lines of the shell scripts in `examples` have at most 80 characters."""
+    lines = [
+        line
+        for script in (DOCS.parent / "examples").rglob("*.sh")
+        for line in script.read_text(encoding="utf-8").splitlines()
+    ]
+    assert lines
+    assert [line for line in lines if len(line) > _COLUMNS] == []
 
 
 def test_commands_are_found() -> None:

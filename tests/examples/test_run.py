@@ -163,9 +163,9 @@ def test_the_sidecars_serve_and_fold(pod: dict[str, Any], directory: Path) -> No
             eventually(archive.exists, "the dead worker is folded")
             with container(pod, "metrics", directory) as serving:
                 assert serving.stderr is not None
-                address = serving.stderr.readline().decode().split()[-1]
-                page = fetch(f"{address}/metrics").body.decode()
-                assert fetch(f"{address}/-/ready").status == 200
+                url = serving.stderr.readline().decode().split()[-1]
+                page = fetch(url).body.decode()
+                assert fetch(url.replace("/metrics", "/-/ready")).status == 200
                 serving.terminate()
                 assert serving.wait(PATIENCE) == 0
             compaction.terminate()

@@ -5,7 +5,8 @@
 #   gunicorn.sh [OPTION]...
 #
 # The options are those of `mpmetrics run`. It passes signals on to gunicorn:
-# TERM ends the server, HUP replaces the workers, USR2 replaces the whole server.
+# TERM ends the server, HUP replaces the workers, USR2 replaces the whole
+# server.
 set -eu
 
 exec mpmetrics run "$@" -- \

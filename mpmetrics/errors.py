@@ -40,6 +40,8 @@ REASONS: Final = {
     "lost_manifest": "an archive, but no MANIFEST that says whether it counts; the newest is taken",
     "damaged_manifest": "the MANIFEST cannot be read; the newest archives are taken",
     "damaged": "the bytes of the file do not follow the format; the whole file is left out",
+    "too_large": "a file, or a key in it, that is larger than any that is read; left out",
+    "linked": "another name of a file that counts already; left out",
     "type_conflict": "one family with two types; the first type in file order is kept",
     "mode_conflict": "one gauge with two modes; the first mode in file order is kept",
     "bucket_conflict": "one histogram with two bucket layouts; only shared bounds are kept",
@@ -76,6 +78,10 @@ class DamagedError(MpmetricsError, ValueError):
     def __str__(self) -> str:
         """Return one line: what is wrong, and at which offset."""
         return f"{self.detail} (at offset {self.offset})"
+
+
+class TooLargeError(DamagedError):
+    """Bytes that may follow the `.db` format, but are more than is read of one file."""
 
 
 class NotAMetricsFileError(MpmetricsError, OSError):

@@ -21,6 +21,7 @@ PACKAGE = Path(mpmetrics.__file__).parent
 EXAMPLES: tuple[tuple[MpmetricsError, str], ...] = (
     (errors.MpmetricsError("anything"), "anything"),
     (errors.DamagedError(8, "no key fits"), "no key fits (at offset 8)"),
+    (errors.TooLargeError(0, "too many bytes"), "too many bytes (at offset 0)"),
     (errors.NotAMetricsFileError("/a.db"), "[Errno 22] not a regular file: '/a.db'"),
     (errors.DirectoryError("/d", "it is gone"), "/d: it is gone"),
     (errors.DirectoryError("", "no directory is named"), "no directory is named"),

@@ -195,6 +195,9 @@ class _Run:
             liveness = self._prover.examine(file.path)
             if liveness is not Liveness.DEAD:
                 self._report.skip(file.path, liveness.value, _NOT_DEAD[liveness])
+            elif file.inode in listing.shared:
+                detail = "it has another name here, under which its values would count again"
+                self._report.skip(file.path, "linked", detail)
             elif self._policy.treatment(file.name) == "left":
                 self._report.skip(file.path, "kept", "gauges of the dead are kept on demand")
             else:

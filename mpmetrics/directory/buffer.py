@@ -6,10 +6,15 @@ import os
 from typing import Final, NamedTuple
 
 from mpmetrics._opening import OPEN_FLAGS, require_regular
-from mpmetrics.errors import DamagedError
-from mpmetrics.format import HEADER_SIZE, read_used
+from mpmetrics.errors import DamagedError, TooLargeError
+from mpmetrics.format import HEADER_SIZE, MOST_ENTRIES, check_entries, read_used
 
 _FIRST_READ: Final = 1 << 14
+
+_CHECK_FROM: Final = 1 << 20
+"""Bytes that are read of a file before its beginning is checked; then they double."""
+
+_ZEROS: Final = bytes(_CHECK_FROM)
 
 
 class Identity(NamedTuple):
@@ -57,6 +62,11 @@ class ReadBuffer:
         used = self._fill(descriptor, expected or _FIRST_READ, status.st_size)
         return used, Identity(status.st_dev, status.st_ino, status.st_ctime_ns)
 
+    def shrink(self, size: int) -> None:
+        """Give back the memory of larger files, when no file has more than *size* used bytes."""
+        if len(self.data) > max(2 * size, _CHECK_FROM):
+            del self.data[max(size, _FIRST_READ) :]
+
     def used_bytes(self, used: int) -> bytes:
         """Return a copy of the first *used* bytes of the file that was loaded last."""
         return bytes(memoryview(self.data)[:used])
@@ -72,15 +82,34 @@ class ReadBuffer:
             # The file may have grown since its size was taken. Check before reporting damage.
             size = os.fstat(descriptor).st_size
             if used <= size:
-                end += self._read(descriptor, end, used)
+                end = self._read_on(descriptor, end, used)
             if used > end:
                 raise DamagedError(end, f"{used} bytes are used, but the file ends at {size}")
         return used
 
+    def _read_on(self, descriptor: int, end: int, used: int) -> int:
+        """Read the used bytes from *end* on, in steps; return how many bytes there are.
+
+        Raises `DamagedError` after the first step that reads something else than entries, and
+        `TooLargeError` after the one that reads too many.
+        """
+        checked, entries = HEADER_SIZE, 0
+        count = end
+        while count and end < used:
+            count = self._read(descriptor, end, min(used, max(_CHECK_FROM, 2 * end)))
+            end += count
+            if end >= _CHECK_FROM:
+                checked, more = check_entries(self.data, checked, end)
+                entries += more
+                if entries > MOST_ENTRIES:
+                    raise TooLargeError(checked, f"it has more than {MOST_ENTRIES} entries")
+        return end
+
     def _read(self, descriptor: int, start: int, stop: int) -> int:
         """Read the next bytes into `data` from *start* to *stop*; return how many there were."""
-        if stop > len(self.data):
-            self.data.extend(bytes(stop - len(self.data)))
+        while len(self.data) < stop:
+            # Piece by piece: all at once would take the same memory a second time.
+            self.data += _ZEROS[: stop - len(self.data)]
         done = start
         with memoryview(self.data) as view:
             while done < stop:

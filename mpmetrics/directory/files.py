@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mpmetrics.errors import Problem
@@ -130,20 +131,22 @@ class WorkerFile(NamedTuple):
     """A worker's file in a directory: its *path*, the parts of its *name*, and its *inode*.
 
     *folding_into* is the generation of the archive that the file is being folded into, 0 for none.
-    The *name* is then the one that the file had before.
+    The *name* is then the one that the file had before. A name that *is_link* is a symbolic link.
     """
 
     path: str
     name: FileName
     inode: int = 0
     folding_into: int = 0
+    is_link: bool = False
 
 
 class Listing(NamedTuple):
     """The worker files of a directory, sorted by file name, and its other entries.
 
     *quarantined* are the paths of damaged files that have been set aside, *own* the names of files
-    that mpmetrics keeps there for itself, *inodes* the inode numbers of all entries.
+    that mpmetrics keeps there for itself, *inodes* the inode numbers of all entries, and *shared*
+    those that several files of workers have.
     """
 
     files: list[WorkerFile]
@@ -151,6 +154,7 @@ class Listing(NamedTuple):
     quarantined: Sequence[str] = ()
     own: frozenset[str] = frozenset()
     inodes: frozenset[int] = frozenset()
+    shared: frozenset[int] = frozenset()
 
 
 def list_directory(path: str) -> Listing:
@@ -177,8 +181,10 @@ def list_directory(path: str) -> Listing:
                 quarantined.append(entry.path)
             else:
                 generation = int(aside["generation"]) if aside else 0
-                files.append(WorkerFile(entry.path, name, entry.inode(), generation))
-    return Listing(files, problems, quarantined, frozenset(own), frozenset(seen))
+                is_link = entry.is_symlink()
+                files.append(WorkerFile(entry.path, name, entry.inode(), generation, is_link))
+    shared = _shared_inodes(files)
+    return Listing(files, problems, quarantined, frozenset(own), frozenset(seen), shared)
 
 
 def is_metrics_name(name: str) -> bool:
@@ -204,8 +210,19 @@ def list_files(paths: Iterable[str | os.PathLike[str]]) -> Listing:
         if name is None:
             problems.append(Problem(path, "stranger", _NOT_OURS))
         else:
-            files.append(WorkerFile(path, name))
+            files.append(WorkerFile(path, name, is_link=os.path.islink(path)))
     return Listing(files, problems)
+
+
+def _shared_inodes(files: Iterable[WorkerFile]) -> frozenset[int]:
+    """Return the inode numbers that several of *files* have.
+
+    A file that is being folded does not count: for some time it has two names.
+    """
+    inodes = [file.inode for file in files if not file.folding_into]
+    if len(set(inodes)) == len(inodes):
+        return frozenset()
+    return frozenset(inode for inode, count in Counter(inodes).items() if count > 1)
 
 
 def _stranger_reason(entry: os.DirEntry[str], name: FileName | None) -> str:

@@ -79,6 +79,19 @@ REMEDIES: Final[Mapping[str, Remedy]] = {
         "kind of machine, or two processes with the same pid wrote to it, as happens when "
         "containers share a directory",
     ),
+    "too_large": Remedy(
+        "error",
+        "file",
+        "missing from the page because it, or a key in it, is too large to be read",
+        "find out which label has a value for each request; move the file away once no worker "
+        "uses it",
+    ),
+    "linked": Remedy(
+        "warning",
+        "name",
+        "of a file that counts under another name",
+        "remove it; a file with two names is not folded either when its worker is dead",
+    ),
     "type_conflict": Remedy(
         "error",
         "metric",

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from mpmetrics.format.codec import (
     HEADER_SIZE,
+    LARGEST_FILE,
+    LARGEST_KEY,
+    MOST_ENTRIES,
     Data,
+    check_entries,
     key_offset,
     read_used,
 )
@@ -27,12 +31,16 @@ from mpmetrics.format.layout import Layout, encode
 __all__ = [
     "BUCKET_LABEL",
     "HEADER_SIZE",
+    "LARGEST_FILE",
+    "LARGEST_KEY",
+    "MOST_ENTRIES",
     "Data",
     "Key",
     "KeyTable",
     "Labels",
     "Layout",
     "SeriesName",
+    "check_entries",
     "clean_text",
     "encode",
     "format_key",

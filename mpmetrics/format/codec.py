@@ -15,7 +15,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
-from mpmetrics.errors import DamagedError
+from mpmetrics.errors import DamagedError, TooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -30,6 +30,15 @@ HEADER_SIZE: Final = 8
 LENGTH_SIZE: Final = 4
 """Bytes of an entry's length field, the first part of a raw key."""
 
+LARGEST_FILE: Final = 256 << 20
+"""Used bytes of the largest file that is read or written."""
+
+MOST_ENTRIES: Final = 500_000
+"""Entries of the largest file that is read or written: in memory they take a gigabyte."""
+
+LARGEST_KEY: Final = 1 << 20
+"""Bytes of the longest key that is read: names, labels and help of one series."""
+
 _ALIGNMENT: Final = 8
 _NUMBERS_SIZE: Final = 16
 
@@ -40,7 +49,7 @@ def read_used(header: Data) -> int:
     """Return the ``used`` field of a file that starts with *header*, checked for plausibility.
 
     A new file that is still empty, or all zeros, uses `HEADER_SIZE` bytes. Raises `DamagedError`
-    for a number that no writer can have written.
+    for a number that no writer can have written, `TooLargeError` for one above `LARGEST_FILE`.
     """
     if len(header) < LENGTH_SIZE:
         if not header:
@@ -51,14 +60,43 @@ def read_used(header: Data) -> int:
         return HEADER_SIZE
     if used < HEADER_SIZE or used % _ALIGNMENT:
         raise DamagedError(0, f"{used} used bytes is not a size that a writer can reach")
+    if used > LARGEST_FILE:
+        raise TooLargeError(0, f"{used} used bytes are more than are read ({LARGEST_FILE})")
     return int(used)
 
 
-def scan_keys(data: bytes, base: int) -> tuple[list[bytes], list[int]]:
+def check_entries(data: bytearray, start: int, stop: int) -> tuple[int, int]:
+    """Check the entries between *start* and *stop*.
+
+    Returns where the first incomplete one begins, and how many there are before it.
+
+    The reader of a large file checks its beginning before it reads on: behind it there may be a
+    hole of gigabytes that takes no space on the disk, but would in memory. Raises `DamagedError`.
+    """
+    int32_at, find = _int32.unpack_from, data.find
+    count = 0
+    while start + LENGTH_SIZE <= stop:
+        (length,) = int32_at(data, start)
+        end = start + LENGTH_SIZE + length
+        if not 0 < length <= LARGEST_KEY:
+            raise _refuse_length(start, length)
+        # No text of JSON has a null byte.
+        if find(0, start + LENGTH_SIZE, min(end, stop)) >= 0:
+            raise DamagedError(start, "a key with a null byte")
+        end += _ALIGNMENT - end % _ALIGNMENT + _NUMBERS_SIZE
+        if end > stop:
+            break
+        start = end
+        count += 1
+    return start, count
+
+
+def scan_keys(data: bytes, base: int, *, is_rest: bool = True) -> tuple[list[bytes], list[int]]:
     """Scan the entries that fill *data*, which starts at offset *base* of its file.
 
     Returns the raw keys and the offsets of their values in the file, in file order. Raises
-    `DamagedError` if an entry does not fit into the rest of the data.
+    `DamagedError` if an entry does not fit into *data*, unless *is_rest* is False: then more data
+    follows, and the scan stops there. Raises `TooLargeError` for a key above `LARGEST_KEY`.
     """
     keys: list[bytes] = []
     offsets: list[int] = []
@@ -69,14 +107,23 @@ def scan_keys(data: bytes, base: int) -> tuple[list[bytes], list[int]]:
         (length,) = int32_at(data, position)
         end = position + LENGTH_SIZE + length
         value_at = end + _ALIGNMENT - end % _ALIGNMENT
-        if length <= 0 or value_at > last_value_at:
-            raise DamagedError(base + position, f"a key of {length} bytes does not fit here")
+        if not 0 < length <= LARGEST_KEY or value_at > last_value_at:
+            if is_rest or not 0 < length <= LARGEST_KEY:
+                raise _refuse_length(base + position, length, fits=value_at <= last_value_at)
+            return keys, offsets
         add_key(data[position:end])
         add_offset(base + value_at)
         position = value_at + _NUMBERS_SIZE
-    if position != size:
+    if is_rest and position != size:
         raise DamagedError(base + position, f"{size - position} bytes are too few for an entry")
     return keys, offsets
+
+
+def _refuse_length(offset: int, length: int, *, fits: bool = True) -> DamagedError:
+    """Return the error for a key of this *length*, which *fits* into the data or does not."""
+    if fits and length > LARGEST_KEY:
+        return TooLargeError(offset, f"a key of {length} bytes, more than {LARGEST_KEY}")
+    return DamagedError(offset, f"a key of {length} bytes does not fit here")
 
 
 def read_values(data: Data, offsets: Sequence[int]) -> list[float]:
@@ -110,6 +157,11 @@ def has_key(data: Data, key: bytes, value_at: int) -> bool:
 def key_offset(key: bytes, value_at: int) -> int:
     """Return the offset of the entry that has the raw *key* and its value at *value_at*."""
     return value_at - len(key) - padding(len(key))
+
+
+def end_of_entry(value_at: int) -> int:
+    """Return the offset behind the entry that has its value at *value_at*."""
+    return value_at + _NUMBERS_SIZE
 
 
 def padding(size: int) -> int:

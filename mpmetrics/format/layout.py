@@ -13,6 +13,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
+from mpmetrics.errors import TooLargeError
 from mpmetrics.format import codec
 
 if TYPE_CHECKING:
@@ -25,22 +26,26 @@ _LENGTH: Final = Struct("i")
 _HEADER: Final = Struct("ii")
 _NUMBERS: Final = Struct("dd")
 
-LARGEST_FILE: Final = (1 << 31) - 8
-"""Bytes of the largest file: the used size is an int32, and a multiple of eight."""
+_STEP: Final = 4 << 20
+"""Bytes that are scanned at a time: more than the largest entry has."""
 
 
 def encode(entries: Iterable[tuple[bytes, float, float]]) -> bytes:
     """Return the bytes of a file with these entries: key, value, second number.
 
-    Raises `OverflowError` with the size in bytes if that is more than `LARGEST_FILE`.
+    Raises `OverflowError` for a file that no reader would read: for more than `LARGEST_FILE` bytes
+    or `MOST_ENTRIES` entries (see `mpmetrics.format.codec`).
     """
     parts = [b""]
     for key, value, second in entries:
         padding = b" " * codec.padding(codec.LENGTH_SIZE + len(key))
         parts.append(_LENGTH.pack(len(key)) + key + padding + _NUMBERS.pack(value, second))
     size = codec.HEADER_SIZE + sum(map(len, parts))
-    if size > LARGEST_FILE:
-        message = f"{size} bytes are more than a file can have ({LARGEST_FILE})"
+    if size > codec.LARGEST_FILE:
+        message = f"{size} bytes are more than a file can have ({codec.LARGEST_FILE})"
+        raise OverflowError(message)
+    if len(parts) > codec.MOST_ENTRIES + 1:
+        message = f"{len(parts) - 1} entries are more than a file can have ({codec.MOST_ENTRIES})"
         raise OverflowError(message)
     parts[0] = _HEADER.pack(size, 0)
     return b"".join(parts)
@@ -74,12 +79,22 @@ class Layout:
         *known* maps each raw key to the one copy that is kept, so that files with the same keys
         share them; new keys are added to it. Raises `DamagedError`.
         """
-        if used == self.used:
-            return self
+        layout = self
+        while layout.used < used:
+            layout = layout.grow(data, used, known)
+        return layout
+
+    def grow(self, data: Data, used: int, known: dict[bytes, bytes]) -> Layout:
+        """Return what `extend` does, after a few megabytes: the caller may refuse what is there."""
+        stop = min(used, self.used + _STEP)
         # Slices of `bytes` are hashable and quick to make; those of a reused buffer are not.
-        keys, offsets = codec.scan_keys(bytes(memoryview(data)[self.used : used]), self.used)
+        piece = bytes(memoryview(data)[self.used : stop])
+        keys, offsets = codec.scan_keys(piece, self.used, is_rest=stop == used)
+        if len(self.keys) + len(keys) > codec.MOST_ENTRIES:
+            raise TooLargeError(self.used, f"more than {codec.MOST_ENTRIES} entries")
         all_keys = (*self.keys, *map(known.setdefault, keys, keys))
-        return Layout(all_keys, (*self.offsets, *offsets), used)
+        end = used if stop == used else codec.end_of_entry(offsets[-1])
+        return Layout(all_keys, (*self.offsets, *offsets), end)
 
     def matches(self, data: Data, used: int) -> bool:
         """Return whether the first *used* bytes of *data* begin with exactly these keys."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from mpmetrics.exposition import TOTAL
 from mpmetrics.format import clean_text
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     Flat = Sequence[Any]
     Places = tuple[int, ...]
     Series = dict[SeriesName, Places]
+
+
+_Key = TypeVar("_Key")
 
 
 class Segment(NamedTuple):
@@ -88,6 +91,7 @@ def index_series(segments: Sequence[Segment], keys: Mapping[bytes, Key]) -> Seri
     families: dict[str, dict[Kind, Series]] = defaultdict(lambda: defaultdict(dict))
     helps: dict[tuple[str, Kind], str] = {}
     variants: dict[int, str] = {}
+    several: dict[tuple[str, Kind, SeriesName], list[int]] = {}
     for (kind, process), places_of in _index_keys(segments).items():
         strip_total = kind.type == "counter"
         of_kind: dict[str, Series] = {}
@@ -104,8 +108,10 @@ def index_series(segments: Sequence[Segment], keys: Mapping[bytes, Key]) -> Seri
             known = series.setdefault(series_name, at)
             if known is not at:
                 # The same series under another HELP, in another spelling, or of two processes.
-                series[series_name] = tuple(sorted(known + at))
+                _add_places(several, (name, kind, series_name), known, at)
                 variants.update(dict.fromkeys(at, help_text))
+    for (name, kind, series_name), places in several.items():
+        families[name][kind][series_name] = tuple(sorted(places))
     return SeriesIndex(families, helps, Origins(segments, variants))
 
 
@@ -131,14 +137,28 @@ class _SharedKeys:
 def _index_keys(segments: Sequence[Segment]) -> dict[tuple[Kind, Labels], dict[bytes, Places]]:
     """Return the places of every distinct raw key, for each kind and process."""
     index: dict[tuple[Kind, Labels], dict[bytes, Places]] = {}
+    several: dict[tuple[Kind, Labels, bytes], list[int]] = {}
     for (kind, process, shared), starts in _group_alike(segments).items():
         places_of = index.setdefault((kind, process), {})
         columns = [range(start, start + len(shared.keys)) for start in starts]
         for raw, at in zip(shared.keys, zip(*columns, strict=True), strict=True):
             known = places_of.setdefault(raw, at)
             if known is not at:
-                places_of[raw] = tuple(sorted(known + at))
+                _add_places(several, (kind, process, raw), known, at)
+    for (kind, process, raw), places in several.items():
+        index[kind, process][raw] = tuple(sorted(places))
     return index
+
+
+def _add_places(several: dict[_Key, list[int]], key: _Key, known: Places, more: Places) -> None:
+    """Add *more* places of *key* to those that are *known*.
+
+    They are sorted once, at the end: a damaged file may have one key a million times.
+    """
+    places = several.get(key)
+    if places is None:
+        places = several[key] = [*known]
+    places += more
 
 
 def _group_alike(

@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mpmetrics.directory import ReadBuffer
-from mpmetrics.errors import DamagedError, Problem
+from mpmetrics.errors import DamagedError, Problem, TooLargeError
 from mpmetrics.format import KeyTable, Layout, key_offset
 from mpmetrics.merging import RULES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from mpmetrics.directory import Identity, WorkerFile
     from mpmetrics.format import Data, Key
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _FORGET_FROM: Final = 2
 # … and this many more.
 _FORGET_NOT_BELOW: Final = 1_000
+
+_COSTLY: Final = 1 << 20
+"""Used bytes of a file above which its damage is remembered."""
 
 _MISSED: Final = frozenset({"vanished", "leased"})
 
@@ -79,18 +82,27 @@ class _KnownFile(NamedTuple):
     segment: FileSegment
 
 
+class _Refusal(NamedTuple):
+    """A file that is damaged behind many good entries: it is not parsed again at every reading."""
+
+    identity: Identity
+    used: int
+    error: DamagedError
+
+
 class SegmentReader:
     """A reader of files that remembers the layout of each file and the meaning of each key.
 
     It is not thread-safe.
     """
 
-    def __init__(self) -> None:
-        """Start with an empty memory."""
-        self._buffer = ReadBuffer()
+    def __init__(self, buffer: ReadBuffer | None = None) -> None:
+        """Start with an empty memory; files are read into *buffer*, by default one of its own."""
+        self._buffer = buffer or ReadBuffer()
         self._known: dict[str, _KnownFile] = {}
         self._keys = KeyTable()
         self._raws: dict[bytes, bytes] = {}
+        self._refusals: dict[str, _Refusal] = {}
 
     @property
     def meanings(self) -> Mapping[bytes, Key]:
@@ -117,27 +129,36 @@ class SegmentReader:
         """
         reading = Reading([], [], [])
         latest: dict[str, Layout] = {}
-        for file in files:
+        names: dict[tuple[int, ...], str] = {}
+        for file in _links_last(files):
             try:
                 segment = self._load(file, latest.get(file.name.prefix))
-            except FileNotFoundError:
-                detail = "the file went away before it could be read"
-                reading.problems.append(Problem(file.path, "vanished", detail))
-            except BlockingIOError:
-                detail = "another process is finding out whether its worker is alive"
-                reading.problems.append(Problem(file.path, "leased", detail))
-            except OSError as error:
-                detail = error.strerror or str(error)
-                reading.problems.append(Problem(file.path, "unreadable", detail))
-            except DamagedError as error:
-                reading.problems.append(Problem(file.path, "damaged", str(error)))
+            except (OSError, DamagedError, MemoryError) as error:
+                reading.problems.append(_describe(file, error))
             else:
-                reading.add(segment, self._buffer.data)
-                if inspect is not None:
-                    with memoryview(self._buffer.data) as data:
-                        inspect(file, data[: segment.layout.used])
                 latest[file.name.prefix] = segment.layout
+                counted = names.setdefault(self._known[file.path].identity[:2], file.path)
+                if counted is file.path:
+                    self._add(reading, segment, inspect)
+                else:
+                    detail = f"another name of {counted}, which counts already"
+                    reading.problems.append(Problem(file.path, "linked", detail))
+        refused = {problem.path for problem in reading.problems}
+        self._refusals = {path: each for path, each in self._refusals.items() if path in refused}
+        self._buffer.shrink(max((segment.layout.used for segment in reading.segments), default=0))
         return reading
+
+    def _add(
+        self,
+        reading: Reading,
+        segment: FileSegment,
+        inspect: Callable[[WorkerFile, memoryview], None] | None,
+    ) -> None:
+        """Add the *segment* of the file in the buffer to *reading*, and *inspect* the file."""
+        reading.add(segment, self._buffer.data)
+        if inspect is not None:
+            with memoryview(self._buffer.data) as data:
+                inspect(segment.file, data[: segment.layout.used])
 
     def forget_files(self, *, besides: Iterable[FileSegment] = ()) -> None:
         """Forget the layouts of all files *besides* those that have one of these segments."""
@@ -162,14 +183,22 @@ class SegmentReader:
         known = self._known.pop(file.path, None)
         own = known.segment.layout if known else None
         buffer = self._buffer
+        refusal = self._refusals.pop(file.path, None)
         used, identity = buffer.load(file.path, own.used if own else 0)
+        if refusal and (refusal.identity, refusal.used) == (identity, used):
+            self._refusals[file.path] = refusal
+            raise refusal.error
         if known and own and own.used == used and known.identity == identity:
             layout = own
         else:
             layout = _recognize(buffer.data, used, own, neighbour)
         if used != layout.used:
-            layout = layout.extend(buffer.data, used, self._raws)
-            self._learn(layout)
+            try:
+                layout = self._extend(layout, used)
+            except DamagedError as error:
+                if used > _COSTLY:
+                    self._refusals[file.path] = _Refusal(identity, used, error)
+                raise
         segment = known.segment if known else None
         if segment is None or segment.file != file or segment.layout is not layout:
             segment = FileSegment(file, layout)
@@ -179,14 +208,52 @@ class SegmentReader:
         self._known[file.path] = _KnownFile(identity, segment)
         return segment
 
-    def _learn(self, layout: Layout) -> None:
+    def _extend(self, layout: Layout, used: int) -> Layout:
+        """Return the layout of the file in the buffer, which has grown from *layout*.
+
+        A large file is parsed in steps: after the first wrong key the others are not looked at.
+        Raises `DamagedError`.
+        """
+        while layout.used != used:
+            known = len(layout.keys)
+            layout = layout.grow(self._buffer.data, used, self._raws)
+            self._learn(layout.keys[known:], layout.offsets[known:])
+        return layout
+
+    def _learn(self, keys: Sequence[bytes], offsets: Sequence[int]) -> None:
         """Parse every key that was never seen before. Raises `DamagedError` with its offset."""
         try:
-            self._keys.learn(layout.keys)
+            self._keys.learn(keys)
         except DamagedError as error:
-            entries = zip(layout.keys, layout.offsets, strict=True)
+            entries = zip(keys, offsets, strict=True)
             raw, value_at = next(entry for entry in entries if entry[0] not in self.meanings)
             raise DamagedError(key_offset(raw, value_at), error.detail) from error
+
+
+def _describe(file: WorkerFile, error: Exception) -> Problem:
+    """Return the problem that *file* has when its reading raises *error*."""
+    match error:
+        case FileNotFoundError():
+            reason, detail = "vanished", "the file went away before it could be read"
+        case BlockingIOError():
+            reason, detail = "leased", "another process is finding out whether its worker is alive"
+        case OSError():
+            reason, detail = "unreadable", error.strerror or str(error)
+        case MemoryError():
+            reason, detail = "unreadable", "this process has not enough memory to read it"
+        case TooLargeError():
+            reason, detail = "too_large", str(error)
+        case _:
+            reason, detail = "damaged", str(error)
+    return Problem(file.path, reason, detail)
+
+
+def _links_last(files: Iterable[WorkerFile]) -> Iterable[WorkerFile]:
+    """Return *files* with symbolic links behind the others: of two names the real one counts."""
+    files = list(files)
+    if not any(file.is_link for file in files):
+        return files
+    return sorted(files, key=lambda file: file.is_link)
 
 
 def _recognize(data: bytearray, used: int, own: Layout | None, neighbour: Layout | None) -> Layout:

@@ -120,6 +120,21 @@ def test_other_things_are_left_alone(directory: Path, tmp_path: Path) -> None:
     assert target.exists()
 
 
+@pytest.mark.parametrize("kind", ["symbolic", "hard"])
+def test_a_file_with_two_names_counts_once_after_a_compaction(directory: Path, kind: str) -> None:
+    """A dead worker's file with two names counts once before and after any compaction."""
+    write(directory / "counter_1.db", [counter("jobs", 3)])
+    write(directory / "counter_7.db", [counter("jobs", 4)])
+    if kind == "hard":
+        (directory / "counter_2.db").hardlink_to(directory / "counter_1.db")
+    else:
+        (directory / "counter_2.db").symlink_to("counter_1.db")
+    for _ in range(3):
+        assert b"jobs_total 7.0\n" in mpmetrics.collect(directory).render()
+        compact(directory)
+    assert b"jobs_total 7.0\n" in mpmetrics.collect(directory).render()
+
+
 def test_a_damaged_file_is_set_aside_once(directory: Path) -> None:
     """A damaged file is renamed once and keeps its bytes; the totals of the others stay."""
     write_workers(directory, [1, 2])

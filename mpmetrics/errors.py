@@ -238,6 +238,10 @@ class RunDirectoryError(_PathError, OSError):
     """
 
 
+class AccountError(_AboutError, ValueError):
+    """A user or group that a command cannot be run as: its *name* as it was given, and *why*."""
+
+
 class CommandError(_AboutError, OSError):
     """A command that cannot be started: its *name*, *why*, and the exit *status* to end with.
 

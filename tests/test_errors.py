@@ -49,6 +49,7 @@ EXAMPLES: tuple[tuple[MpmetricsError, str], ...] = (
         ),
     ),
     (errors.RunDirectoryError("/d", "it is full"), "/d: it is full"),
+    (errors.AccountError("shop", "there is no such user"), "shop: there is no such user"),
     (errors.CommandError("ls", "command not found", 127), "ls: command not found"),
 )
 

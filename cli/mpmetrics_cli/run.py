@@ -58,6 +58,12 @@ if TYPE_CHECKING:
     help="Kill the server SECONDS after it was asked to end; by default it is never killed.",
 )
 @click.option(
+    "--user",
+    metavar="USER",
+    help="Run COMMAND as USER, a name or a number, who then owns the directory. Needs root.",
+)
+@click.option("--group", metavar="GROUP", help="Run COMMAND with GROUP as its main group.")
+@click.option(
     "--per-worker", is_flag=True, help="Show process_* of each process instead of their sum."
 )
 @click.option(
@@ -81,6 +87,8 @@ def run(
     grace: float | None,
     per_worker: bool,
     adopt: bool,
+    user: str | None,
+    group: str | None,
     **page: Any,
 ) -> int:
     """Run a server with its merged metrics at /metrics.
@@ -106,6 +114,8 @@ def run(
         grace=grace,
         per_worker=per_worker,
         adopt=adopt,
+        user=user or "",
+        group=group or "",
     )
     if fresh and not options.directory:
         message = f"--fresh needs --dir, or {VARIABLE} to be set"

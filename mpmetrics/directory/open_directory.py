@@ -93,6 +93,12 @@ class OpenDirectory(AbstractContextManager["OpenDirectory"]):
         where, within = self._locate(name)
         os.rmdir(where, dir_fd=within)
 
+    def give(self, uid: int, gid: int, mode: int) -> None:
+        """Give the directory to the user *uid* and the group *gid*, if it is this user's own."""
+        if self.status().st_uid in {os.geteuid(), uid}:
+            os.fchown(self.descriptor, uid, gid)
+            os.fchmod(self.descriptor, mode)
+
     def _locate(self, name: str) -> tuple[str, int | None]:
         """Return what functions of `os` take for the entry *name*: a path, and `dir_fd`."""
         return (name, self.descriptor) if _CAN_OPEN else (os.path.join(self.path, name), None)

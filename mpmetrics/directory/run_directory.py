@@ -18,6 +18,7 @@ from mpmetrics._text import plural
 from mpmetrics.directory.claims import Claim, identify
 from mpmetrics.directory.files import MANIFEST, list_directory
 from mpmetrics.directory.liveness import Liveness, is_alive
+from mpmetrics.directory.open_directory import OpenDirectory
 from mpmetrics.directory.run_home import RunHome
 from mpmetrics.errors import RunDirectoryError
 from mpmetrics.system import (
@@ -52,12 +53,20 @@ class RunDirectory:
     """
 
     def __init__(
-        self, path: str, *, home: RunHome | None = None, claim: Claim | None = None
+        self,
+        path: str,
+        *,
+        home: RunHome | None = None,
+        claim: Claim | None = None,
+        is_new: bool = True,
     ) -> None:
-        """Take the locked *home*, or the *claim*."""
+        """Take the locked *home*, or the *claim*; it *is_new* if this process has made it."""
         self.path = path
         self._home = home
         self._claim = claim
+        self._is_new = is_new
+        self._is_whole = False
+        self._held: OpenDirectory | None = None
         self._identity = identify(path)
 
     @property
@@ -94,6 +103,15 @@ class RunDirectory:
             return "because a process that still runs may have been started with it"
         return ""
 
+    def hold(self) -> None:
+        """Keep the directory open: no other one gets its inode, by which it is known."""
+        with suppress(OSError):
+            held = OpenDirectory(os.path.realpath(self.path))
+            if self._held is not None:
+                self._held.close()
+            self._held = held
+        self._identity = identify(self.path)
+
     def has_been_replaced(self) -> bool:
         """Return whether another directory has its name now; then lock that one.
 
@@ -103,10 +121,28 @@ class RunDirectory:
         now = identify(self.path)
         if now is None or now == self._identity:
             return False
-        self._identity = now
+        self.hold()
         if self._claim is not None and not self._claim.is_held:
             self._claim.renew()
         return True
+
+    def hand_over(self, uid: int, gid: int, *, whole: bool = False) -> None:
+        """Give the directory to the user *uid* and the group *gid*, and to no other user.
+
+        With *whole*, that user may also remove it and make it again. A directory that a user has
+        made stays as it is. Raises `OSError`.
+        """
+        self._is_whole = self._is_whole or whole
+        if self._home is not None:
+            self._home.give(uid, gid, whole=self._is_whole)
+        elif self._is_new:
+            with OpenDirectory(os.path.realpath(self.path)) as directory:
+                directory.give(uid, gid, 0o700)
+
+    def make_again(self) -> None:
+        """Make the directory again after it was removed. Raises `OSError`."""
+        os.makedirs(self.path, mode=0o700, exist_ok=True)
+        self._is_new = True
 
     def release(self, *, keep: bool, besides: str = "") -> str:
         """Release the lock, and remove a private directory; return why it stays, "" if it is gone.
@@ -123,6 +159,8 @@ class RunDirectory:
 
     def close(self) -> None:
         """Release the lock; the directory stays."""
+        if self._held is not None:
+            self._held.close()
         if self._home is not None:
             self._home.close()
         if self._claim is not None:
@@ -146,7 +184,9 @@ def make_run_directory(base: str, prefix: str, *, keep: bool = False) -> RunDire
         home = RunHome.make(base, prefix, keep=keep)
     except OSError as error:
         raise RunDirectoryError(base, error.strerror or str(error)) from error
-    return RunDirectory(home.metrics, home=home)
+    made = RunDirectory(home.metrics, home=home)
+    made.hold()
+    return made
 
 
 def take_run_directory(path: str, *, fresh: bool = False) -> RunDirectory:
@@ -157,6 +197,7 @@ def take_run_directory(path: str, *, fresh: bool = False) -> RunDirectory:
     directory, or when a process may still use what is to be removed.
     """
     directory = os.path.abspath(path)
+    is_new = not os.path.lexists(directory)
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         real = os.path.realpath(directory)
@@ -166,7 +207,8 @@ def take_run_directory(path: str, *, fresh: bool = False) -> RunDirectory:
         raise
     except OSError as error:
         raise RunDirectoryError(directory, error.strerror or str(error)) from error
-    taken = RunDirectory(directory, claim=Claim(directory))
+    taken = RunDirectory(directory, claim=Claim(directory), is_new=is_new)
+    taken.hold()
     if fresh:
         try:
             _remove_metrics(taken)

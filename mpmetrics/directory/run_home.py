@@ -187,6 +187,19 @@ class RunHome:
         self.forget()
         os.rmdir(self.path)
 
+    def give(self, uid: int, gid: int, *, whole: bool) -> None:
+        """Give the metrics directory to the user *uid*; with *whole*, the home, too.
+
+        Who has the home may remove the metrics directory and make it again. Raises `OSError`.
+        """
+        with self._open_metrics() as metrics:
+            if metrics is not None:
+                metrics.give(uid, gid, 0o700)
+        if whole:
+            self._directory.give(uid, gid, 0o700)
+        else:
+            self._directory.give(os.geteuid(), os.getegid(), 0o711)
+
     def forget(self) -> None:
         """Delete the mark: from now on the home is a directory of the user. Raises `OSError`."""
         self._directory.unlink(MARK)

@@ -13,13 +13,15 @@ import os
 import signal
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from mpmetrics.errors import CommandError
 from mpmetrics.supervisor.systemd import readdress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from mpmetrics.supervisor.account import Account
 
 IS_SUPPORTED: Final = hasattr(signal, "sigtimedwait") and os.path.isdir("/proc/self/task")
 """Whether this system has what a wrapper needs."""
@@ -45,9 +47,18 @@ def become_subreaper() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def start_command(
-    command: Sequence[str], environment: Mapping[str, str], mask: set[int], *, own_group: bool
-) -> int:
+class Command(NamedTuple):
+    """The command *line* of a server, its *environment*, and the *account* that it runs as.
+
+    Without an account, that is the account of this process.
+    """
+
+    line: Sequence[str]
+    environment: Mapping[str, str]
+    account: Account | None = None
+
+
+def start_command(command: Command, mask: set[int], *, own_group: bool) -> int:
     """Start *command* with the signal *mask*, in a process group of its own if *own_group*.
 
     It inherits what a caller has left open for it, as systemd does. It gets SIGTERM when this
@@ -58,6 +69,11 @@ def start_command(
     def prepare() -> None:
         if own_group:
             os.setpgid(0, 0)
+        if command.account is not None:
+            os.setgroups(command.account.groups)
+            os.setgid(command.account.gid)
+            os.setuid(command.account.uid)
+        # Not before: the kernel forgets it when the user changes.
         _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -70,27 +86,22 @@ def start_command(
         # There is no other thread, so that the child may do whatever it likes.
         pid = os.fork()
         if pid == 0:
-            _become(command, environment, prepare, writer)
+            _become(command, prepare, writer)
     finally:
         os.close(writer)
         report = _read_to_end(reader)
     if report:
         os.waitpid(pid, 0)
-        raise _command_error(command[0], report)
+        raise _command_error(command.line[0], report)
     return pid
 
 
-def _become(
-    command: Sequence[str],
-    environment: Mapping[str, str],
-    prepare: Callable[[], None],
-    report_to: int,
-) -> NoReturn:
+def _become(command: Command, prepare: Callable[[], None], report_to: int) -> NoReturn:
     """Have this process, which is a new child, *prepare* and run *command*; report a failure."""
     try:
         prepare()
-        variables = readdress(environment, os.getppid())
-        os.execvpe(command[0], [*command], variables)  # noqa: S606 - it is what the user wants
+        variables = readdress(command.environment, os.getppid())
+        os.execvpe(command.line[0], [*command.line], variables)  # noqa: S606 - it is what the user wants
     except BaseException as error:  # noqa: BLE001 - the child must not go on as its parent does
         why = getattr(error, "strerror", None) or str(error)
         is_missing = isinstance(error, FileNotFoundError)

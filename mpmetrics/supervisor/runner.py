@@ -19,6 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from mpmetrics._log_limit import get_log
 from mpmetrics._typing import assert_never
+from mpmetrics.supervisor.account import describe_user, read_account
 from mpmetrics.supervisor.launch import become_subreaper, start_command
 from mpmetrics.supervisor.machine import (
     ChildEnded,
@@ -38,10 +39,11 @@ from mpmetrics.supervisor.watcher import WorkerWatcher
 from mpmetrics.system import list_children, list_descendants
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from prometheus_client import Metric
 
+    from mpmetrics.supervisor.launch import Command
     from mpmetrics.supervisor.machine import Event
     from mpmetrics.system import Process
 
@@ -63,27 +65,28 @@ _FROM_KERNEL: Final = 0x80  # SI_KERNEL: what the terminal sends, unlike kill(2)
 
 
 class Runner:
-    """The run of one *command*, with *environment*, until it ends.
+    """The run of one *command* until it ends.
 
     *compact* is called, from the main thread, when a worker has died, *note_bus_error* when SIGBUS
-    has ended one or the main process; neither must block. With *grace*, everything is killed that
-    many seconds after the command was asked to end.
+    has ended one or the main process; neither must block. *inspect* gets the processes of the
+    server again and again, in a thread. With *grace*, everything is killed that many seconds after
+    the command was asked to end.
     """
 
     _machine: Machine  # from `start` on
 
     def __init__(
         self,
-        command: Sequence[str],
-        environment: Mapping[str, str],
+        command: Command,
         *,
         compact: Callable[[], None],
         note_bus_error: Callable[[], None],
+        inspect: Callable[[Sequence[Process]], None] = lambda _: None,
         grace: float | None = None,
     ) -> None:
         """Start nothing yet."""
+        self._inspect = inspect
         self._command = command
-        self._environment = environment
         self._compact = compact
         self._note_bus_error = note_bus_error
         self._grace = grace
@@ -100,14 +103,14 @@ class Runner:
         """
         become_subreaper()
         shares_terminal = is_in_foreground()
-        main = start_command(self._command, self._environment, mask, own_group=not shares_terminal)
+        main = start_command(self._command, mask, own_group=not shares_terminal)
         self._machine = Machine(
             main, self._workers, shares_terminal=shares_terminal, grace=self._grace
         )
 
     def run(self) -> int:
         """Run the command to its end; return its status as `subprocess` does."""
-        watcher = WorkerWatcher(self._add_event)
+        watcher = WorkerWatcher(self._add_event, self._inspect)
         watcher.start()
         try:
             while True:
@@ -261,16 +264,8 @@ def _warn_of_survivors(pids: Sequence[int]) -> None:
 
 def _describe_user(pid: int) -> str:
     """Return what the user of process *pid* is called."""
-    import pwd  # noqa: PLC0415 - not on every system
-
-    try:
-        uid = os.stat(f"/proc/{pid}").st_uid
-    except OSError:
-        return "another user"
-    try:
-        return f"user {pwd.getpwuid(uid).pw_name}"
-    except KeyError:
-        return f"user {uid}"
+    account = read_account(pid)
+    return "another user" if account is None else f"user {describe_user(account.uid)}"
 
 
 def _list_running() -> list[Process]:

@@ -13,7 +13,7 @@ from mpmetrics.supervisor.machine import WorkerEnded, WorkerStarted
 from mpmetrics.system import list_descendants, read_age, read_exit_status, select_workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from mpmetrics.supervisor.machine import Event
     from mpmetrics.system import Process
@@ -39,9 +39,17 @@ class WorkerWatcher:
     than there is between two looks. The kernel reports the end of those that it knows.
     """
 
-    def __init__(self, notify: Callable[[Event], None]) -> None:
-        """Pass each event to *notify*, in the thread; it is not started yet."""
+    def __init__(
+        self,
+        notify: Callable[[Event], None],
+        inspect: Callable[[Sequence[Process]], None] = lambda _: None,
+    ) -> None:
+        """Pass each event to *notify*, in the thread; it is not started yet.
+
+        At every look, *inspect* gets all processes that descend from this one.
+        """
         self._notify = notify
+        self._inspect = inspect
         self._thread = threading.Thread(target=self._watch, name="mpmetrics-watch", daemon=True)
         self._known: dict[int, Process] = {}
         self._descriptors: dict[int, int] = {}
@@ -83,6 +91,7 @@ class WorkerWatcher:
     def _compare(self) -> None:
         """Compare the processes that are there with those that are known."""
         processes = list_descendants(os.getpid())
+        self._inspect(processes)
         now = {process.pid: process for process in select_workers(processes)}
         running = {process.pid: process.handle for process in processes if process.is_running}
         for pid, known in list(self._known.items()):

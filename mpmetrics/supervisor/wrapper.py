@@ -19,10 +19,12 @@ from mpmetrics.directory import (
     take_run_directory,
     unmakeable_reason,
 )
-from mpmetrics.errors import CommandError, RunDirectoryError
+from mpmetrics.errors import AccountError, CommandError, RunDirectoryError
 from mpmetrics.pages import DirectorySource, RegistrySource
+from mpmetrics.supervisor.account import find_account, foresee_account
 from mpmetrics.supervisor.adoption import AdoptedDirectories
-from mpmetrics.supervisor.launch import IS_SUPPORTED
+from mpmetrics.supervisor.keeper import DirectoryKeeper
+from mpmetrics.supervisor.launch import IS_SUPPORTED, Command
 from mpmetrics.supervisor.leftovers import fold_leftovers
 from mpmetrics.supervisor.lookout import Lookout
 from mpmetrics.supervisor.notify_relay import NotifyRelay, open_relay
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
     from mpmetrics.compaction import Fate
     from mpmetrics.pages import Collector, Page, Source
+    from mpmetrics.supervisor.account import Account
     from mpmetrics.web import WebConfig
 
     MakePage = Callable[[Sequence[Source]], Page]
@@ -59,7 +62,8 @@ class RunOptions:
     *web_config*. Files of dead workers are folded every *compact_interval* seconds and soon after
     a worker has ended; 0 is never. The server is killed *grace* seconds after it was asked to end;
     None is never. *per_worker* shows the metrics of each process instead of their sums. With
-    *adopt*, other directories that the server writes to are on the page, and compacted, too.
+    *adopt*, other directories that the server writes to are on the page, and compacted, too. The
+    command runs as *user* and *group*, names or numbers; "" stands for those of this process.
     """
 
     directory: str = ""
@@ -73,6 +77,8 @@ class RunOptions:
     grace: float | None = None
     per_worker: bool = False
     adopt: bool = False
+    user: str = ""
+    group: str = ""
 
 
 def run_command(
@@ -84,15 +90,17 @@ def run_command(
     """Run *command* until it ends; return its status as `subprocess` does.
 
     *make_page* makes a page of sources; *write_message* gets lines for the user. Raises
-    `CommandError`, `RunDirectoryError`, `ListenError` or what *make_page* raises; then nothing has
-    been started.
+    `CommandError`, `AccountError`, `RunDirectoryError`, `ListenError` or what *make_page* raises;
+    then nothing has been started.
     """
     if not IS_SUPPORTED:
         raise CommandError(command[0], "wrapping a server needs Linux", _UNSUPPORTED)
     # From the first thing that has to be removed at the end, signals are the server's.
     with block_signals() as mask, ExitStack() as stack:
+        account = _find_account(options)
         directory = _take_directory(options)
         stack.callback(_release_directory, directory, options, write_message)
+        keeper = _hand_over(directory, account, command)
         # This starts a process, which has to end before any child is waited for.
         prove_leases(directory.path)
         compactor = _make_compactor(directory.path, options)
@@ -101,10 +109,10 @@ def run_command(
         adopted = AdoptedDirectories(lambda path: background.add(_make_compactor(path, options)))
         lookout = Lookout(directory.path, adopt=adopted.adopt if options.adopt else None)
         runner = Runner(
-            command,
-            _make_environment(directory.path, relay),
+            Command(command, _make_environment(directory.path, relay, account), account),
             compact=background.request,
             note_bus_error=lookout.note_bus_error,
+            inspect=keeper.look,
             grace=options.grace,
         )
         if relay is not None:
@@ -166,6 +174,36 @@ def _take_directory(options: RunOptions) -> RunDirectory:
     return directory
 
 
+def _find_account(options: RunOptions) -> Account | None:
+    """Return the account that the command shall run as, None for that of this process.
+
+    Raises `AccountError`.
+    """
+    if not (options.user or options.group):
+        return None
+    if os.geteuid() != 0:
+        raise AccountError(options.user or options.group, "only root can start it as another user")
+    return find_account(options.user, options.group)
+
+
+def _hand_over(
+    directory: RunDirectory, account: Account | None, command: Sequence[str]
+) -> DirectoryKeeper:
+    """Give the *directory* to the user whose processes will write to it; return its keeper.
+
+    That is *account*, under which the *command* runs, or the one that it starts its workers as. If
+    there is none, the keeper looks who it is.
+    """
+    writer = account or foresee_account(command, os.environ)
+    if writer is None or os.geteuid() != 0 or writer.uid == 0:
+        return DirectoryKeeper(directory)
+    try:
+        directory.hand_over(writer.uid, writer.gid, whole=account is not None)
+    except OSError as error:
+        raise RunDirectoryError(directory.path, error.strerror or str(error)) from error
+    return DirectoryKeeper(directory, writer)
+
+
 def _release_directory(
     directory: RunDirectory, options: RunOptions, write_message: WriteMessage
 ) -> None:
@@ -188,12 +226,16 @@ def _release_directory(
         write_message(f"the directory stays, {why}: {directory.path}")
 
 
-def _make_environment(path: str, relay: NotifyRelay | None) -> Mapping[str, str]:
+def _make_environment(
+    path: str, relay: NotifyRelay | None, account: Account | None
+) -> Mapping[str, str]:
     """Return the server's environment: this process's, with *path* to write metrics to.
 
-    If there is a *relay*, reports to systemd go there.
+    If there is a *relay*, reports to systemd go there. With an *account*, it is that user's.
     """
     environment = {name: value for name, value in os.environ.items() if name != OLD_VARIABLE}
     if relay is not None:
         environment[NOTIFY_SOCKET] = relay.address
+    if account is not None:
+        environment.update(account.variables)
     return {**environment, VARIABLE: path}

@@ -7,13 +7,14 @@ PYTHON ?= python3
 ARGS ?=
 
 VENV := .venv
+ENGINES := .venv-engines
 BIN := $(VENV)/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-engines dev test coverage soak soak-events bench recycling load lint types docs wheel \
+.PHONY: help demo demo-engines dev test coverage soak soak-events bench engines recycling load lint types docs wheel \
 	hooks clean
 
 help: ## Say what there is to make
@@ -50,6 +51,9 @@ recycling: $(VENV)/with-test ## Recycle 10,000 workers, and time a scrape of wha
 load: $(VENV)/with-test ## Scrape a live directory with 50 connections of wrk for a minute
 	$(BIN)/python -m tests.benchmarks.load $(ARGS)
 
+engines: $(ENGINES)/made ## Compare tables and behaviour with real vLLM, LMCache and Dynamo; downloads about 1 GB
+	$(ENGINES)/bin/python -m tests.upstream $(ARGS)
+
 lint: $(VENV)/with-dev ## Check style, formatting, layers and workflows
 	$(BIN)/ruff check $(ARGS)
 	$(BIN)/ruff format --check
@@ -74,7 +78,7 @@ hooks: $(VENV)/with-dev ## Have git check each commit (pre-commit)
 	$(BIN)/pre-commit install
 
 clean: ## Remove everything that was made
-	rm -rf $(VENV) .venv-oldest .programs build dist docs/_build *.egg-info .coverage .coverage.* .hypothesis \
+	rm -rf $(VENV) $(ENGINES) .venv-oldest .programs build dist docs/_build *.egg-info .coverage .coverage.* .hypothesis \
 		.import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -96,6 +100,16 @@ $(VENV)/with-%: pyproject.toml $(VENV)/pip
 $(VENV)/with-dev: pyproject.toml $(VENV)/pip
 	$(BIN)/pip install --quiet --editable '.$(EXTRAS-dev)' --group dev
 	@touch $@ $(VENV)/with-demo $(VENV)/with-dynamo $(VENV)/with-test $(VENV)/with-docs
+
+# The engines need a build of torch for the CPU; that for GPUs, which every index has, is several times as large.
+TORCH ?= torch==2.13.0
+$(ENGINES)/made: tests/upstream/requirements.txt tests/upstream/engines.txt
+	$(PYTHON) -m venv --clear $(ENGINES)
+	$(ENGINES)/bin/pip install --quiet '$(TORCH)+cpu' || $(ENGINES)/bin/pip install --quiet '$(TORCH)'
+	$(ENGINES)/bin/pip install --quiet --requirement tests/upstream/requirements.txt
+	$(ENGINES)/bin/pip install --quiet --no-deps --requirement tests/upstream/engines.txt
+	$(ENGINES)/bin/pip install --quiet --editable .
+	@touch $@
 
 $(VENV)/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=...")'

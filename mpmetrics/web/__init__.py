@@ -1,9 +1,10 @@
 """A page over HTTP: applications, and a server with limits, passwords and TLS.
 
-`apps` answers requests. `server` runs an application in a thread: on a socket of `sockets`, and by
-`uvicorn_server` within `limits`. `auth` asks for passwords, which `users` compares in the turns of
-`password_queue`. `connections` decides which one is closed for another, by `networks` that are
-`recent`. `web_config` reads the configuration file, by `tls`.
+`apps` answers requests, and sends pages by `outgoing`. `server` runs an application in a thread: on
+a socket of `sockets`, and by `uvicorn_server` within `limits`. `auth` asks for passwords, which
+`users` compares in the turns of `password_queue`. `connections` decides which one is closed for
+another, by `networks` that are `recent`. `web_config` reads the configuration file, by
+`config_fields` and `tls`. `extra` checks that optional packages are installed.
 
 The names are loaded on first use: the server needs the extra `serve`, the applications do not.
 """

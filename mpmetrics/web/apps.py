@@ -19,6 +19,7 @@ from urllib.parse import parse_qs
 from mpmetrics._text import one_line
 from mpmetrics.exposition import accepts_gzip, choose_format, time_limit
 from mpmetrics.pages import as_page
+from mpmetrics.web.outgoing import OutgoingPages
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, MutableMapping
@@ -38,9 +39,6 @@ _ALLOW: Final = "GET, HEAD, OPTIONS"
 
 PAGE_PATHS: Final = frozenset({"/metrics", "/metrics/"})
 """The paths at which a site has its page."""
-
-_CHUNK: Final = 1 << 16
-"""Bytes of a page that wait at once for a client that is slow to read."""
 
 # Level 1 is nearly as small as 9 for such repetitive text, and several times as quick.
 _GZIP_LEVEL: Final = 1
@@ -186,6 +184,7 @@ def make_asgi_site(page: Page) -> AsgiApp:
 def _make_application(responder: Responder) -> AsgiApp:
     """Return an ASGI application that calls *responder* in a thread."""
     responses = _SharedResponses(responder)
+    outgoing = OutgoingPages()
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -202,21 +201,15 @@ def _make_application(responder: Responder) -> AsgiApp:
             headers.get(b"accept-encoding", ""),
             headers.get(b"x-prometheus-scrape-timeout-seconds", ""),
         )
-        status, response_headers, body = await responses.get(scope.get("path", ""), request)
+        response = await responses.get(scope.get("path", ""), request)
+        status, response_headers = response.status, response.headers
+        waiting = outgoing.begin(response.body)
+        del response  # whose body may have to go before it is sent
         raw = [(name.lower().encode(), value.encode()) for name, value in response_headers]
         await send({"type": "http.response.start", "status": status.value, "headers": raw})
-        await _send_body(body, send)
+        await outgoing.send(waiting, send)
 
     return application
-
-
-async def _send_body(body: bytes, send: Send) -> None:
-    """Send *body* in pieces, none of which is copied before the client has read earlier ones."""
-    rest = memoryview(body)
-    while len(rest) > _CHUNK:
-        await send({"type": "http.response.body", "body": bytes(rest[:_CHUNK]), "more_body": True})
-        rest = rest[_CHUNK:]
-    await send({"type": "http.response.body", "body": bytes(rest)})
 
 
 class _SharedResponses:

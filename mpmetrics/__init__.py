@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         SourceError,
     )
     from mpmetrics.installation import Installation, install
-    from mpmetrics.pages import DirectorySource, Page, UrlSource
+    from mpmetrics.pages import DirectorySource, Page, SubdirectoriesSource, UrlSource
     from mpmetrics.registration import Registration, register
     from mpmetrics.scrape import Collection, collect
     from mpmetrics.web import make_asgi_app, make_wsgi_app
@@ -46,7 +46,7 @@ _MODULES = {
         "SourceError",
     ],
     "installation": ["Installation", "install"],
-    "pages": ["DirectorySource", "Page", "UrlSource"],
+    "pages": ["DirectorySource", "Page", "SubdirectoriesSource", "UrlSource"],
     "registration": ["Registration", "register"],
     "scrape": ["Collection", "collect"],
     "web": ["make_asgi_app", "make_wsgi_app"],
@@ -69,6 +69,7 @@ __all__ = [
     "Registration",
     "SourceConfigError",
     "SourceError",
+    "SubdirectoriesSource",
     "UrlSource",
     "collect",
     "compact",

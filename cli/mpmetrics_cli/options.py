@@ -194,13 +194,25 @@ def make_page(
     include: Sequence[str],
     exclude: Sequence[str],
     labels: Sequence[tuple[str, str]],
+    also: Sequence[Source] = (),
+    directory_label: str | None = None,
 ) -> Page:
-    """Return the page of *sources* and *urls*. Raises what `Page` and `make_url_sources` raise."""
+    """Return the page of *sources*, those *also* given, and *urls*.
+
+    Raises what `Page` and `make_url_sources` raise.
+    """
     from mpmetrics.pages import Page
 
     # An answer that is too late for one scrape serves the next one.
     others = make_url_sources(urls, source_configs, 2 * timeout)
-    return Page([*sources, *others], include, exclude, dict(labels), timeout=timeout)
+    return Page(
+        [*sources, *also, *others],
+        include,
+        exclude,
+        dict(labels),
+        timeout=timeout,
+        directory_label=directory_label,
+    )
 
 
 def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:

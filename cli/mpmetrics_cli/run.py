@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mpmetrics_cli.directories import also_option, make_sources, several_options
 from mpmetrics_cli.help import example
 from mpmetrics_cli.options import (
     Seconds,
@@ -22,6 +23,7 @@ from mpmetrics_cli.streams import write_message
 
 if TYPE_CHECKING:
     from mpmetrics.compaction import Fate
+    from mpmetrics_cli.directories import DirectoryArgument
 
 
 @click.command(
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 )
 @click.option("--fresh", is_flag=True, help="Empty DIR first, if no process uses what is in it.")
 @click.option("--keep", is_flag=True, help="Do not remove the directory at the end.")
+@also_option
+@several_options
 @serving_options
 @click.option(
     "--compact-interval",
@@ -79,6 +83,8 @@ def run(
     directory: str | None,
     fresh: bool,
     keep: bool,
+    directories: tuple[DirectoryArgument, ...],
+    parents: tuple[DirectoryArgument, ...],
     listen: str,
     web_config_file: str | None,
     compact_interval: float,
@@ -122,7 +128,12 @@ def run(
         raise click.UsageError(message)
     try:
         return reproduce_exit(
-            run_command(command, partial(make_page, **page), options, write_message)
+            run_command(
+                command,
+                partial(make_page, also=make_sources(directories, parents), **page),
+                options,
+                write_message,
+            )
         )
     except CommandError as error:
         write_message(str(error))

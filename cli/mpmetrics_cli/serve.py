@@ -1,4 +1,4 @@
-"""`mpmetrics serve`: the page of a directory over HTTP."""
+"""`mpmetrics serve`: the page of directories over HTTP."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mpmetrics_cli.directories import directories_options, from_environment, make_sources
 from mpmetrics_cli.exit import OK
 from mpmetrics_cli.help import example
 from mpmetrics_cli.options import (
-    directory_argument,
     load_web_config,
     make_page,
     selection_options,
@@ -18,16 +18,19 @@ from mpmetrics_cli.options import (
 from mpmetrics_cli.streams import write_message
 
 if TYPE_CHECKING:
+    from mpmetrics_cli.directories import DirectoryArgument
     from mpmetrics_cli.source_options import NamedText
 
 
 @click.command(epilog=example("mpmetrics serve /run/shop/metrics --listen :9464"))
-@directory_argument
+@directories_options
 @serving_options
 @selection_options
 def serve(
-    directory: str | None,
+    directories: tuple[DirectoryArgument, ...],
     *,
+    parents: tuple[DirectoryArgument, ...],
+    directory_label: str | None,
     listen: str,
     urls: tuple[NamedText, ...],
     source_configs: tuple[NamedText, ...],
@@ -37,23 +40,21 @@ def serve(
     exclude: tuple[str, ...],
     labels: tuple[tuple[str, str], ...],
 ) -> int:
-    """Serve the merged metrics of DIR at /metrics.
+    """Serve the merged metrics of one or several DIR at /metrics.
 
     The server that writes the metrics may already be running, or make DIR later. The command ends
     at SIGTERM or SIGINT. Needs the extra "serve".
     """
     # Not at the top: `--help` does not wait for the library.
-    from mpmetrics.directory import expect_directory
-    from mpmetrics.pages import DirectorySource
     from mpmetrics.web import PageServer
 
     config = load_web_config(web_config_file)
-    path, why = expect_directory(directory)
-    if why:
-        write_message(f"waiting for {path} ({why}): its metrics come as soon as it is there")
-    source = DirectorySource(path, liveness=True)
+    if not directories and not parents:
+        directories = tuple(from_environment())
+    sources = make_sources(directories, parents)
     page = make_page(
-        [source],
+        sources,
+        directory_label=directory_label,
         urls=urls,
         source_configs=source_configs,
         timeout=timeout,

@@ -64,6 +64,7 @@ from mpmetrics.directory.run_directory import (
     sweep_run_directories,
     take_run_directory,
 )
+from mpmetrics.directory.run_home import is_made_for_run
 from mpmetrics.directory.writers import PLACES, Writer, find_writer
 
 __all__ = [
@@ -97,6 +98,7 @@ __all__ = [
     "find_writer",
     "has_waiting_writer",
     "is_alive",
+    "is_made_for_run",
     "list_directory",
     "list_files",
     "list_inodes",

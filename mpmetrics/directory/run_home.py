@@ -230,6 +230,12 @@ def _list_strange(metrics: OpenDirectory) -> list[str]:
     ]
 
 
+def is_made_for_run(path: str) -> bool:
+    """Return whether the directory *path* is in a home: it was made for one run, not by a user."""
+    home, name = os.path.split(os.path.abspath(path)) if "\0" not in path else ("", "")
+    return name == METRICS and os.path.lexists(os.path.join(home, MARK))
+
+
 def _read_mark(directory: OpenDirectory, descriptor: int) -> Mark | None:
     """Return the mark in the open file *descriptor*, None if it is not that of *directory*.
 

@@ -8,27 +8,25 @@ within a directory only, so series of single processes get a label for the direc
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from mpmetrics.errors import LabelError
-from mpmetrics.exposition import check_labels
-from mpmetrics.format import clean_text
+from mpmetrics._forks import reset_in_children
 from mpmetrics.pages.source import SegmentSource
-from mpmetrics.scrape import PROCESS_LABEL, Merger
+from mpmetrics.scrape import (
+    Merger,
+    NamedReading,
+    Remains,
+    choose_label,
+    count_once,
+    drop_known_strangers,
+    unique_names,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from mpmetrics.errors import Problem
-    from mpmetrics.format import Labels
     from mpmetrics.pages.source import Source
     from mpmetrics.pages.timed_source import Answer
-    from mpmetrics.scrape import DirectoryReading
-
-DEFAULT_LABEL: Final = "directory"
-"""The label that tells directories apart, on a page that has several."""
-
-_TAKEN: Final = {"pid", PROCESS_LABEL}
 
 
 class DirectorySet:
@@ -44,56 +42,62 @@ class DirectorySet:
         at = [index for index, each in enumerate(sources) if isinstance(each, SegmentSource)]
         self._first = at[0] if at else None
         self._names = names
-        self._label = choose_label([sources[index] for index in at], label)
+        self._label = choose_label(label, has_several=has_several(sources))
         self._merger = Merger()
+        self._has_several = has_several(sources)
+        self.reset_after_fork()
+        reset_in_children(self)
+
+    def reset_after_fork(self) -> None:
+        """Forget what remains of directories: a forked child has not shown it to any client."""
+        self._remains = Remains()
 
     def merge(self, answers: Sequence[Answer]) -> list[Answer]:
         """Return *answers* with the merged families of all directories in the first one's answer.
 
-        A directory that has two names counts once.
+        A directory that has two names counts once. If there are several directories, the totals
+        of those that are missing now stay.
         """
         answers = list(answers)
         if self._first is None:
             return answers
-        seen: set[tuple[int, int]] = set()
-        parts = []
-        for index, (name, answer) in enumerate(zip(self._names, answers, strict=True)):
-            readings = [
-                each for each in answer.gathered.readings if not _is_known(each.identity, seen)
-            ]
-            parts += [
-                each.part._replace(labels=self._labels_of(join_names(name, each.name)))
-                for each in readings
-            ]
-            gathered = answer.gathered._replace(readings=readings)
-            answers[index] = answer._replace(gathered=gathered)
+        found = [
+            (reading.name or name, reading)
+            for name, answer in zip(self._names, answers, strict=True)
+            for reading in answer.gathered.readings
+        ]
+        names = unique_names(name for name, _ in found)
+        readings = count_once(
+            NamedReading(name, reading) for name, (_, reading) in zip(names, found, strict=True)
+        )
+        remains = self._remains.update(readings) if self._has_several else []
+        parts = [*remains, *(each.part(self._label) for each in readings)]
         merged = self._merger.merge(parts)
-        _drop_known_strangers(answers)
-        answer = answers[self._first]
-        problems = [*answer.gathered.problems, *merged.problems]
-        gathered = answer.gathered._replace(families=merged.families, problems=problems)
-        answers[self._first] = answer._replace(gathered=gathered)
+        counted = [reading for _, reading in readings]
+        identities = set(map(id, counted))
+        for index, answer in enumerate(answers):
+            gathered = answer.gathered
+            kept = [each for each in gathered.readings if id(each) in identities]
+            problems = drop_known_strangers(gathered.problems, counted)
+            answers[index] = answer._replace(
+                gathered=gathered._replace(readings=kept, problems=problems)
+            )
+        first = answers[self._first]
+        problems = [*first.gathered.problems, *merged.problems]
+        gathered = first.gathered._replace(families=merged.families, problems=problems)
+        answers[self._first] = first._replace(gathered=gathered)
         return answers
 
-    def _labels_of(self, name: str) -> Labels:
-        """Return the labels for series of single processes in the directory *name*."""
-        return ((self._label, clean_text(name)),) if self._label else ()
 
+def has_several(sources: Iterable[Source]) -> bool:
+    """Return whether *sources* are configured to read more than one directory.
 
-def choose_label(sources: Sequence[Source], label: str | None) -> str:
-    """Return the label that tells the directories of *sources* apart, "" if there is no need.
-
-    The need depends on the configuration alone, so that a series never changes its labels while
-    directories come and go. Raises `LabelError` for a *label* that is not allowed.
+    It is not asked which of them are there, so that a series never changes its labels while
+    directories come and go.
     """
-    if label is not None:
-        check_labels({label: ""})
-        if label in _TAKEN:
-            raise LabelError(label, "it tells apart the processes of a directory")
-        return label
-    paths = {_absolute(getattr(source, "path", None)) for source in sources}
-    has_many = any(getattr(source, "has_many", False) for source in sources)
-    return DEFAULT_LABEL if has_many or len(paths) > 1 else ""
+    directories = [source for source in sources if isinstance(source, SegmentSource)]
+    paths = {_absolute(getattr(source, "path", None)) for source in directories}
+    return len(paths) > 1 or any(getattr(source, "has_many", False) for source in directories)
 
 
 def drop_repeated(sources: Iterable[Source]) -> list[Source]:
@@ -109,48 +113,5 @@ def drop_repeated(sources: Iterable[Source]) -> list[Source]:
     return kept
 
 
-def unique_names(names: Iterable[str]) -> list[str]:
-    """Return *names* with a number behind each that another one has taken before."""
-    taken: set[str] = set()
-    unique = []
-    for name in names:
-        number, free = 1, name
-        while free in taken:
-            number += 1
-            free = f"{name}-{number}"
-        taken.add(free)
-        unique.append(free)
-    return unique
-
-
-def join_names(source: str, name: str) -> str:
-    """Return the name of a directory: that of its *source*, and its own *name* below that."""
-    return f"{source}/{name}" if name else source
-
-
-def _is_known(identity: tuple[int, int], seen: set[tuple[int, int]]) -> bool:
-    """Return whether a directory was *seen* already, and add it."""
-    known = identity in seen
-    seen.add(identity)
-    return known
-
-
 def _absolute(path: object) -> str:
     return os.path.abspath(path) if isinstance(path, str) else ""
-
-
-def _drop_known_strangers(answers: list[Answer]) -> None:
-    """Drop the problem that a directory has a sub-directory which is itself one of them."""
-    readings: list[DirectoryReading] = [
-        each for answer in answers for each in answer.gathered.readings
-    ]
-    if not readings[1:]:  # most pages have one directory
-        return
-    paths = {_absolute(each.path) for each in readings}
-
-    def is_to_stay(problem: Problem) -> bool:
-        return problem.reason != "stranger" or _absolute(problem.path) not in paths
-
-    for index, answer in enumerate(answers):
-        problems = list(filter(is_to_stay, answer.gathered.problems))
-        answers[index] = answer._replace(gathered=answer.gathered._replace(problems=problems))

@@ -5,14 +5,17 @@ A source runs code that is not ours. Whatever it raises or returns costs its own
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mpmetrics.pages.directories import DirectorySet, unique_names
+from mpmetrics.errors import DirectoryError
+from mpmetrics.pages.directories import DirectorySet
 from mpmetrics.pages.source import Gathered, SegmentSource, describe_failure
+from mpmetrics.pages.subdirectories import SubdirectoriesSource
 from mpmetrics.pages.timed_source import Answer, TimedSource
 from mpmetrics.pages.validation import drop_invalid_families
-from mpmetrics.scrape import cover_directories
+from mpmetrics.scrape import cover_directories, unique_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -84,7 +87,10 @@ class Gathering:
         """Yield the directories that the sources read now; a source may change to another."""
         for source in self.sources:
             path = getattr(source, "path", None)
-            if isinstance(path, str):
+            if isinstance(source, SubdirectoriesSource):
+                with suppress(DirectoryError):  # the source itself reports it
+                    yield from source.paths()
+            elif isinstance(path, str):
                 yield path
 
 

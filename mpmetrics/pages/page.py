@@ -10,10 +10,11 @@ from mpmetrics._shared_call import SharedCall
 from mpmetrics.directory import unusable_reason
 from mpmetrics.exposition import Format, PrefixFilter, check_labels, render_families
 from mpmetrics.pages.directories import drop_repeated
+from mpmetrics.pages.directory_source import DirectorySource
 from mpmetrics.pages.gathering import Gathering
 from mpmetrics.pages.self_metrics import SelfMetrics, SourceName
 from mpmetrics.pages.source import SupportsReadiness
-from mpmetrics.pages.sources import DirectorySource, Sources, as_sources
+from mpmetrics.pages.sources import Sources, as_sources
 from mpmetrics.pages.union import Contribution, add_labels, join_families, with_samples
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, Union
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from mpmetrics.pages.directories import join_names
 from mpmetrics.pages.timed_source import is_up
 
 if TYPE_CHECKING:
@@ -139,8 +138,8 @@ def source_up_family(gathered: Sequence[tuple[Named, Answer]]) -> Metric:
     """Return for each source whether it is up; of several with one name, all have to be."""
     up: dict[tuple[str, ...], float] = {}
     for source, answer in gathered:
-        found = {join_names(source.name, each): up for each, up in answer.gathered.is_up.items()}
-        for name, is_good in {source.name: is_up(answer.gathered), **found}.items():
+        of_source = (source.name, is_up(answer.gathered))
+        for name, is_good in [of_source, *answer.gathered.is_up.items()]:
             up[name,] = min(float(is_good), up.get((name,), 1.0))
     return _gauge("mpmetrics_source_up", "Whether the source gave its families", up, "source")
 

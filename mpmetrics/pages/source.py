@@ -23,7 +23,7 @@ class Gathered(NamedTuple):
 
     A directory also gives the whole *collection*, and how many *processes* wrote its files, by
     state. Instead of families a source may give *readings* of directories, which are merged with
-    those of the other sources, and whether each directory *is_up*, by the end of its name.
+    those of the other sources, and whether each directory *is_up*, by its name.
     """
 
     families: Sequence[Metric]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from typing import TYPE_CHECKING, Final, TypeAlias, Union
 
-from mpmetrics.directory import Liveness, is_alive
 from mpmetrics.errors import Problem, SourceError
+from mpmetrics.pages.directory_source import DirectorySource
 from mpmetrics.pages.source import (
     Collector,
     Gathered,
@@ -17,15 +16,13 @@ from mpmetrics.pages.source import (
 )
 from mpmetrics.pages.text_source import TextSource
 from mpmetrics.pages.url_source import UrlSource
-from mpmetrics.scrape import DirectoryView
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from collections.abc import Set as AbstractSet
 
     from prometheus_client import Metric
 
-    from mpmetrics.directory import WorkerFile
 
 MOST_FAMILIES: Final = 50_000
 """The most families that are read from a registry: one without end must not take all memory."""
@@ -50,50 +47,6 @@ Sources: TypeAlias = Union[
 
 A `SourceLike`, a `SourceGroup` such as a `mpmetrics.Registration`, or a list, tuple or set of them.
 """
-
-
-class DirectorySource:
-    """The merged view of a multiprocess directory, or its part of that of several directories."""
-
-    in_process = False
-
-    def __init__(
-        self, path: str | os.PathLike[str], *, name: str = "", liveness: bool = False
-    ) -> None:
-        """Configure only; the directory *path* need not exist yet.
-
-        The *name* stands for the directory on the page; without one, the path does. With
-        *liveness*, ask the kernel at each scrape which of its processes are alive.
-        """
-        self.path = os.fspath(path)
-        self.name = name or self.path
-        self._view = DirectoryView(self.path)
-        self._state_of = is_alive if liveness else _unknown
-
-    def gather(self) -> Gathered:
-        """Read and merge the directory. Raises `DirectoryError` when it cannot be listed."""
-        collection = self._view.collect()
-        processes = count_processes(collection.files, self._state_of)
-        return Gathered(collection.families, collection.problems, collection, processes)
-
-    def read_segments(self) -> Gathered:
-        """Read the directory, to merge it with others. Raises `DirectoryError` as `gather`."""
-        reading = self._view.read()
-        processes = count_processes(reading.files, self._state_of)
-        readings = [reading._replace(processes=processes)]
-        return Gathered((), reading.problems, readings=readings)
-
-
-def count_processes(
-    files: Iterable[WorkerFile], state_of: Callable[[str], Liveness]
-) -> Mapping[str, int]:
-    """Count the processes that wrote *files*, by state; one file of each decides."""
-    one_each = {file.name.id: file for file in files if not file.name.is_archive}
-    return Counter(state_of(file.path).value for file in one_each.values())
-
-
-def _unknown(_: str) -> Liveness:
-    return Liveness.UNKNOWN
 
 
 class RegistrySource:

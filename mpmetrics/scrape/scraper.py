@@ -80,11 +80,18 @@ class Scraper:
             if reading.segments != known.get(directory):
                 known[directory] = reading.segments
                 self._reader.forget_files(besides=chain.from_iterable(known.values()))
-            self._reader.forget_unused_keys(chain.from_iterable(known.values()))
+            if len(known) == 1:
+                self._reader.forget_unused_keys(reading.segments)
             return Part(reading, self._reader.meanings)
 
     def forget(self, *, besides: Container[str]) -> None:
-        """Forget all directories *besides* these."""
+        """Forget all directories *besides* these, and keys that are in none of these.
+
+        It has to be called at times if there are several.
+        """
         with self._lock:
             known = self._segments
             self._segments = {path: known[path] for path in known if path in besides}
+            if len(self._segments) < len(known):
+                self._reader.forget_files(besides=chain.from_iterable(self._segments.values()))
+            self._reader.forget_unused_keys(chain.from_iterable(self._segments.values()))

@@ -25,7 +25,7 @@ from mpmetrics.errors import DirectoryError, Problem
 from mpmetrics.exposition import Format, render_families
 from mpmetrics.scrape.merger import Merger
 from mpmetrics.scrape.scraper import Scrape, Scraper
-from mpmetrics.system import measure_space
+from mpmetrics.system import measure_space, read_birth
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -74,16 +74,20 @@ class Collection:
 class DirectoryReading(NamedTuple):
     """What the directory *path* held at one moment: a *part* for a merge, and its *listing*.
 
-    *identity* tells whether two paths are those of one directory. *processes* is how many
-    processes wrote the files, by state, if that was asked for. *name* is that of a sub-directory
-    within its parent, if it was found there. *space* is that of its file system, None if it is not
-    known.
+    *identity* tells whether two paths are those of one directory. *born_ns* is when it was made, 0
+    if that is not known, and *changed_ns* when a file last came or went. *generation* is that of
+    the last compaction. *processes* is how many processes wrote the files, by state, if that was
+    asked for. *name* is that of a sub-directory on the page, if it was found there. *space* is that
+    of its file system, None if it is not known.
     """
 
     path: str
     part: Part
     listing: Listing
     identity: tuple[int, int]
+    born_ns: int
+    changed_ns: int
+    generation: int
     processes: Mapping[str, int] = {}
     name: str = ""
     space: Space | None = None
@@ -138,8 +142,10 @@ class DirectoryView:
         except (OSError, ValueError) as error:  # a path may have a character that none can have
             why = error.strerror if isinstance(error, OSError) else None
             raise DirectoryError(self.path, why or str(error)) from error
+        part, (listing, manifest, _), status, _ = attempt
+        identity, born_ns = (status.st_dev, status.st_ino), read_birth(self.path)
         return DirectoryReading(
-            *(self.path, attempt.part, attempt.listing, attempt.identity),
+            *(self.path, part, listing, identity, born_ns, status.st_mtime_ns, manifest.generation),
             space=measure_space(self.path),
         )
 
@@ -175,8 +181,7 @@ class DirectoryView:
             change = _Change.FILES
         if part.has_leased_files:
             change = _Change.COMPACTION
-        status = os.stat(self.path)
-        return _Attempt(part, before.listing, (status.st_dev, status.st_ino), change)
+        return _Attempt(part, before, os.stat(self.path), change)
 
 
 class _Change(Enum):
@@ -190,14 +195,14 @@ class _Change(Enum):
 
 
 class _Attempt(NamedTuple):
-    """A reading of a *listing*; *change* is what happened meanwhile, None in a stable attempt.
+    """A reading of the files of a *selection*; *change* is what happened meanwhile.
 
-    *identity* is that of the directory, on this machine.
+    In a stable attempt that is None. *status* is that of the directory.
     """
 
     part: Part
-    listing: Listing
-    identity: tuple[int, int]
+    selection: Selection
+    status: os.stat_result
     change: _Change | None
 
 

@@ -50,7 +50,7 @@ class AdoptedDirectories:
         """Read all directories; one that cannot be read is a problem."""
         gathered = Gathered(())
         for source in self._sources:
-            name = source.path.strip("/")
+            name = f"{self.name}{source.path}"
             try:
                 found = source.read_segments()
             except Exception as error:  # noqa: BLE001 - the others are served

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mpmetrics._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from mpmetrics.system.births import read_birth
     from mpmetrics.system.clock import boot_time
     from mpmetrics.system.mentions import (
         Mentions,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     )
 
 _MODULES = {
+    "births": ["read_birth"],
     "clock": ["boot_time"],
     "mentions": [
         "Mentions",
@@ -70,6 +72,7 @@ __all__ = [
     "list_open_files",
     "measure_space",
     "read_age",
+    "read_birth",
     "read_boot",
     "read_control_group",
     "read_exit_status",

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 import mpmetrics
 from mpmetrics.directory.files import GAUGE_MODES
-from mpmetrics.pages.directories import unique_names
+from mpmetrics.scrape import unique_names
 from tests.database import Entry, counter, gauge, histogram, write
 from tests.strategies import entries_of_kind
 from tests.workers import PATIENCE, Worker

@@ -60,7 +60,7 @@ class EngineDirectorySource:
 
     def __init__(self, path: str | None) -> None:
         """Read the directory *path*, or if that is None the one that the environment names."""
-        self.name = path or VARIABLE
+        self.name = DirectorySource(path).name if path else VARIABLE
         self._path = path
         self._source: DirectorySource | None = None
 

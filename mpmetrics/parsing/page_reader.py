@@ -38,13 +38,15 @@ if TYPE_CHECKING:
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _LARGEST_FLOAT: Final = 1.7976931348623157e308
 _MOST_CONTINUATIONS: Final = 1000
+_LINES_PER_SAMPLE: Final = 10
 _EOF: Final = "# EOF"
 
 
 class Limits(NamedTuple):
     """What a page may have: *samples* (and as many families), *labels* of all of them together.
 
-    *line* is the most characters of one line. A page beyond a limit is refused.
+    *line* is the most characters of one line; there may be ten lines for each sample. A page beyond
+    a limit is refused.
     """
 
     samples: int = 100_000
@@ -94,7 +96,7 @@ class PageReader:
     def finish(self) -> ParsedPage:
         """Return the page, whose last piece has been fed. Raises `PageError`."""
         self._tail += self._decode(b"", True)  # noqa: FBT003 - it takes no keyword
-        if self._tail and (not self._openmetrics or self._tail == _EOF):
+        if self._tail and (not self._openmetrics or self._ended or self._tail == _EOF):
             self._read_lines([self._tail])
         if self._openmetrics and not self._ended:
             self._refuse(self._tail, "the page does not end with # EOF")
@@ -106,34 +108,35 @@ class PageReader:
 
     def _read_lines(self, lines: Sequence[str]) -> None:
         """Read whole lines."""
-        plain, pairs_of, text_of = self._lines.PLAIN.fullmatch, PAIRS.findall, self._texts
-        largest, longest = _LARGEST_FLOAT, self._limits.line
-        fast = self._has_text_only
+        plain, longest = self._lines.PLAIN.fullmatch, self._limits.line
         for line in lines:
             self._number += 1
-            match = plain(line) if fast and not self._open and len(line) <= longest else None
-            if match is None or self._ended:
+            can_be_plain = self._has_text_only and not (self._open or self._ended)
+            match = plain(line) if can_be_plain and len(line) <= longest else None
+            if match is None or not self._add_plain(match):
                 self._read_odd_line(line)
-                continue
-            name, inside, digits, time = match.groups()
-            value = float(digits)
-            if not -largest <= value <= largest:
-                self._read_odd_line(line)
-                continue
-            labels: dict[str, str] = {}
-            if inside:
-                pairs = pairs_of(inside)
-                if "\\" in inside:
-                    pairs = [(key, unescape(text)) for key, text in pairs]
-                labels = {
-                    text_of.setdefault(key, key): text_of.setdefault(text, text)
-                    for key, text in pairs
-                }
-                if len(labels) < len(pairs) or "" in labels.values() or "__name__" in labels:
-                    self._read_odd_line(line)
-                    continue
-            timestamp = text_lines.seconds(int(time)) if time else None
-            self._add(Sample(name, labels, value, timestamp), line)
+        if self._number > self._limits.samples * _LINES_PER_SAMPLE:
+            most = self._limits.samples * _LINES_PER_SAMPLE
+            self._refuse("", f"the page has more than {most:,} lines")
+
+    def _add_plain(self, match: re.Match[str]) -> bool:
+        """Add the sample of a plain line; return False if it is odd, after all."""
+        name, inside, digits, time = match.groups()
+        value = float(digits)
+        labels: dict[str, str] = {}
+        if inside:
+            pairs = PAIRS.findall(inside)
+            if "\\" in inside:
+                pairs = [(key, unescape(text)) for key, text in pairs]
+            known = self._texts.setdefault
+            labels = {known(key, key): known(text, text) for key, text in pairs}
+            if len(labels) < len(pairs) or "" in labels.values() or "__name__" in labels:
+                return False
+        if not -_LARGEST_FLOAT <= value <= _LARGEST_FLOAT:
+            return False
+        timestamp = text_lines.seconds(int(time)) if time else None
+        self._add(Sample(name, labels, value, timestamp), match.string)
+        return True
 
     def _read_odd_line(self, line: str) -> None:
         """Read a line of any kind."""

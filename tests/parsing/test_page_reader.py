@@ -173,6 +173,7 @@ LIMITS = Limits(samples=3, labels=4, line=40)
         ('a{b="1",c="2"} 1\na{b="1",c="3",d="4"} 1\n', "the page has more than 4 labels"),
         (f'a{{b="{"x" * 40}"}} 1\n', "more than 40 characters"),
         (f"# {'x' * 40}\n", "more than 40 characters"),
+        ("\n" * 31, "the page has more than 30 lines"),
         (f'a{{b="{"x" * 20}\n{"x" * 20}"}} 1\n', "more than 40 characters"),
         ('a{b="' + "x" * 41, "more than 40 characters"),
     ],

@@ -25,36 +25,57 @@ OPERATIONS: Final = (
     (os, "rename"),
     (os, "link"),
     (os, "unlink"),
+    (os, "mkdir"),
+    (os, "rmdir"),
     (os, "ftruncate"),
     (fcntl, "fcntl"),
     (fcntl, "flock"),
 )
 
-CHANGES: Final = frozenset({"open", "write", "fsync", "rename", "link", "unlink", "ftruncate"})
-"""The operations that can fail on a full or broken disk."""
+_CHANGES: Final = frozenset(
+    {"open", "write", "fsync", "rename", "link", "unlink", "mkdir", "rmdir", "ftruncate"}
+)
+
+
+def is_change(name: str, arguments: tuple[Any, ...]) -> bool:
+    """Return whether an operation changes what is on the disk: it can fail on a full or broken one.
+
+    Opening a file does that only if it may make the file.
+    """
+    return name in _CHANGES and (name != "open" or bool(arguments[1] & os.O_CREAT))
 
 
 @contextmanager
 def watched(before: Hook | None = None, after: Hook | None = None) -> Iterator[None]:
     """Call *before* and *after* each operation with its number, its name and its arguments.
 
-    An exception of *before* is that of the operation. `fsync` does nothing: these tests are not
-    about the cache of a disk, and it takes milliseconds.
+    What those two do themselves is not counted. An exception of *before* is that of the operation.
+    `fsync` does nothing: these tests are not about the cache of a disk, and it takes milliseconds.
     """
     number = 0
+    is_in_hook = False
+
+    def call(hook: Hook | None, *arguments: Any) -> None:
+        nonlocal is_in_hook
+        if hook is not None:
+            is_in_hook = True
+            try:
+                hook(*arguments)
+            finally:
+                is_in_hook = False
 
     def wrapped(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def operation(*arguments: Any, **options: Any) -> Any:
             nonlocal number
+            if is_in_hook:
+                return real(*arguments, **options)
             number += 1
             own = number
-            if before is not None:
-                before(own, name, arguments)
+            call(before, own, name, arguments)
             try:
                 return None if name == "fsync" else real(*arguments, **options)
             finally:
-                if after is not None:
-                    after(own, name, arguments)
+                call(after, own, name, arguments)
 
         return operation
 
@@ -74,28 +95,22 @@ def watched(before: Hook | None = None, after: Hook | None = None) -> Iterator[N
 def killed_at(point: int, work: Callable[[], object]) -> bool:
     """Do *work* in a child that is killed at *point*; return whether it came that far.
 
-    There is a point before each operation, and one after each that changes something.
+    There is a point after each operation that changes something. A kill before an operation leaves
+    what a kill after the last change leaves, since the kernel takes back locks and leases.
     """
     passed = 0
 
-    def kill() -> None:
+    def kill_after(_number: int, name: str, arguments: tuple[Any, ...]) -> None:
         nonlocal passed
-        passed += 1
+        passed += is_change(name, arguments)
         if passed == point:
             os.kill(os.getpid(), signal.SIGKILL)
-
-    def kill_before(_number: int, _name: str, _arguments: tuple[Any, ...]) -> None:
-        kill()
-
-    def kill_after(_number: int, name: str, _arguments: tuple[Any, ...]) -> None:
-        if name in CHANGES:
-            kill()
 
     child = fork()
     if child == 0:
         status = 1
         try:
-            with watched(kill_before, kill_after):
+            with watched(after=kill_after):
                 work()
             status = 0
         finally:

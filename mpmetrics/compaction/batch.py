@@ -71,11 +71,11 @@ class BatchBuilder:
     def __init__(
         self, directory: str, policy: Policy, maker: ArchiveMaker, report: CompactionReport
     ) -> None:
-        """Build batches of files in *directory*."""
+        """Build batches of files in *directory* by *policy*; *report* the files that stay."""
         self._directory = directory
-        self._policy = policy
+        self.policy = policy
         self._maker = maker
-        self._report = report
+        self.report = report
 
     def build(self, files: Sequence[WorkerFile], manifest: Manifest) -> FoldBatch:
         """Merge *files* with the archives of their kinds that *manifest* names."""
@@ -88,7 +88,7 @@ class BatchBuilder:
         digests: dict[str, bytes] = {}
         damaged: list[Problem] = []
         for kind, group in by_kind.items():
-            if self._policy.treatment(kind) == "dropped":
+            if self.policy.treatment(kind) == "dropped":
                 batch += group
                 continue
             old = list(_archives_of_kind(manifest, kind))
@@ -111,12 +111,12 @@ class BatchBuilder:
         Files with series that the archive would lack are left out.
         """
         previous = [WorkerFile(self._path_of(name), FileName.parse(name) or kind) for name in old]
-        keeps = self._policy.keeps if kind.type == "gauge" else _keeps_all
+        keeps = self.policy.keeps if kind.type == "gauge" else _keeps_all
         while group:
             archive = self._maker.make([*previous, *group], keeps)
             if any(file.path not in archive.digests for file in previous):
                 detail = "the archive of its kind cannot be read"
-                self._report.skip_all(group, "archive", detail)
+                self.report.skip_all(group, "archive", detail)
                 return None
             losses = {problem.path: problem for problem in archive.losses}
             if not losses:
@@ -124,10 +124,10 @@ class BatchBuilder:
             rest = [file for file in group if file.path not in losses]
             if len(rest) == len(group):
                 problem = next(iter(losses.values()))
-                self._report.skip_all(group, problem.reason, problem.detail)
+                self.report.skip_all(group, problem.reason, problem.detail)
                 return None
             for problem in losses.values():
-                self._report.skip(*problem)
+                self.report.skip(*problem)
             group = rest
         return None
 
@@ -146,11 +146,11 @@ class BatchBuilder:
         unread = {file.path for file in group if file.path not in archive.digests}
         for problem in archive.problems:
             if problem.path not in unread:
-                self._report.add_problem(problem)
+                self.report.add_problem(problem)
             elif problem.reason == "damaged":
                 yield problem
             else:
-                self._report.skip(*problem)
+                self.report.skip(*problem)
 
 
 def _archives_of_kind(manifest: Manifest, kind: FileName) -> Iterator[str]:

@@ -1,27 +1,26 @@
 """The commit of one batch: from one moment on, its archives count instead of its files.
 
 `mpmetrics.compaction.compactor` lists the steps of a compaction. This module writes the temporary
-files, which ends step 1, and takes steps 2 to 5.
+files, which ends step 1, and takes steps 2 to 6.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final
 
 from mpmetrics.compaction.folding import digest
+from mpmetrics.compaction.names import remove_if_there, restore_name
+from mpmetrics.compaction.openings import AsideFile
 from mpmetrics.directory import (
     FOLDING,
     MANIFEST,
     Manifest,
     find_free_name,
-    has_waiting_writer,
     open_for_lease,
-    release_lease,
-    rename_if_free,
     sync_directory,
-    take_lease,
     temporary_name,
     write_new_file,
 )
@@ -31,22 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mpmetrics.compaction.batch import FoldBatch
-    from mpmetrics.directory import FileName, ReadBuffer, WorkerFile
+    from mpmetrics.compaction.openings import Openings
+    from mpmetrics.directory import ReadBuffer, WorkerFile
 
 
-class HeldFile(NamedTuple):
-    """A *file* on which we hold the lease, through *descriptor*, and its name *aside* to come."""
-
-    file: WorkerFile
-    descriptor: int
-    aside: str
-
-    @property
-    def is_undisturbed(self) -> bool:
-        """Whether no process waits to write to it, and it is the file that was put aside."""
-        return not has_waiting_writer(self.descriptor) and os.path.samestat(
-            os.stat(self.aside), os.fstat(self.descriptor)
-        )
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+"""Errors that are of the file system, and not of one file."""
 
 
 class Commit:
@@ -56,7 +45,12 @@ class Commit:
     """
 
     def __init__(
-        self, directory: str, previous: Manifest, batch: FoldBatch, buffer: ReadBuffer
+        self,
+        directory: str,
+        previous: Manifest,
+        batch: FoldBatch,
+        buffer: ReadBuffer,
+        openings: Openings,
     ) -> None:
         """Plan the commit; *buffer* is what files are read into."""
         names = {*previous.archives} - batch.replaced | batch.archives.keys()
@@ -64,45 +58,65 @@ class Commit:
         self._directory = directory
         self._batch = batch
         self._buffer = buffer
+        self._openings = openings
 
     def execute(self) -> Mapping[str, str]:
         """Commit the batch, unless a file of it turns out to be in use.
 
-        Returns those files by path, and why each cannot be folded; then nothing has changed.
+        Returns those files by path, and why each cannot be folded; then all files have their names.
         Raises `OSError`.
         """
         contents = {**self._batch.archives, MANIFEST: self.manifest.format()}
         with ExitStack() as temporaries:
             for name, data in contents.items():
                 write_new_file(self._temporary(name), data)
-                temporaries.callback(_remove, self._temporary(name))
-            with ExitStack() as leases:
-                held, lost = self._hold_files(leases)
-                lost = lost or self._swap(held)
+                temporaries.callback(remove_if_there, self._temporary(name))
+            with ExitStack() as descriptors, ExitStack() as undo:
+                files, lost = self._put_aside(descriptors, undo)
+                lost = lost or self._openings.withdraw(files, self.manifest.generation)
+                lost = lost or self._find_changed(files)
                 if not lost:
+                    os.rename(self._temporary(MANIFEST), self._path(MANIFEST))
+                    undo.pop_all()
                     temporaries.pop_all()
-                    self._finish(held)
+                    self._finish(files)
         return lost
 
-    def _hold_files(self, leases: ExitStack) -> tuple[list[HeldFile], dict[str, str]]:
-        """Take the leases on all files, and compare what each holds with what was merged."""
-        held: list[HeldFile] = []
+    def _put_aside(
+        self, descriptors: ExitStack, undo: ExitStack
+    ) -> tuple[list[AsideFile], dict[str, str]]:
+        """Give each file a second name, by which it is counted until the commit, and open it there.
+
+        Returns the files, and by path why others cannot have such a name.
+        """
+        files: list[AsideFile] = []
         lost: dict[str, str] = {}
         for file in self._batch.files:
             try:
-                aside = find_free_name(
-                    f"{self._path(file.name.format())}{FOLDING}{self.manifest.generation}"
-                )
-                descriptor = open_for_lease(file.path)
-                leases.callback(release_lease, descriptor)
-                take_lease(descriptor)
-                if self._has_changed(file, descriptor):
-                    lost[file.path] = "its worker wrote to it after it was read"
-            except (OSError, DamagedError) as error:
-                lost[file.path] = getattr(error, "strerror", None) or str(error)
+                aside = find_free_name(f"{file.path}{FOLDING}{self.manifest.generation}")
+                os.link(file.path, aside, follow_symlinks=False)
+                undo.callback(restore_name, self._directory, aside, file.name)
+                descriptor = open_for_lease(aside)
+            except OSError as error:
+                if error.errno in _NO_ROOM:
+                    raise
+                lost[file.path] = error.strerror or str(error)
             else:
-                held.append(HeldFile(file, descriptor, aside))
-        return held, lost
+                descriptors.callback(os.close, descriptor)
+                inode = os.fstat(descriptor).st_ino
+                files.append(AsideFile(file, aside, descriptor, inode))
+        return files, lost
+
+    def _find_changed(self, files: Sequence[AsideFile]) -> dict[str, str]:
+        """Return by path which *files* hold something else than was merged."""
+        lost: dict[str, str] = {}
+        for each in files:
+            try:
+                if self._has_changed(each.file, each.descriptor):
+                    lost[each.file.path] = "its worker wrote to it after it was read"
+            except DamagedError as error:
+                lost[each.file.path] = str(error)
+        return lost
 
     def _has_changed(self, file: WorkerFile, descriptor: int) -> bool:
         """Return whether *file* holds something else than was merged. Raises `DamagedError`."""
@@ -111,55 +125,18 @@ class Commit:
         used, _ = self._buffer.load_open(descriptor, file.path)
         return digest(self._buffer.used_bytes(used)) != self._batch.digests[file.path]
 
-    def _swap(self, held: Sequence[HeldFile]) -> dict[str, str]:
-        """Put the files aside and rename MANIFEST into place: this is the commit.
-
-        If a process waits for one of the files, all of them get their names back instead; returns
-        the files that are waited for.
-        """
-        with ExitStack() as undo:
-            for each in held:
-                os.rename(each.file.path, each.aside)
-                undo.callback(restore_name, self._directory, each.aside, each.file.name)
-            lost = [each.file.path for each in held if not each.is_undisturbed]
-            if not lost:
-                os.rename(self._temporary(MANIFEST), self._path(MANIFEST))
-                undo.pop_all()
-        return dict.fromkeys(lost, "a process opened it while it was being folded")
-
-    def _finish(self, held: Sequence[HeldFile]) -> None:
+    def _finish(self, files: Sequence[AsideFile]) -> None:
         """Tidy up after the commit; another compactor can finish this if it is interrupted."""
         for name in self._batch.replaced:
-            _remove(self._path(name))
+            remove_if_there(self._path(name))
         for name in self._batch.archives:
             os.rename(self._temporary(name), self._path(name))
         sync_directory(self._directory)
-        for each in held:
-            if has_waiting_writer(each.descriptor):
-                # Its values are in an archive already: the process that waits for it shall start
-                # with an empty file.
-                os.ftruncate(each.descriptor, 0)
-                restore_name(self._directory, each.aside, each.file.name)
-            else:
-                os.unlink(each.aside)
+        for each in files:
+            os.unlink(each.aside)
 
     def _path(self, name: str) -> str:
         return os.path.join(self._directory, name)
 
     def _temporary(self, name: str) -> str:
         return self._path(temporary_name(name))
-
-
-def restore_name(directory: str, aside: str, name: FileName) -> None:
-    """Give the file *aside* the *name* that its worker chose, or one like it if that is taken."""
-    number = 0
-    free = name
-    while not rename_if_free(aside, os.path.join(directory, free.format())):
-        number += 1
-        free = name._replace(id=f"{name.id}.{number}")
-
-
-def _remove(path: str) -> None:
-    """Remove the file *path*, if there is one."""
-    with suppress(FileNotFoundError):
-        os.unlink(path)

@@ -5,17 +5,19 @@ A compaction takes these steps, in this order:
 1. Read and merge the files of dead workers and the archives of their kinds. Write the new archives
    and the new MANIFEST under temporary names, which no reader looks at. What can fail for lack of
    room fails here, where nothing has changed yet.
-2. Take a lease on each of the files. From now on a process that opens one of them has to wait, and
-   the kernel reports that to the compactor. If a file was opened or has changed since it was read,
-   start from scratch without it.
-3. Rename the files to names of the next generation. prometheus_client does not look at such names;
-   readers of this project still count the files. If a process waits for one of them by now, give
-   all of them their names back, and start from scratch without that one.
-4. Rename the new MANIFEST into place. From this moment on the archives count and the files do not.
-5. Remove the old archives, give the new ones their final names, and remove the files.
+2. Give each of the files a second name, of the next generation. prometheus_client does not look at
+   such names; readers of this project count a file with both names once.
+3. Take the first names away, and prove that no process has one of the files open or is about to
+   open it (`mpmetrics.compaction.openings`). From now on the files are out of reach: a worker that
+   looks for one makes a new file. If there is no proof, give all files their names back, and start
+   from scratch without those that may be in use.
+4. Compare what the files hold with what was merged. If one has changed, do the same.
+5. Rename the new MANIFEST into place. From this moment on the archives count and the files do not.
+6. Remove the old archives, give the new ones their final names, and remove the files.
 
-If a compactor is killed, the names of the files show how far it came, and the next compactor
-finishes or undoes what it left. See `mpmetrics.directory.manifest` for what counts when.
+No lease is held in any of these steps, so that no process ever waits for a compactor, even if that
+is stopped. If a compactor is killed, the names of the files show how far it came, and the next
+compactor finishes or undoes what it left. See `mpmetrics.directory.manifest` for what counts when.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from typing import TYPE_CHECKING, Final
 from mpmetrics.compaction.batch import DEFAULT_LIMITS, BatchBuilder
 from mpmetrics.compaction.commit import Commit
 from mpmetrics.compaction.folding import ArchiveMaker
+from mpmetrics.compaction.openings import Openings
 from mpmetrics.compaction.policy import DEAD_GAUGES, Fate, Policy
 from mpmetrics.compaction.quarantine import quarantine_file
 from mpmetrics.compaction.recovery import Recovery
@@ -47,7 +50,7 @@ from mpmetrics.errors import CompactionError, Problem
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from mpmetrics.compaction.batch import BatchLimits
     from mpmetrics.directory import Listing, WorkerFile
@@ -105,6 +108,7 @@ class Compactor:
         self._limits = limits
         self._prover = prover
         self._maker = ArchiveMaker()
+        self._proven: set[int] = set()
 
     def compact(self) -> Compaction:
         """Fold the files of the dead, unless another process is at it. Raises `CompactionError`."""
@@ -113,17 +117,23 @@ class Compactor:
             if not try_lock(lock):
                 return Compaction(self.path, "busy")
             try:
-                return self._start().compact()
+                with self.openings() as openings:
+                    return self._start(openings).compact()
             finally:
                 lock.release()
 
     def preview(self) -> Compaction:
         """Return what `compact` would do now; change nothing. Raises `CompactionError`."""
         with _compaction_errors(self.path):
-            return self._start().preview()
+            return self._start(self.openings()).preview()
 
-    def _start(self) -> _Run:
-        return _Run(self.path, self._policy, self._limits, self._prover, self._maker)
+    def openings(self) -> Openings:
+        """Return what finds out which files of the directory may be about to be opened."""
+        return Openings(self.path, self._proven)
+
+    def _start(self, openings: Openings) -> _Run:
+        builder = BatchBuilder(self.path, self._policy, self._maker, CompactionReport())
+        return _Run(self.path, self._limits, self._prover, openings, builder)
 
 
 @contextmanager
@@ -142,33 +152,40 @@ class _Run:
     def __init__(
         self,
         path: str,
-        policy: Policy,
         limits: BatchLimits,
         prover: LeaseProver,
-        maker: ArchiveMaker,
+        openings: Openings,
+        builder: BatchBuilder,
     ) -> None:
         self._path = path
-        self._policy = policy
         self._limits = limits
         self._prover = prover
+        self._openings = openings
+        self._builder = builder
+        self._policy = builder.policy
+        self._report = builder.report
         self._buffer = ReadBuffer()
         self._manifest = Manifest()
-        self._report = CompactionReport()
-        self._builder = BatchBuilder(path, policy, maker, self._report)
 
     def compact(self) -> Compaction:
         """Recover from compactors that were killed, then fold one batch after the other."""
         listing = self._select_files()
         if self._prover.prove(self._path):
-            Recovery(self._path, listing, self._manifest, self._prover).run(self._report)
+            recovery = Recovery(self._path, listing, self._manifest, self._prover, self._openings)
+            recovery.run(self._report)
             listing = self._select_files()
-        for files in self._limits.split(self._candidates(listing)):
-            self._compact_batch(files)
+        candidates = self._candidates(listing, self._openings.examine())
+        for files in self._limits.split(candidates):
+            if self._openings.prove():
+                self._compact_batch(files)
+            else:
+                self._report.skip_all(files, Liveness.UNKNOWN.value, _NOT_DEAD[Liveness.UNKNOWN])
         return self._report.finish(self._path, self._manifest.generation)
 
     def preview(self) -> Compaction:
         """Find out what `compact` would do, as far as that can be seen without doing it."""
-        for files in self._limits.split(self._candidates(self._select_files())):
+        candidates = self._candidates(self._select_files(), self._openings.list_doubtful())
+        for files in self._limits.split(candidates):
             batch = self._builder.build(files, self._manifest)
             for problem in batch.damaged:
                 self._report.add_quarantined(problem)
@@ -186,8 +203,11 @@ class _Run:
         self._manifest = selection.manifest
         return listing
 
-    def _candidates(self, listing: Listing) -> Iterator[WorkerFile]:
-        """Yield the files of dead workers; report why the others stay."""
+    def _candidates(self, listing: Listing, doubtful: Collection[int]) -> Iterator[WorkerFile]:
+        """Yield the files of dead workers; report why the others stay.
+
+        *doubtful* are the inodes of files that a process may be in the middle of opening.
+        """
         for file in listing.files:
             is_folded = file.folding_into and file.folding_into <= self._manifest.generation
             if file.name.is_archive or is_folded:
@@ -198,6 +218,9 @@ class _Run:
             elif file.inode in listing.shared:
                 detail = "it has another name here, under which its values would count again"
                 self._report.skip(file.path, "linked", detail)
+            elif file.inode in doubtful:
+                detail = "a process may be in the middle of opening it"
+                self._report.skip(file.path, "opening", detail)
             elif self._policy.treatment(file.name) == "left":
                 self._report.skip(file.path, "kept", "gauges of the dead are kept on demand")
             else:
@@ -211,7 +234,7 @@ class _Run:
                 self._quarantine(problem)
             if not batch.files:
                 return
-            commit = Commit(self._path, self._manifest, batch, self._buffer)
+            commit = Commit(self._path, self._manifest, batch, self._buffer, self._openings)
             lost = commit.execute()
             if not lost:
                 self._manifest = commit.manifest

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 
+from mpmetrics.compaction.names import move_if_free
 from mpmetrics.directory import (
     QUARANTINED,
     find_free_name,
@@ -24,4 +25,8 @@ def quarantine_file(path: str) -> None:
         descriptor = open_for_lease(path)
         leases.callback(release_lease, descriptor)
         take_lease(descriptor)
-        os.rename(path, aside)
+        inode = os.fstat(descriptor).st_ino
+    # The lease has ended: a process that opens the file does not wait for the renaming.
+    os.rename(path, aside)
+    if os.lstat(aside).st_ino != inode:
+        move_if_free(aside, path)  # another file has got the name meanwhile

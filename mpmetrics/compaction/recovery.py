@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from mpmetrics.compaction.commit import restore_name
+from mpmetrics.compaction.names import restore_name
 from mpmetrics.directory import OWN_PREFIX, PROBE_PREFIX, Liveness, temporary_name
 
 if TYPE_CHECKING:
+    from mpmetrics.compaction.openings import Openings
     from mpmetrics.compaction.result import CompactionReport
     from mpmetrics.directory import LeaseProver, Listing, Manifest, WorkerFile
 
@@ -21,17 +22,23 @@ _TEMPORARY_SUFFIX: Final = temporary_name("").removeprefix(OWN_PREFIX)
 class Recovery:
     """The recovery of a *directory*, given its *listing* and the *manifest* that counts.
 
-    *prover* finds out which files no process has open.
+    *prover* finds out which files no process has open, *openings* has the names that were moved.
     """
 
     def __init__(
-        self, directory: str, listing: Listing, manifest: Manifest, prover: LeaseProver
+        self,
+        directory: str,
+        listing: Listing,
+        manifest: Manifest,
+        prover: LeaseProver,
+        openings: Openings,
     ) -> None:
         """Plan the recovery; nothing is changed before `run`."""
         self._directory = directory
         self._listing = listing
         self._manifest = manifest
         self._prover = prover
+        self._openings = openings
 
     def run(self, report: CompactionReport) -> None:
         """Finish what was committed and undo what was not; *report* files that have to stay.
@@ -39,6 +46,7 @@ class Recovery:
         Raises `OSError`.
         """
         self._finish_archives()
+        self._openings.settle(self._listing)
         for file in self._listing.files:
             if file.folding_into > self._manifest.generation:
                 self._undo_folding(file)
@@ -80,7 +88,11 @@ class Recovery:
             restore_name(self._directory, file.path, file.name)
 
     def _finish_folding(self, file: WorkerFile, report: CompactionReport) -> None:
-        """Remove a *file* whose values are in an archive, unless a process has it open again."""
+        """Remove a *file* whose values are in an archive.
+
+        Before the commit it was proven that no process has it open. Older releases had no such
+        proof, so a file that a process has open now stays.
+        """
         if self._prover.examine(file.path) is Liveness.DEAD:
             os.unlink(file.path)
         else:

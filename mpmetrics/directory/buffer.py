@@ -78,6 +78,8 @@ class ReadBuffer:
         """
         end = self._read(descriptor, 0, min(expected, size))
         used = read_used(self.data[: min(end, HEADER_SIZE)])
+        if end == 0:  # an empty file has not even a header, and that of another must not stay here
+            self.data[:HEADER_SIZE] = bytes(HEADER_SIZE)
         if used > end > 0:
             # The file may have grown since its size was taken. Check before reporting damage.
             size = os.fstat(descriptor).st_size

@@ -10,6 +10,8 @@ count it::
     <type>_mpmetrics-archive-<g>.db       an archive, made for generation g
     <worker's name>.folding-<g>           a dead worker's file, on its way into generation g
     <worker's name>.quarantined           a dead worker's file that cannot be read
+    .mpmetrics-opening/                   files that may be about to be opened; see
+                                          `mpmetrics.compaction.openings`
     .mpmetrics-…                          locks, probes, and files that are not complete yet
 """
 
@@ -50,6 +52,9 @@ MANIFEST: Final = "MANIFEST"
 
 OWN_PREFIX: Final = ".mpmetrics-"
 """The prefix of the names of files that mpmetrics itself keeps beside those of workers."""
+
+OPENING: Final = f"{OWN_PREFIX}opening"
+"""The name of the directory that a compaction needs to find out who is about to open a file."""
 
 FOLDING: Final = ".folding-"
 """The suffix, before a generation, that a dead worker's file gets before it is folded."""

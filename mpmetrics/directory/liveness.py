@@ -5,10 +5,16 @@ neighbour's. But a worker keeps its file open for as long as it lives, and Linux
 lease (fcntl(2), `F_SETLEASE`) on a file exactly when no other process on that kernel has it open,
 in whatever pid namespace. A memory map counts as open.
 
-Taking a lease needs care. While it is held, any other opener of the file has to wait, and the
-kernel notifies the holder with a signal that would kill it, unless a harmless signal is chosen
-first. Some file systems do not count open files correctly, so `LeaseProver` tests each of them
-before its leases are trusted.
+Taking a lease needs care. While it is held, any other opener of the file has to wait: so a lease is
+given back by the next system call, and is never held across anything else. The kernel notifies the
+holder of the lease with a signal that would kill it, unless a harmless one is chosen first. It is
+SIGCONT, which a process ignores by default while it runs, and which makes a stopped process go on:
+a process that was stopped between the two calls is woken up by the opener that waits for it, and
+gives the lease back. Only a holder that is frozen (cgroups) makes an opener wait, for as long as
+`/proc/sys/fs/lease-break-time` says.
+
+Some file systems do not count open files correctly, so `LeaseProver` tests each of them before its
+leases are trusted.
 """
 
 from __future__ import annotations
@@ -61,11 +67,11 @@ class Liveness(Enum):
 
 
 def open_for_lease(path: str) -> int:
-    """Open the file *path*, fit for a lease and for truncating; return the descriptor.
+    """Open the file *path*, fit for a lease; return the descriptor.
 
     Raises `BlockingIOError` when another process has the lease, another `OSError` otherwise.
     """
-    return os.open(path, _OPEN_FLAGS | os.O_RDWR)
+    return os.open(path, _OPEN_FLAGS)
 
 
 def take_lease(descriptor: int) -> None:
@@ -76,10 +82,23 @@ def take_lease(descriptor: int) -> None:
     """
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise OSError(errno.EINVAL, "not a regular file")
-    # When another process opens the file, the kernel sends SIGIO by default, which would kill this
-    # process. SIGURG is ignored by default. The kernel forgets the choice with every lease.
-    fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+    # The kernel forgets the choice of the signal with every lease.
+    fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGCONT)
     fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+
+
+def has_writer(descriptor: int) -> bool:
+    """Return whether any process has the file of *descriptor* open for writing.
+
+    The descriptor has to be open for reading only. Raises `OSError` when no lease can be taken.
+    """
+    fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGCONT)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except BlockingIOError:
+        return True
+    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False
 
 
 def release_lease(descriptor: int) -> None:
@@ -91,15 +110,6 @@ def release_lease(descriptor: int) -> None:
     with contextlib.suppress(OSError):
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     os.close(descriptor)
-
-
-def has_waiting_writer(descriptor: int) -> bool:
-    """Return whether an opener that may write waits for the leased file, or the lease is lost.
-
-    While the lease is being broken, the kernel reports what will be left of it: a read lease if
-    the opener only reads, which is harmless; nothing if it may write.
-    """
-    return bool(fcntl.fcntl(descriptor, fcntl.F_GETLEASE) == fcntl.F_UNLCK)
 
 
 class LeaseProver:

@@ -1,4 +1,4 @@
-"""Facts about this machine: when it was started, its mounts, and its processes.
+"""Facts about this machine: when it was started, its mounts, its processes, what it has removed.
 
 The names are loaded on first use: those of processes need psutil, which comes with the extra
 `serve`; the others do not.
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         read_tick,
     )
     from mpmetrics.system.mounts import Mount, Space, find_mount, measure_space
+    from mpmetrics.system.moves import move_without_replacing
     from mpmetrics.system.open_files import OpenFile, list_open_files, read_variable
     from mpmetrics.system.processes import (
         UNREADABLE,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         read_exit_status,
         select_workers,
     )
+    from mpmetrics.system.removals import RemovalWatch
 
 _MODULES = {
     "births": ["read_birth"],
@@ -46,6 +48,7 @@ _MODULES = {
     ],
     "mounts": ["Mount", "Space", "find_mount", "measure_space"],
     "open_files": ["OpenFile", "list_open_files", "read_variable"],
+    "moves": ["move_without_replacing"],
     "processes": [
         "UNREADABLE",
         "Process",
@@ -55,6 +58,7 @@ _MODULES = {
         "read_exit_status",
         "select_workers",
     ],
+    "removals": ["RemovalWatch"],
 }
 
 __all__ = [
@@ -63,6 +67,7 @@ __all__ = [
     "Mount",
     "OpenFile",
     "Process",
+    "RemovalWatch",
     "Space",
     "boot_time",
     "find_mentions",
@@ -71,6 +76,7 @@ __all__ = [
     "list_descendants",
     "list_open_files",
     "measure_space",
+    "move_without_replacing",
     "read_age",
     "read_birth",
     "read_boot",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
@@ -214,11 +215,11 @@ def test_a_lease_does_no_harm(tmp_path: Path, file: Path) -> None:
     descriptor = os.open(file, os.O_RDONLY)
     try:
         liveness.take_lease(descriptor)
-        assert not liveness.has_waiting_writer(descriptor)
+        assert fcntl.fcntl(descriptor, fcntl.F_GETLEASE) == fcntl.F_WRLCK
         # This makes the kernel send the harmless signal: another opener wants the file.
         with pytest.raises(BlockingIOError):
             os.open(file, os.O_RDWR | os.O_NONBLOCK)
-        assert liveness.has_waiting_writer(descriptor)
+        assert fcntl.fcntl(descriptor, fcntl.F_GETLEASE) == fcntl.F_UNLCK
         assert is_alive(file) is Liveness.UNKNOWN
     finally:
         os.close(descriptor)

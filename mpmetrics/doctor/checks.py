@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from mpmetrics._text import format_bytes, plural
 from mpmetrics.directory import VARIABLE, Liveness
 from mpmetrics.doctor.remedies import REMEDIES, Finding
+from mpmetrics.system import UWSGI_ADVICE, reloads_at_sigterm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from mpmetrics.directory import WorkerFile
+    from mpmetrics.doctor.server_processes import ServerProcess
     from mpmetrics.errors import Problem
     from mpmetrics.system import Mount, Space
 
@@ -32,7 +34,8 @@ class Examination(NamedTuple):
     *is_writable* is whether this user may make files there. *old* are the paths of files that were
     last written before this machine was started. *liveness* has by path whether the worker of a
     file is alive; archives have none. *quarantined* are the paths of damaged files that compaction
-    has set aside. *mount* and *space* are those of the file system.
+    has set aside. *mount* and *space* are those of the file system. *processes* are those of the
+    server that run now.
     """
 
     path: str
@@ -45,6 +48,7 @@ class Examination(NamedTuple):
     quarantined: Sequence[str] = ()
     mount: Mount | None = None
     space: Space | None = None
+    processes: Sequence[ServerProcess] = ()
 
 
 _SHOWN: Final = 3
@@ -241,6 +245,80 @@ def check_space(examination: Examination) -> Iterator[Finding]:
         )
 
 
+def check_elsewhere(examination: Examination) -> Iterator[Finding]:
+    """Find processes that were given the directory, and write to another one."""
+    by_directory: dict[str, int] = {}
+    for process in examination.processes:
+        if process.writer.place == "elsewhere":
+            by_directory.setdefault(process.writer.elsewhere, process.writer.pid)
+    if by_directory:
+        places = [f"process {pid} to {path}" for path, pid in sorted(by_directory.items())]
+        yield Finding(
+            "warning",
+            "elsewhere",
+            f"metrics of this server are not in {examination.path}, although its processes were "
+            f"started with that directory: {_list_some(places, ', ')}",
+            f"a library or the application sets {VARIABLE} itself: have it use this directory, "
+            "or start the server with mpmetrics run --adopt",
+        )
+
+
+def check_removed_files(examination: Examination) -> Iterator[Finding]:
+    """Find processes whose files were removed while they run."""
+    pids = [str(each.writer.pid) for each in examination.processes if _writes(each, "removed")]
+    if pids:
+        yield Finding(
+            "warning",
+            "removed",
+            f"{plural(len(pids), 'process', 'es')} with files that were removed from "
+            f"{examination.path}, so that what is counted there is lost: {_list_some(pids, ', ')}",
+            "restart the server; empty the directory only before it starts",
+        )
+
+
+def check_silence(examination: Examination) -> Iterator[Finding]:
+    """Find a server that runs and has not written anything."""
+    processes = examination.processes
+    if processes and not examination.files and all(_writes(each, "nothing") for each in processes):
+        pids = [str(each.writer.pid) for each in processes]
+        yield Finding(
+            "note",
+            "silence",
+            f"{plural(len(pids), 'process', 'es')} with {VARIABLE} set to this directory, and no "
+            f"metrics file in use: {_list_some(pids, ', ')}",
+            "look whether the application imports prometheus_client, and whether anything that it "
+            "counts has happened",
+        )
+
+
+def check_sigterm(examination: Examination) -> Iterator[Finding]:
+    """Find a server that does not end at SIGTERM."""
+    pids = [each.writer.pid for each in examination.processes if reloads_at_sigterm(each.arguments)]
+    if pids:
+        yield Finding(
+            "warning",
+            "sigterm",
+            f"uWSGI (process {min(pids)}) reloads at SIGTERM instead of ending",
+            UWSGI_ADVICE,
+        )
+
+
+def check_scrape_route(examination: Examination) -> Iterator[Finding]:
+    """Find a server beside which files are folded: its own route may use another collector."""
+    if examination.processes and any(file.name.is_archive for file in examination.files):
+        yield Finding(
+            "note",
+            "scrape_route",
+            "files are folded while the server runs: a route of the application itself that uses "
+            "prometheus_client's collector can fail, or lack a file, during a fold",
+            "scrape the page of mpmetrics, or call mpmetrics.install() in the application",
+        )
+
+
+def _writes(process: ServerProcess, place: str) -> bool:
+    return process.writer.place == place
+
+
 _MODES_BY_PROCESS: Final = frozenset({"all", "liveall"})
 
 
@@ -296,6 +374,11 @@ CHECKS: Final[Sequence[Callable[[Examination], Iterator[Finding]]]] = (
     check_ids,
     check_mount,
     check_space,
+    check_elsewhere,
+    check_removed_files,
+    check_silence,
+    check_sigterm,
+    check_scrape_route,
     check_pid_labels,
     check_zero_gauges,
 )

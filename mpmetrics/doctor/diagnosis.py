@@ -136,6 +136,7 @@ def examine(path: str, probes: Probes) -> Examination:
         quarantined=collection.quarantined,
         mount=probes.find_mount(path),
         space=probes.measure_space(path),
+        processes=probes.find_server_processes(path),
     )
 
 

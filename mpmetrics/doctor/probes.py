@@ -6,10 +6,11 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpmetrics.directory import is_alive, unusable_reason
+from mpmetrics.doctor.server_processes import ServerProcess, find_server_processes
 from mpmetrics.system import boot_time, find_mount, measure_space
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from mpmetrics.directory import Liveness
     from mpmetrics.system import Mount, Space
@@ -33,3 +34,4 @@ class Probes(NamedTuple):
     boot_time: Callable[[], float | None] = boot_time
     find_mount: Callable[[str], Mount | None] = find_mount
     measure_space: Callable[[str], Space | None] = measure_space
+    find_server_processes: Callable[[str], Sequence[ServerProcess]] = find_server_processes

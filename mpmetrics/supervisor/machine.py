@@ -29,6 +29,9 @@ SHORT_LIFE: Final = 10.0
 _ON_PURPOSE: Final = frozenset({0, 155})
 """Exit statuses of a worker that has done its share: the second is that of billiard (celery)."""
 
+_REACTION: Final = 5.0
+"""Seconds after which a server that was asked to end, and has new workers, does not end."""
+
 _MANY: Final = 5
 _WINDOW: Final = 60.0
 """That many short lives within that many seconds cause a warning, one in as many seconds."""
@@ -58,9 +61,10 @@ class ChildEnded(NamedTuple):
 
 
 class WorkerStarted(NamedTuple):
-    """The server has a new worker."""
+    """The server has a new worker, which was *started* at that time, if it is known."""
 
     pid: int
+    started: float | None = None
 
 
 class WorkerEnded(NamedTuple):
@@ -131,6 +135,10 @@ class WorkerCounts:
         """How many workers are running."""
         return len(self._running)
 
+    def includes(self, pid: int) -> bool:
+        """Return whether the process *pid* is a worker that is running."""
+        return pid in self._running
+
     def add(self, pid: int) -> None:
         """Count a worker that has started; it is a restart if it takes the place of another."""
         self._running.add(pid)
@@ -185,6 +193,8 @@ class Machine:
         self._deadline: float | None = None
         self._has_killed = False
         self._stop_signal: int | None = None
+        self._asked_at: float | None = None
+        self._late_workers: set[int] = set()
         self._short_lives: deque[float] = deque()
         self._silent_until = 0.0
 
@@ -200,6 +210,7 @@ class Machine:
                 return self._handle_end_of_child(event)
             case WorkerStarted():
                 self.workers.add(event.pid)
+                self._note_start_of_worker(event)
                 return []
             case WorkerEnded():
                 return self._handle_end_of_worker(event)
@@ -215,11 +226,33 @@ class Machine:
         """
         if event.number in STOPPING:
             self._stop_signal = event.number
+            self._asked_at = event.now
+            self._late_workers.clear()
             if self._grace is not None and self._deadline is None and not self._has_killed:
                 self._deadline = event.now + self._grace
         if event.from_terminal and self._shares_terminal:
             return []
         return [Forward(self.main, event.number)]
+
+    def _note_start_of_worker(self, event: WorkerStarted) -> None:
+        """Remember a worker that was started after the server had been asked to end."""
+        asked, started = self._asked_at, event.started
+        if asked is not None and started is not None and started > asked:
+            self._late_workers.add(event.pid)
+
+    def _warn_of_reload(self, now: float) -> Sequence[Action]:
+        """Warn, once, of a server that has new workers some time after it was asked to end."""
+        if self._asked_at is None or now < self._asked_at + _REACTION:
+            return []
+        self._asked_at = None
+        if not any(self.workers.includes(pid) for pid in self._late_workers):
+            return []
+        name = signal.Signals(self._stop_signal or signal.SIGTERM).name
+        text = (
+            f"the server has started new workers after {name}: it seems to reload instead of "
+            "ending, as uWSGI does without --die-on-term"
+        )
+        return [Warn(text)]
 
     def _handle_end_of_child(self, event: ChildEnded) -> Sequence[Action]:
         """Finish if the main process has ended, unless a successor takes its place.
@@ -272,9 +305,9 @@ class Machine:
         return [Warn(text)]
 
     def _handle_tick(self, event: Ticked) -> Sequence[Action]:
-        """Kill everything, once, if the grace is over."""
+        """Kill everything, once, if the grace is over; warn of a server that has reloaded."""
         if self._deadline is None or event.now < self._deadline:
-            return []
+            return self._warn_of_reload(event.now)
         self._deadline = None
         self._has_killed = True
         return [Warn(f"the server has not ended within {self._grace:g} s: killing it"), KillAll()]

@@ -6,11 +6,17 @@ import os
 import select
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
 from mpmetrics.supervisor.machine import WorkerEnded, WorkerStarted
-from mpmetrics.system import list_descendants, read_age, read_exit_status, select_workers
+from mpmetrics.system import (
+    UNREADABLE,
+    list_descendants,
+    read_age,
+    read_exit_status,
+    select_workers,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -102,7 +108,7 @@ class WorkerWatcher:
                 self._known[pid] = process
                 self._changed = time.monotonic()
                 self._watch_for_end(pid)
-                self._notify(WorkerStarted(pid))
+                self._notify(WorkerStarted(pid, _read_start(process)))
 
     def _watch_for_end(self, pid: int) -> None:
         """Have the kernel wake this thread when the process ends, if it can."""
@@ -130,3 +136,10 @@ class WorkerWatcher:
     def _forget_all(self) -> None:
         for pid in list(self._descriptors):
             self._forget(pid)
+
+
+def _read_start(process: Process) -> float | None:
+    """Return when the *process* was started, by the monotonic clock, None if it has ended."""
+    with suppress(*UNREADABLE):
+        return time.monotonic() - read_age(process)
+    return None

@@ -32,6 +32,7 @@ from mpmetrics.supervisor.process_metrics import ProcessMetrics
 from mpmetrics.supervisor.runner import Runner
 from mpmetrics.supervisor.signals import block_signals
 from mpmetrics.supervisor.systemd import NOTIFY_SOCKET
+from mpmetrics.system import UWSGI_ADVICE, reloads_at_sigterm
 from mpmetrics.web import DEFAULT_LISTEN, PageServer
 
 if TYPE_CHECKING:
@@ -134,6 +135,8 @@ def run_command(
         runner.start(mask)
         if relay is not None:
             relay.start()
+        if reloads_at_sigterm(command, os.environ):
+            write_message(f"uWSGI reloads at SIGTERM instead of ending: {UWSGI_ADVICE}")
         write_message(f"listening on {server.page_address}")
         server.start()
         if options.compact_interval:

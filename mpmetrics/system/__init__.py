@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         select_workers,
     )
     from mpmetrics.system.removals import RemovalWatch
+    from mpmetrics.system.uwsgi import UWSGI_ADVICE, reloads_at_sigterm
 
 _MODULES = {
     "births": ["read_birth"],
@@ -59,10 +60,12 @@ _MODULES = {
         "select_workers",
     ],
     "removals": ["RemovalWatch"],
+    "uwsgi": ["UWSGI_ADVICE", "reloads_at_sigterm"],
 }
 
 __all__ = [
     "UNREADABLE",
+    "UWSGI_ADVICE",
     "Mentions",
     "Mount",
     "OpenFile",
@@ -85,6 +88,7 @@ __all__ = [
     "read_pid_namespace",
     "read_tick",
     "read_variable",
+    "reloads_at_sigterm",
     "select_workers",
 ]
 

@@ -9,9 +9,11 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from mpmetrics.directory.files import FileName, WorkerFile
 from mpmetrics.directory.liveness import Liveness
+from mpmetrics.directory.writers import Writer
 from mpmetrics.doctor import checks, remedies
 from mpmetrics.doctor.checks import CHECKS, Examination
 from mpmetrics.doctor.remedies import Finding
+from mpmetrics.doctor.server_processes import ServerProcess
 from mpmetrics.errors import REASONS, Problem
 from mpmetrics.system import mounts
 from mpmetrics.system.mounts import Mount, Space
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from prometheus_client import Metric
+
+    from mpmetrics.directory.writers import Place
 
 MIB = 1 << 20
 
@@ -50,6 +54,13 @@ def liveness_of(**words: str) -> dict[str, Liveness]:
 def examination(*names: str, **seen: Any) -> Examination:
     """Return an examination with files of these *names*, and whatever else is *seen*."""
     return Examination("/m", worker_files(*names), **{"families": (), "problems": (), **seen})
+
+
+def server(
+    pid: int, place: Place, elsewhere: str = "", arguments: Sequence[str] = ()
+) -> ServerProcess:
+    """Return a process of a server that writes to a *place*."""
+    return ServerProcess(Writer(pid, place, elsewhere), arguments)
 
 
 def problems(reason: str, count: int = 1) -> list[Problem]:
@@ -401,6 +412,56 @@ FINDINGS = {
             MAKE_ROOM,
         ),
     ),
+    "metrics elsewhere": (
+        examination(
+            "counter_7.db",
+            processes=[
+                *(server(7, "directory"), server(8, "elsewhere", "/b")),
+                *(server(9, "elsewhere", "/a"), server(10, "elsewhere", "/a")),
+            ],
+        ),
+        Finding(
+            "warning",
+            "elsewhere",
+            "metrics of this server are not in /m, although its processes were started with that "
+            "directory: process 9 to /a, process 8 to /b",
+            "a library or the application sets PROMETHEUS_MULTIPROC_DIR itself: have it use this "
+            "directory, or start the server with mpmetrics run --adopt",
+        ),
+    ),
+    "removed files": (
+        examination("counter_7.db", processes=[server(7, "directory"), server(8, "removed")]),
+        Finding(
+            "warning",
+            "removed",
+            "1 process with files that were removed from /m, so that what is counted there is "
+            "lost: 8",
+            "restart the server; empty the directory only before it starts",
+        ),
+    ),
+    "uWSGI": (
+        examination(
+            "counter_7.db", processes=[server(7, "directory", arguments=["uwsgi", "--master"])]
+        ),
+        Finding(
+            "warning",
+            "sigterm",
+            "uWSGI (process 7) reloads at SIGTERM instead of ending",
+            "start it with --die-on-term",
+        ),
+    ),
+    "folded while the server runs": (
+        examination(
+            *("counter_7.db", "counter_mpmetrics-archive-1.db"), processes=[server(7, "directory")]
+        ),
+        Finding(
+            "note",
+            "scrape_route",
+            "files are folded while the server runs: a route of the application itself that uses "
+            "prometheus_client's collector can fail, or lack a file, during a fold",
+            "scrape the page of mpmetrics, or call mpmetrics.install() in the application",
+        ),
+    ),
     "pid labels": (
         examination(
             "gauge_all_7.db",
@@ -496,3 +557,18 @@ def test_every_check_is_listed() -> None:
         value for name, value in vars(checks).items() if name.startswith("check_")
     ]
     assert list(CHECKS) == functions
+
+
+def test_a_server_that_has_written_nothing_has_a_note_more() -> None:
+    """Beside the warning that there is no file, the processes that could write are named."""
+    silent = examination(processes=[server(7, "nothing"), server(8, "nothing")])
+    without, with_note = run_checks(silent)
+    assert without == FINDINGS["no files"][1]
+    assert with_note == Finding(
+        "note",
+        "silence",
+        "2 processes with PROMETHEUS_MULTIPROC_DIR set to this directory, and no metrics file in "
+        "use: 7, 8",
+        "look whether the application imports prometheus_client, and whether anything that it "
+        "counts has happened",
+    )

@@ -211,3 +211,36 @@ def test_any_history(*, events: list[Any], shares: bool, grace: float | None) ->
             assert not forwarded
             assert not finished
         assert machine.is_over == (over or bool(finished))
+
+
+ASKED = Signalled(TERM, 100.0)
+
+
+def reload_lines(*events: Any) -> list[str]:
+    """Return the warnings that *events* cause, once a worker has been told from the others."""
+    machine = Machine(1)
+    machine.handle(WorkerStarted(2, 50.0))
+    actions = [action for event in events for action in machine.handle(event)]
+    return [action.text for action in actions if isinstance(action, Warn)]
+
+
+def test_a_server_that_reloads_instead_of_ending() -> None:
+    """New workers that still run seconds after SIGTERM cause one line."""
+    reloaded = (ASKED, WorkerEnded(2, 50.0, 100.5, 0), WorkerStarted(3, 100.7))
+    (line,) = reload_lines(*reloaded, Ticked(104.9), Ticked(105.0), Ticked(106.0))
+    assert line.startswith("the server has started new workers after SIGTERM: it seems to reload")
+    assert reload_lines(*reloaded, Ticked(104.9)) == []
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        pytest.param([WorkerStarted(3, 99.0)], id="seen-late"),
+        pytest.param([WorkerStarted(3)], id="start-unknown"),
+        pytest.param([WorkerStarted(3, 101.0), WorkerEnded(3, 1.0, 102.0, 0)], id="a-last-one"),
+        pytest.param([], id="takes-its-time"),
+    ],
+)
+def test_a_server_that_ends_slowly_has_no_line(events: list[Any]) -> None:
+    """A server that just takes its time to end, or whose worker was seen late, has no line."""
+    assert reload_lines(ASKED, *events, Ticked(110.0)) == []

@@ -50,8 +50,8 @@ def run_check(name: str) -> bool:
     counted = [line for line in done.stdout.splitlines() if line.startswith("= ")]
     if done.returncode:
         found += [f"! {name} ended with status {done.returncode}:", *done.stderr.splitlines()[-15:]]
-    print(f"{name}: {'; '.join(line[2:] for line in counted) or 'nothing was compared'}")
-    print(*(f"  {line.removeprefix('! ')}" for line in found), sep="\n", end="\n" if found else "")
+    print(f"{name}:", *(line[2:] for line in counted or ["= nothing was compared"]), sep="\n  ")
+    print(*(f"  {line}" for line in found), sep="\n", end="\n" if found else "")
     return not found and bool(counted)
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 import prometheus_client
@@ -47,7 +48,7 @@ CONNECTORS: Final[Mapping[str, tuple[str, str]]] = {
 
 PACKAGE: Final = "vllm.distributed.kv_transfer.kv_connector.v1"
 
-TIERS: Final = [{"type": "example"}]
+TIERS: Final = [{"type": "example"}, {"type": "kvcr", "enable_telemetry": True}]
 """A configuration of tiers under which all families of tiers exist."""
 
 OPEN_LABELS: Final = {"vllm:cache_config_info", "vllm:kv_offload_config_info"}
@@ -73,9 +74,19 @@ def make_diffusion() -> None:
     load("vllm.v1.metrics.loggers").PrometheusStatLogger(config, [0])
 
 
+def stub_nixl() -> None:
+    """Let the tier KVCR be imported without NIXL, which needs the libraries of a GPU."""
+    if "nixl" not in sys.modules:
+        stub: Any = ModuleType("nixl")
+        stub.nixl_agent = stub.nixl_agent_config = object
+        sys.modules["nixl"] = stub
+
+
 def make_connector(name: str, extra: dict[str, Any] | None = None) -> Any:
     """Make the metrics of a connector by its name; return the object that shows its numbers."""
     module, kind = CONNECTORS[name]
+    if extra:
+        stub_nixl()
     config = load("vllm.config").KVTransferConfig(
         kv_connector="OffloadingConnector",
         kv_role="kv_both",

@@ -114,6 +114,9 @@ def _record_offloading(stats: Any, chance: random.Random, *, tiers: bool = False
         stats.increase_counter(f"{names}tiering_read_bytes", chance.randrange(99), tier)
         stats.observe_histogram(f"{names}tiering_lookup_sync_delay_seconds", 0.01, tier)
         stats.set_gauge(f"{names}tiering_active_promotion_jobs", chance.randrange(9), tier)
+        stats.increase_counter("vllm:kvcr_transfer_bytes", chance.randrange(99), ("read",))
+        stats.observe_histogram("vllm:kvcr_duration_seconds", 0.3, ("read", "ok"))
+        stats.set_gauge("vllm:kvcr_state", chance.randrange(9), ("blocks",))
     if chance.random() < 0.5:
         settings = {"cpu_num_chunks": 8, "cpu_blocks_per_chunk": 2, "cpu_kv_cache_size_bytes": 64}
         settings["cpu_kv_cache_size_tokens"] = 1024

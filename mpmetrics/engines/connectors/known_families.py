@@ -225,6 +225,7 @@ MOONCAKE_STORE: Final[Families] = tuple(
 
 _OFFLOAD: Final = "vllm:kv_offload_"
 _TIERING: Final = "vllm:kv_offload_tiering_"
+_KVCR: Final = "vllm:kvcr_"
 _TIER: Final = ("tier",)
 _DIRECTION: Final = ("transfer_type",)
 
@@ -314,6 +315,16 @@ OFFLOADING: Final[Families] = (
         (*_TIER, "result"),
         promotion_latency_seconds="Duration of a promotion",
     ),
+    *_histograms(
+        _KVCR, _DEFAULT, ("scope", "result"), duration_seconds="Duration of an operation of KVCR"
+    ),
+    *_counters(
+        _KVCR,
+        ("operation",),
+        transfer_bytes="Bytes transferred by KVCR",
+        transfer_blocks="Blocks transferred by KVCR",
+    ),
+    *_gauges(_KVCR, ("resource",), state="What KVCR has at the moment, by kind"),
 )
 
 SIMPLE_OFFLOADING: Final[Families] = (

@@ -224,6 +224,7 @@ HISTOGRAMS = {
     "vllm:hisparse_host_block_lifetime_seconds": RESIDENCY,
     "vllm:hisparse_host_block_idle_before_evict_seconds": RESIDENCY,
     "vllm:hisparse_host_block_reuse_gap_seconds": RESIDENCY,
+    "vllm:kvcr_duration_seconds": list(Histogram.DEFAULT_BUCKETS[:-1]),
     "vllm:lmcache_mp_lookup_duration_seconds": list(Histogram.DEFAULT_BUCKETS[:-1]),
 }
 """The buckets of vLLM 0.33, written out independently of the table."""
@@ -239,8 +240,8 @@ def test_how_many_families_are_known() -> None:
     """The known families are those of the connectors of vLLM 0.33, and of LMCache's."""
     kinds = [family.type for family in KNOWN.values()]
     assert {kind: kinds.count(kind) for kind in set(kinds)} == {
-        "counter": 4 + 3 + 4 + 8 + 11 + 2 + 2 + 3 + 4,
-        "gauge": 3 + 5 + 3 + 2,
+        "counter": 4 + 3 + 4 + 8 + 11 + 2 + 2 + 2 + 3 + 4,
+        "gauge": 3 + 5 + 1 + 3 + 2,
         "histogram": len(HISTOGRAMS),
     }
     assert {one.mode for one in KNOWN.values() if one.type == "gauge"} == {"mostrecent"}

@@ -14,8 +14,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-engines dev test coverage soak soak-events bench engines recycling load lint types docs wheel \
-	hooks clean
+.PHONY: help demo demo-engines dev test coverage soak soak-runs soak-events bench engines recycling load lint types \
+	docs wheel hooks clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ coverage: $(VENV)/with-test ## Run the tests, and check how much of the code the
 SECONDS ?= 300
 soak: $(VENV)/with-test ## Kill workers and compactors for SECONDS, twice, while readers look on
 	MPMETRICS_SOAK=$(SECONDS) $(BIN)/pytest tests/compaction/test_under_fire.py $(ARGS)
+
+soak-runs: $(VENV)/with-test ## Start, wipe and kill servers under `mpmetrics run` for SECONDS
+	MPMETRICS_SOAK_RUNS=$(SECONDS) $(BIN)/pytest tests/supervisor/test_storm.py $(ARGS)
 
 soak-events: SECONDS = 600
 soak-events: $(VENV)/with-test ## Publish KV events for SECONDS while their broker is killed and restarted

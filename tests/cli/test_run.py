@@ -657,8 +657,9 @@ def test_process_metrics_are_of_all_processes() -> None:
         os.kill(main, signal.SIGUSR1)
         after = wrapped.until(lambda page: page["mpmetrics_worker_restarts_total"] == 1)
         assert after["process_cpu_seconds_total"] >= before["process_cpu_seconds_total"]
+        # The directory is read first: it may be compacted before the rest of the page is made.
+        folded = wrapped.until(lambda page: page.get("mpmetrics_files archive") == 1)
         folded = wrapped.until(lambda page: page["mpmetrics_compactions_total folded"] == 1)
-        assert folded["mpmetrics_files archive"] == 1
         assert folded["mpmetrics_compactions_total failed"] == 0
         after = wrapped.until(lambda page: page["jobs_total"] == 15)
         wrapped.end(signal.SIGTERM)

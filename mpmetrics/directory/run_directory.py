@@ -283,7 +283,7 @@ def _is_mentioned(home: RunHome, mentions: Mentions) -> bool:
     name, mark = os.path.basename(home.path), home.mark
     if mark.boot != read_boot():  # no process has been started before that
         return name in mentions.words
-    return mentions.may_include(name, since=mark.tick, group=mark.group)
+    return mentions.may_include(name, since=mark.tick, session=mark.session, group=mark.group)
 
 
 def _can_see_users(home: RunHome) -> bool:

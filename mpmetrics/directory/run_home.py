@@ -55,7 +55,8 @@ class Mark(NamedTuple):
 
     *inode* is that of the home, so that a copy of the mark marks nothing. *kept* is whether the
     home stays until a user removes it. The others say where and when the run was started: the
-    *boot* of the kernel, the *pid_namespace*, the control *group*, the *tick*, and the *pid*.
+    *boot* of the kernel, the *pid_namespace*, the control *group*, the *session*, the *tick*, and
+    the *pid*.
     """
 
     inode: int
@@ -63,13 +64,15 @@ class Mark(NamedTuple):
     boot: str
     pid_namespace: int
     group: str
+    session: int
     tick: int
     pid: int
 
     @classmethod
     def make(cls, inode: int, *, kept: bool) -> Mark:
         """Return the mark that this process gives to the home *inode*."""
-        here = read_boot(), read_pid_namespace(), read_control_group()
+        session = os.getsid(0) if hasattr(os, "getsid") else 0
+        here = read_boot(), read_pid_namespace(), read_control_group(), session
         return cls(inode, kept, *here, read_tick(), os.getpid())
 
     @classmethod
@@ -83,7 +86,7 @@ class Mark(NamedTuple):
         except (ValueError, TypeError, KeyError, RecursionError):
             return None
         kinds = [type(value) for value in mark]
-        return mark if kinds == [int, bool, str, int, str, int, int] else None
+        return mark if kinds == [int, bool, str, int, str, int, int, int] else None
 
     def format(self) -> bytes:
         """Return the bytes of the mark; `parse` returns it again."""

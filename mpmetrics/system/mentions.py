@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _PROC: Final = "/proc"
 
-_PARENT, _FLAGS, _STARTED = 1, 6, 19
+_PARENT, _SESSION, _FLAGS, _STARTED = 1, 3, 6, 19
 """Where facts of a process stand in /proc/PID/stat behind the name, counted from 0."""
 
 _KERNEL_THREAD: Final = 0x00200000  # PF_KTHREAD
@@ -38,13 +38,14 @@ _ENDED_MEANWHILE: Final = (FileNotFoundError, ProcessLookupError)
 
 
 class Hidden(NamedTuple):
-    """The process *pid*, which hides its environment: when it *started*, and its control *group*.
+    """The process *pid*, which hides its environment: when it *started*, its *session* and *group*.
 
-    The start is in ticks of the kernel's clock since the boot.
+    The start is in ticks of the kernel's clock since the boot, the group is the control group.
     """
 
     pid: int
     started: int
+    session: int
     group: str
 
 
@@ -58,14 +59,22 @@ class Mentions(NamedTuple):
     hidden: Sequence[Hidden]
     parents: Mapping[int, int]
 
-    def may_include(self, word: str, *, since: int, group: str) -> bool:
+    def may_include(self, word: str, *, since: int, session: int, group: str) -> bool:
         """Return whether a process may mention *word*, which nothing knew before the tick *since*.
 
-        Of the processes that hide their environment, those count that were started in the control
-        *group* since then.
+        Of the processes that hide their environment, those count that were started since then
+        where the word was made: in the same control *group*, and if that is the group of the whole
+        system, in the same *session*. The parents of this process do not count.
         """
-        is_hidden = (each.started >= since and each.group == group for each in self.hidden)
-        return word in self.words or any(is_hidden)
+        if word in self.words:
+            return True
+        return any(
+            each.started >= since
+            and each.group == group
+            and (each.session == session or not is_whole_system(group))
+            and not self._descends(os.getpid(), each.pid)
+            for each in self.hidden
+        )
 
     def may_include_below(self, word: str, ancestor: int) -> bool:
         """Return whether a process may mention *word*, that descendants of *ancestor* know."""
@@ -126,6 +135,11 @@ def read_control_group(pid: int | str = "self") -> str:
         return ""
 
 
+def is_whole_system(group: str) -> bool:
+    """Return whether a control *group*, as `read_control_group` gives it, tells nothing apart."""
+    return all(line.endswith(":/") for line in group.splitlines())
+
+
 def read_pid_namespace() -> int:
     """Return the number of the pid namespace of this process, 0 if that is not known."""
     try:
@@ -169,7 +183,7 @@ def _read_facts(pid: int, parents: dict[int, int]) -> bytes | Hidden | None:
             variables = _read(pid, "environ")
             place = os.fsencode(os.readlink(f"{_PROC}/{pid}/cwd"))
         except PermissionError:
-            return Hidden(pid, started, read_control_group(pid))
+            return Hidden(pid, started, int(status[_SESSION]), read_control_group(pid))
     except (*_ENDED_MEANWHILE, PermissionError, ValueError, IndexError):
         return b""
     is_starting = not (command or variables) and read_tick() - started < _LONGEST_START

@@ -46,18 +46,43 @@ def test_words_are_found_where_a_process_mentions_them(tmp_path: Path) -> None:
     assert mentioned() == set()
 
 
-HIDDEN = Mentions(frozenset(), [Hidden(7, 100, "a")], {7: 6, 6: 5, 5: 1, 1: 0})
+ROOT = "0::/"
+SERVICE = "0::/system.slice/shop.service"
+THIS = os.getpid()
 
 
 @pytest.mark.parametrize(
-    ("since", "group", "is_possible"),
-    [(100, "a", True), (99, "a", True), (101, "a", False), (100, "b", False)],
+    ("hidden", "is_possible"),
+    [
+        (Hidden(7, 100, 5, ROOT), True),
+        (Hidden(7, 101, 5, ROOT), True),
+        (Hidden(7, 99, 5, ROOT), False),
+        (Hidden(7, 100, 6, ROOT), False),
+        (Hidden(7, 100, 5, SERVICE), False),
+        (Hidden(8, 100, 5, ROOT), False),
+    ],
+    ids=["then", "later", "before", "elsewhere", "another group", "a parent"],
 )
 def test_a_hidden_environment_counts_if_it_can_be_that_of_a_user(
-    since: int, group: str, *, is_possible: bool
+    hidden: Hidden, *, is_possible: bool
 ) -> None:
-    """A process that hides its environment may mention what its control group has made before."""
-    assert HIDDEN.may_include("word", since=since, group=group) is is_possible
+    """A process that hides its environment may mention what its session has made before.
+
+    The processes above this one do not count.
+    """
+    mentions = Mentions(frozenset(), [hidden], {7: 1, THIS: 9, 9: 8, 8: 1, 1: 0})
+    assert mentions.may_include("word", since=100, session=5, group=ROOT) is is_possible
+
+
+@pytest.mark.parametrize("session", [5, 6])
+def test_a_control_group_of_its_own_tells_more_than_a_session(session: int) -> None:
+    """Within the control group of a service, all sessions count."""
+    mentions = Mentions(frozenset(), [Hidden(7, 100, 5, SERVICE)], {})
+    assert mentions.may_include("word", since=100, session=session, group=SERVICE)
+    assert not mentions.may_include("word", since=100, session=5, group=f"{SERVICE}2")
+
+
+HIDDEN = Mentions(frozenset(), [Hidden(7, 100, 5, ROOT)], {7: 6, 6: 5, 5: 1, 1: 0})
 
 
 @pytest.mark.parametrize(

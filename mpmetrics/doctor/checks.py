@@ -256,10 +256,25 @@ def check_elsewhere(examination: Examination) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "elsewhere",
-            f"metrics of this server are not in {examination.path}, although its processes were "
-            f"started with that directory: {_list_some(places, ', ')}",
+            f"metrics of this server are not in {examination.path}, although its processes, or "
+            f"their parents, were started with that directory: {_list_some(places, ', ')}",
             f"a library or the application sets {VARIABLE} itself: have it use this directory, "
             "or start the server with mpmetrics run --adopt",
+        )
+
+
+def check_users(examination: Examination) -> Iterator[Finding]:
+    """Find processes whose user may not write to the directory, as after setuid."""
+    pids = [str(each.writer.pid) for each in examination.processes if not each.may_write]
+    if pids:
+        yield Finding(
+            "error",
+            "users",
+            f"{plural(len(pids), 'process', 'es')} of the server may not write to "
+            f"{examination.path}, so that a request fails as soon as it counts something: "
+            f"{_list_some(pids, ', ')}",
+            "give the directory to the user that the workers run as, with chown, or with "
+            "mpmetrics run --user",
         )
 
 
@@ -375,6 +390,7 @@ CHECKS: Final[Sequence[Callable[[Examination], Iterator[Finding]]]] = (
     check_mount,
     check_space,
     check_elsewhere,
+    check_users,
     check_removed_files,
     check_silence,
     check_sigterm,

@@ -23,12 +23,22 @@ _PARENT: Final = 1
 
 _MOST_BYTES: Final = 1 << 16
 
+_EFFECTIVE: Final = 1
+"""Where the effective user or group stands in a line of /proc/PID/status, counted from 0."""
+
+_MAKE_FILES: Final = (0o300, 0o030, 0o003)
+"""What it takes to make a file in a directory: for its owner, its group, and others."""
+
 
 class ServerProcess(NamedTuple):
-    """A process of a server: where it writes (*writer*), and its command line (*arguments*)."""
+    """A process of a server: where it writes (*writer*), and its command line (*arguments*).
+
+    *may_write* is whether its user may make files in the directory, by the mode of that.
+    """
 
     writer: Writer
     arguments: Sequence[str] = ()
+    may_write: bool = True
 
 
 def find_server_processes(directory: str) -> list[ServerProcess]:
@@ -56,7 +66,10 @@ def find_server_processes(directory: str) -> list[ServerProcess]:
         for pid in sorted(parents.keys() - ancestors)
         if not found.isdisjoint({*_list_ancestors(pid, parents)} - ancestors)
     ]
-    processes = [ServerProcess(find_writer(pid, directory), _read_arguments(pid)) for pid in pids]
+    processes = [
+        ServerProcess(find_writer(pid, directory), _read_arguments(pid), _may_write(pid, directory))
+        for pid in pids
+    ]
     return [each for each in processes if each.writer.place != "unknown"]
 
 
@@ -89,3 +102,22 @@ def _read_arguments(pid: int) -> list[str]:
             return [os.fsdecode(each) for each in file.read(_MOST_BYTES).split(b"\0")][:-1]
     except OSError:
         return []
+
+
+def _may_write(pid: int, directory: str) -> bool:
+    """Return whether the user of process *pid* may make files in the *directory*, as far as known.
+
+    Its access control list, if it has one, is not looked at: then the group's bits are its mask.
+    """
+    try:
+        with open(f"{_PROC}/{pid}/status", "rb") as file:
+            facts = dict(line.split(b":", 1) for line in file.read().splitlines() if b":" in line)
+        user, main_group = (int(facts[name].split()[_EFFECTIVE]) for name in (b"Uid", b"Gid"))
+        groups = {main_group, *map(int, facts[b"Groups"].split())}
+        status = os.stat(directory)
+    except (OSError, ValueError, KeyError, IndexError):
+        return True
+    if user in {0, status.st_uid}:
+        return user == 0 or status.st_mode & _MAKE_FILES[0] == _MAKE_FILES[0]
+    wanted = _MAKE_FILES[1 if status.st_gid in groups else 2]
+    return status.st_mode & wanted == wanted

@@ -423,10 +423,24 @@ FINDINGS = {
         Finding(
             "warning",
             "elsewhere",
-            "metrics of this server are not in /m, although its processes were started with that "
-            "directory: process 9 to /a, process 8 to /b",
+            "metrics of this server are not in /m, although its processes, or their parents, were "
+            "started with that directory: process 9 to /a, process 8 to /b",
             "a library or the application sets PROMETHEUS_MULTIPROC_DIR itself: have it use this "
             "directory, or start the server with mpmetrics run --adopt",
+        ),
+    ),
+    "workers of another user": (
+        examination(
+            "counter_7.db",
+            processes=[server(7, "directory"), server(8, "nothing")._replace(may_write=False)],
+        ),
+        Finding(
+            "error",
+            "users",
+            "1 process of the server may not write to /m, so that a request fails as soon as it "
+            "counts something: 8",
+            "give the directory to the user that the workers run as, with chown, or with "
+            "mpmetrics run --user",
         ),
     ),
     "removed files": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -45,3 +46,22 @@ def test_a_library_that_sets_the_variable_is_found(tmp_path: Path) -> None:
         found = {finding.check: finding for finding in diagnose(one)}
     assert found["elsewhere"].level == "warning"
     assert found["elsewhere"].what.endswith(f": process {worker.pid} to {other}")
+
+
+@pytest.mark.skipif(os.name == "nt" or os.getuid() != 0, reason="needs root to become another user")
+def test_a_user_without_rights_is_found(tmp_path: Path) -> None:
+    """A process of another user may write only if the mode of the directory says so."""
+    directory = tmp_path / "metrics"
+    directory.mkdir(mode=0o700)
+    with Worker(directory) as worker:
+        assert [each.may_write for each in find_server_processes(str(directory))] == [True]
+        worker.do("import os; os.setgroups([]); os.setgid(65534); os.setuid(65534)")
+        for mode, may_write in ((0o700, False), (0o777, True), (0o770, False), (0o775, False)):
+            directory.chmod(mode)
+            assert [each.may_write for each in find_server_processes(str(directory))] == [may_write]
+        os.chown(directory, 0, 65534)
+        directory.chmod(0o770)
+        assert [each.may_write for each in find_server_processes(str(directory))] == [True]
+        os.chown(directory, 65534, 0)
+        directory.chmod(0o500)
+        assert [each.may_write for each in find_server_processes(str(directory))] == [False]

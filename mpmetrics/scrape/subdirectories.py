@@ -29,7 +29,7 @@ def list_subdirectories(path: str) -> list[str]:
     try:
         with os.scandir(path) as entries:
             for entry in entries:
-                if entry.is_dir():
+                if _is_directory(entry):
                     names.append(entry.name)
                 elif FileName.parse(entry.name) or entry.name == MANIFEST:
                     names.append("")
@@ -37,6 +37,14 @@ def list_subdirectories(path: str) -> list[str]:
         why = error.strerror if isinstance(error, OSError) else None
         raise DirectoryError(path, why or str(error)) from error
     return sorted(name for name in set(names) if not name.startswith("."))
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    """Return whether *entry* is a directory or leads to one; a link in a circle does not."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 class SubdirectoryReadings(NamedTuple):

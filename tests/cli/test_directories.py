@@ -125,6 +125,8 @@ def test_files_beside_the_containers_count(parent: Path) -> None:
     """Workers' files in the parent itself are no less counted; other entries are left alone."""
     fill(parent, {"counter_1.db": counter("jobs", 10)})
     (parent / "README").touch()
+    (parent / "circle").symlink_to("circle")
+    (parent / "nowhere").symlink_to("no/such")
     (parent / ".hidden").mkdir()
     fill(parent / ".hidden", {"counter_1.db": counter("jobs", 1000)})
     ending = invoke("dump", "--each", parent, "--include", "jobs")

@@ -87,6 +87,10 @@ _PUBLISHER: Final[tuple[Decorator, ...]] = (
 )
 
 
+_THREADS: Final = 4
+"""Threads of libzmq, of the bridge and of the server."""
+
+
 @click.command(epilog=example("mpmetrics events --publisher tcp://127.0.0.1:5557 --print"))
 @partial(with_options, _PUBLISHER)
 @click.option("--print", "prints", is_flag=True, help="Write each event as a line of JSON.")
@@ -116,6 +120,7 @@ def events(
     from mpmetrics.pages import Page
     from mpmetrics.web import PageServer
 
+    _require_threads()
     config = load_web_config(web_config_file)
     ending = _Ending()
     with ExitStack() as stack:
@@ -129,6 +134,23 @@ def events(
             write_message(f"listening on {server.page_address}")
         bridge.start()
         return ending.wait(bridge)
+
+
+def _require_threads() -> None:
+    """Start as many threads as the command needs, and end them. Raises `RuntimeError`.
+
+    libzmq aborts the process when it cannot start its own.
+    """
+    done = threading.Event()
+    threads = [threading.Thread(target=done.wait, daemon=True) for _ in range(_THREADS)]
+    try:
+        for thread in threads:
+            thread.start()
+    finally:
+        done.set()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
 
 
 def _make_bridge(

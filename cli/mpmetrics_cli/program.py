@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from click.exceptions import Exit
 
+from mpmetrics._log_limit import describe_exception
 from mpmetrics.errors import ListenError, MpmetricsError
-from mpmetrics_cli.exit import INTERRUPTED, OK, READER_GONE, UNWRITABLE
+from mpmetrics_cli.exit import FAILED, INTERRUPTED, OK, READER_GONE, UNWRITABLE
 from mpmetrics_cli.streams import discard_buffer, messages_on_stderr, write_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_NO_MORE: Final = "this user or container may start no more threads or processes"
 
 
 class Program(click.Group):
@@ -73,5 +76,24 @@ def _exit_statuses() -> Iterator[None]:
         raise Exit(READER_GONE) from error
     except OSError as error:
         discard_buffer(sys.stdout)
-        write_message(f"{error.filename or 'cannot write'}: {error.strerror or error}")
+        what = f"{error.filename}: " if error.filename else ""
+        if isinstance(error, BlockingIOError) and not what:  # of fork(2)
+            what = f"{_NO_MORE}: "
+        write_message(f"{what}{error.strerror or error}")
         raise Exit(UNWRITABLE) from error
+    except (click.ClickException, click.Abort, Exit):
+        raise
+    except Exception as error:
+        discard_buffer(sys.stdout)
+        write_message(_explain(error))
+        raise Exit(FAILED) from error
+
+
+def _explain(error: Exception) -> str:
+    """Return a line about an *error* that no code expects: a limit of the system, or a defect."""
+    what = describe_exception(error)
+    if isinstance(error, MemoryError):
+        return f"out of memory: {what}"
+    if "start new thread" in str(error):
+        return f"{_NO_MORE}: {what}"
+    return f"it has failed, by a defect or a limit of this process: {what}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mpmetrics_cli.directories import directories_options, from_environment, make_sources
-from mpmetrics_cli.exit import OK
+from mpmetrics_cli.exit import FAILED, OK
 from mpmetrics_cli.help import example
 from mpmetrics_cli.options import (
     load_web_config,
@@ -64,5 +64,4 @@ def serve(
     )
     server = PageServer(page, listen, web_config=config)
     write_message(f"listening on {server.page_address}")
-    server.run()
-    return OK
+    return OK if server.run() else FAILED

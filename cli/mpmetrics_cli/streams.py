@@ -33,10 +33,20 @@ def write_output(data: bytes, *, buffered: bool = True) -> None:
     interpreter takes its lock then.
     """
     if sys.stdout is None:
-        raise OSError(errno.EBADF, "standard output is closed")
+        raise OSError(errno.EBADF, "standard output is closed", "cannot write")
     stream: Any = sys.stdout.buffer
     if not buffered:
         stream = getattr(stream, "raw", stream)
+    try:
+        _write(stream, data)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "cannot write") from error
+
+
+def _write(stream: Any, data: bytes) -> None:
+    """Write all *data* to *stream*. Raises `OSError`."""
     rest = memoryview(data)
     # With PYTHONUNBUFFERED the stream is a raw one, which may write only a part, or nothing.
     while rest:

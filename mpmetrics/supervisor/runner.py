@@ -111,7 +111,7 @@ class Runner:
     def run(self) -> int:
         """Run the command to its end; return its status as `subprocess` does."""
         watcher = WorkerWatcher(self._add_event, self._inspect)
-        watcher.start()
+        start_helper("the watcher of workers", watcher.start)
         try:
             while True:
                 for event in self._next_events():
@@ -236,6 +236,17 @@ class Runner:
             _log.warning("the server has ended, but has left processes that run on: %s", pids)
 
 
+def start_helper(name: str, start: Callable[[], None]) -> None:
+    """Call *start*; if no thread or descriptor is left, log that the server runs on without *name*.
+
+    The server is running by now, and must not end for lack of its metrics.
+    """
+    try:
+        start()
+    except (OSError, RuntimeError) as error:
+        _log.error("%s cannot be started, and the server runs on without: %s", name, error)
+
+
 def _kill_all() -> list[int]:
     """Kill everything that descends from this process; return the processes that refuse it."""
     killed: set[int] = set()
@@ -270,7 +281,11 @@ def _describe_user(pid: int) -> str:
 
 def _list_running() -> list[Process]:
     """Return the processes that descend from this one and have not ended."""
-    return [process for process in list_descendants(os.getpid()) if process.is_running]
+    try:
+        return [process for process in list_descendants(os.getpid()) if process.is_running]
+    except OSError as error:  # no descriptor is left, for example
+        _log.warning("the processes of the server cannot be listed: %s", error)
+        return []
 
 
 def _list_successors() -> list[int]:
@@ -278,6 +293,10 @@ def _list_successors() -> list[int]:
 
     The oldest comes first.
     """
-    found = [child for child in list_children(os.getpid()) if child.is_running]
-    found = [child for child in found if any(each.is_running for each in list_children(child.pid))]
+    try:
+        found = [child for child in list_children(os.getpid()) if child.is_running]
+        found = [each for each in found if any(it.is_running for it in list_children(each.pid))]
+    except OSError as error:
+        _log.warning("the processes of the server cannot be listed: %s", error)
+        return []
     return [child.pid for child in sorted(found, key=lambda child: (child.started, child.pid))]

@@ -9,6 +9,7 @@ import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
+from mpmetrics._log_limit import get_log
 from mpmetrics.supervisor.machine import WorkerEnded, WorkerStarted
 from mpmetrics.system import (
     UNREADABLE,
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from mpmetrics.supervisor.machine import Event
     from mpmetrics.system import Process
+
+_log = get_log()
 
 _PAUSE: Final = 1.0
 """Seconds between two looks at the processes."""
@@ -67,12 +70,19 @@ class WorkerWatcher:
         """Start the thread."""
         self._wake_reader, self._wake_writer = os.pipe()
         self._poll.register(self._wake_reader, select.POLLIN)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            os.close(self._wake_reader)
+            os.close(self._wake_writer)
+            self._wake_writer = -1
+            raise
 
     def stop(self) -> None:
         """Stop the thread, which closes everything; do not wait for it if it hangs."""
-        os.close(self._wake_writer)
-        self._thread.join(_LONGEST_STOP)
+        if self._wake_writer >= 0:
+            os.close(self._wake_writer)
+            self._thread.join(_LONGEST_STOP)
 
     def _watch(self) -> None:
         with ExitStack() as stack:
@@ -89,7 +99,11 @@ class WorkerWatcher:
     def _look(self) -> float:
         """Look for workers that have started or ended; return the seconds until the next look."""
         begun = time.monotonic()
-        self._compare()
+        try:
+            self._compare()
+        except OSError as error:  # no descriptor is left, for example: the next look may find some
+            _log.warning("the processes of the server cannot be listed: %s", error)
+            return _PAUSE
         is_brisk = begun < self._changed + _BRISK_FOR
         pause = _BRISK_PAUSE if is_brisk else _PAUSE
         return max(pause, (time.monotonic() - begun) / _SHARE)

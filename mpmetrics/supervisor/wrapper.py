@@ -29,7 +29,7 @@ from mpmetrics.supervisor.leftovers import fold_leftovers
 from mpmetrics.supervisor.lookout import Lookout
 from mpmetrics.supervisor.notify_relay import NotifyRelay, open_relay
 from mpmetrics.supervisor.process_metrics import ProcessMetrics
-from mpmetrics.supervisor.runner import Runner
+from mpmetrics.supervisor.runner import Runner, start_helper
 from mpmetrics.supervisor.signals import block_signals
 from mpmetrics.supervisor.systemd import NOTIFY_SOCKET
 from mpmetrics.system import UWSGI_ADVICE, reloads_at_sigterm
@@ -134,15 +134,15 @@ def run_command(
             fold_leftovers(compactor.compact, write_message)
         runner.start(mask)
         if relay is not None:
-            relay.start()
+            start_helper("the relay of reports to systemd", relay.start)
         if reloads_at_sigterm(command, os.environ):
             write_message(f"uWSGI reloads at SIGTERM instead of ending: {UWSGI_ADVICE}")
         write_message(f"listening on {server.page_address}")
-        server.start()
+        start_helper("the page", server.start)
         if options.compact_interval:
-            background.start()
+            start_helper("the compaction", background.start)
             stack.callback(background.stop, compact=options.keep or not directory.is_private)
-        lookout.start()
+        start_helper("the lookout", lookout.start)
         stack.callback(lookout.stop)
         return runner.run()
 
@@ -223,7 +223,10 @@ def _release_directory(
         done.set()
 
     # In a thread: a directory on a file server may not answer.
-    threading.Thread(target=release, name="mpmetrics-release", daemon=True).start()
+    try:
+        threading.Thread(target=release, name="mpmetrics-release", daemon=True).start()
+    except RuntimeError:  # no thread can be started any more
+        release()
     done.wait(_LONGEST_RELEASE)
     if why and directory.is_private:
         write_message(f"the directory stays, {why}: {directory.path}")

@@ -108,8 +108,11 @@ class PageServer:
             self._thread.join(_JOIN_SECONDS)
         self._listener.close()
 
-    def run(self) -> None:
-        """Serve until this process gets SIGTERM or SIGINT; call it from the main thread."""
+    def run(self) -> bool:
+        """Serve until this process gets SIGTERM or SIGINT; call it from the main thread.
+
+        Returns False if the server has ended by itself, which it does not do in good health.
+        """
         ended = threading.Event()
         for number in signal.SIGTERM, signal.SIGINT:
             signal.signal(number, lambda *_: ended.set())
@@ -120,6 +123,7 @@ class PageServer:
                 pass
         finally:
             self.stop()
+        return ended.is_set()
 
     def _serve(self) -> None:
         """Run uvicorn in an event loop of its own."""

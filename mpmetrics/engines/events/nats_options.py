@@ -86,7 +86,7 @@ def check_url(url: str) -> str:
     """Return the *url* of a server. Raises `EventEndpointError` if it is not one."""
     try:
         parts = urlsplit(url)
-        is_server = parts.scheme in _SCHEMES and parts.hostname and (parts.port or 1) > 0
+        is_server = parts.scheme in _SCHEMES and parts.hostname and parts.port != 0
     except ValueError:
         is_server = False
     if not is_server:

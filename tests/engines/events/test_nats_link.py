@@ -689,7 +689,9 @@ def test_no_secret_is_sent_in_plain_text(
 # -- Mistakes -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("url", ["", "nats://", "http://h", "h:4222", "nats://h:x", "nats://h,"])
+@pytest.mark.parametrize(
+    "url", ["", "nats://", "http://h", "h:4222", "nats://h:x", "nats://h:0", "nats://h,"]
+)
 def test_urls_that_are_not_valid(url: str) -> None:
     """A URL that is not valid raises an error at once."""
     with pytest.raises(EventEndpointError, match="nats://HOST:PORT"):

@@ -6,6 +6,7 @@ and never a traceback.
 
 from __future__ import annotations
 
+import errno
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _NO_MORE: Final = "this user or container may start no more threads or processes"
+
+_BY_NUMBER: Final = {
+    errno.EAGAIN: _NO_MORE,
+    errno.ENOMEM: "out of memory",
+    errno.EMFILE: "a limit of this process",
+    errno.ENFILE: "a limit of this machine",
+}
+"""What an error of the system is about that names no file; others are those of the output."""
 
 
 class Program(click.Group):
@@ -76,10 +85,8 @@ def _exit_statuses() -> Iterator[None]:
         raise Exit(READER_GONE) from error
     except OSError as error:
         discard_buffer(sys.stdout)
-        what = f"{error.filename}: " if error.filename else ""
-        if isinstance(error, BlockingIOError) and not what:  # of fork(2)
-            what = f"{_NO_MORE}: "
-        write_message(f"{what}{error.strerror or error}")
+        what = error.filename or _BY_NUMBER.get(error.errno or 0, "cannot write")
+        write_message(f"{what}: {error.strerror or error}")
         raise Exit(UNWRITABLE) from error
     except (click.ClickException, click.Abort, Exit):
         raise

@@ -35,13 +35,17 @@ class HttpError(Exception):
 
 
 class Url(NamedTuple):
-    """The parts of an http or https URL; *path* has the query, *user_info* is as in the URL."""
+    """The parts of an http or https URL; *path* has the query, *user_info* is as in the URL.
+
+    *name* is the URL without user info, query and fragment, so that it can be shown.
+    """
 
     scheme: str
     host: str
     port: int
     path: str
-    user_info: str = ""
+    user_info: str
+    name: str
 
     @property
     def origin(self) -> tuple[str, str, int]:
@@ -53,12 +57,6 @@ class Url(NamedTuple):
         """Host and port as they stand in a URL, without the port that the scheme has."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
-
-    @property
-    def name(self) -> str:
-        """The URL without user info, query and fragment, so that it can be shown."""
-        path = self.path.partition("?")[0]
-        return f"{self.scheme}://{self.location}{path}"[:_LONGEST_NAME]
 
 
 def parse_url(text: str) -> Url:
@@ -77,8 +75,10 @@ def parse_url(text: str) -> Url:
     if not host or not _is_plain(host) or not _is_plain(path):
         message = "it is not a URL, or has characters that have to be escaped"
         raise HttpError(message)
-    user_info = parts.netloc.rpartition("@")[0]
-    return Url(parts.scheme, host, _PORTS[parts.scheme] if port is None else port, path, user_info)
+    user_info, _, location = parts.netloc.rpartition("@")
+    name = f"{parts.scheme}://{location}{parts.path}"[:_LONGEST_NAME]
+    port = _PORTS[parts.scheme] if port is None else port
+    return Url(parts.scheme, host, port, path, user_info, name)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _KNOWN: Final = frozenset(
     {
         *("basic_auth", "authorization", "tls_config", "follow_redirects", "redirect_hosts"),
-        *("enable_http2", "sample_limit"),
+        *("enable_http2", "sample_limit", "bearer_token", "bearer_token_file"),
     }
 )
 _BASIC: Final = frozenset({"username", "username_file", "password", "password_file"})
@@ -203,17 +203,21 @@ def parse_http_config(fields: Mapping[str, Any], base: str = "") -> HttpConfig:
     section.flag("enable_http2", default=False)  # whatever it says, HTTP/1.1 is spoken
     basic = _section(fields, "basic_auth", _BASIC)
     other = _section(fields, "authorization", _AUTHORIZATION)
-    if basic and other:
-        message = "at most one of basic_auth and authorization is possible"
+    has_token = bool(section.text("bearer_token") or section.text("bearer_token_file"))
+    if bool(basic) + bool(other) + has_token > 1:
+        message = "at most one of basic_auth, authorization and bearer_token is possible"
         raise FieldError(message)
     scheme = other.text("type").strip() or "Bearer"
     if not (scheme.isascii() and scheme.isalnum()) or scheme.lower() == "basic":
         other.refuse("type", "is not supported; for Basic use basic_auth")
+    credentials = _secret(other, "credentials", base) if other else None
+    if has_token:  # how Prometheus spelled it before it had `authorization`
+        credentials = _secret(section, "bearer_token", base)
     return HttpConfig(
         user=_secret(basic, "username", base) if basic else None,
         password=_secret(basic, "password", base),
         scheme=scheme,
-        credentials=_secret(other, "credentials", base) if other else None,
+        credentials=credentials,
         tls=_parse_tls(_section(fields, "tls_config", _TLS), base),
         follow_redirects=section.flag("follow_redirects", default=True),
         redirect_hosts=frozenset(each.lower() for each in section.texts("redirect_hosts")),

@@ -58,6 +58,8 @@ def test_a_file_without_settings(directory: Path, text: str) -> None:
         ("authorization: {credentials: hunter2}", "Bearer hunter2"),
         ("authorization: {credentials_file: secret}", "Bearer hunter2"),
         ("authorization: {type: Token, credentials: hunter2}", "Token hunter2"),
+        ("bearer_token: hunter2", "Bearer hunter2"),
+        ("bearer_token_file: secret", "Bearer hunter2"),
     ],
 )
 def test_credentials(directory: Path, text: str, expected: str) -> None:
@@ -96,6 +98,8 @@ MISTAKES: dict[str, str] = {
     "authorization: {type: Basic, credentials: hunter2}": "for Basic use basic_auth",
     "authorization: {type: 'a b', credentials: hunter2}": "type: is not supported",
     "{basic_auth: {username: a}, authorization: {credentials: hunter2}}": "at most one of",
+    "{basic_auth: {username: a}, bearer_token: hunter2}": "at most one of",
+    "{bearer_token_file: a, bearer_token: hunter2}": "at most one of bearer_token and",
     "oauth2: {client_secret: hunter2}": "'oauth2' is not supported",
     "proxy_url: http://a:hunter2@b": "'proxy_url' is not supported",
     "follow_redirects: hunter2": "follow_redirects: is neither true nor false",

@@ -121,6 +121,15 @@ def test_a_url_that_cannot_be_asked_is_refused_without_a_secret(url: str) -> Non
     assert TOKEN not in shown
 
 
+@pytest.mark.parametrize(
+    "url", ["http://x", "http://X:80/", "https://[::1]:9100/a/b;c", "http://x/a%20b"]
+)
+def test_the_name_of_a_source_is_its_url(url: str) -> None:
+    """A URL without secrets is the name of its source, as it was given."""
+    assert UrlSource(url).name == url
+    assert UrlSource(url.replace("://", "://a:b@") + "?c#d").name == url
+
+
 def test_a_name_can_be_given() -> None:
     """The name of a source is in `mpmetrics_source_up`, and equal names get a number."""
     url = f"http://{LOOPBACK}:{free_port()}/metrics"

@@ -13,12 +13,17 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import mpmetrics
 from tests.cli.directories import fill
+from tests.conftest import require_package
 from tests.database import counter, gauge
 from tests.examples.programs import GUNICORN, Server, greet_from_several_workers, serving
 from tests.servers import fetch
 
 ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = "tests.integration.libraries"
+
+for _name in ("aiohttp", "django_prometheus", "fastapi", "flask", "starlette_exporter"):
+    require_package(_name, extra="frameworks, a dependency group")
+
 UVICORN: Final = ("-m", "uvicorn", "--workers", "2", "--fd", "{fd}", "--app-dir", str(ROOT))
 TWO_WORKERS: Final = (*GUNICORN, "--workers", "2", "--chdir", str(ROOT))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from typing import TYPE_CHECKING, Final, TypeAlias, Union
 
@@ -100,6 +101,8 @@ def as_sources(given: Sources) -> list[Source]:
 
 def _expand(given: SourceLike | SourceGroup) -> Sequence[Source]:
     """Return the sources of a group, or the one that *given* stands for."""
+    if isinstance(given, Source) and not isinstance(given, type):
+        return [given]
     if isinstance(given, SourceGroup) and callable(given.sources) and not isinstance(given, type):
         return given.sources()
     return [as_source(given)]
@@ -110,7 +113,7 @@ def as_source(given: SourceLike) -> Source:
 
     A string with :// in it is a URL, any other path a directory; something with `collect` a
     registry; a callable a text callback. Raises `SourceError` for anything else, such as a class,
-    whose calls and methods give no metrics, or an empty path.
+    whose calls and methods give no metrics, an empty path, or a function that cannot be called.
     """
     if isinstance(given, type):
         raise SourceError(repr(given), "a class, where an object of it is needed")
@@ -125,5 +128,20 @@ def as_source(given: SourceLike) -> Source:
     if isinstance(given, Collector):
         return RegistrySource(given)
     if callable(given):
+        _check_callback(given)
         return TextSource(given, getattr(given, "__name__", "text"))
     raise SourceError(repr(given), "not a directory, a URL, a registry or a callback")
+
+
+def _check_callback(callback: Callable[..., object]) -> None:
+    """Raise `SourceError` for a *callback* that needs arguments, or an event loop."""
+    if inspect.iscoroutinefunction(callback):
+        raise SourceError(
+            repr(callback), "an async function, where one that returns text is needed"
+        )
+    try:
+        inspect.signature(callback).bind()
+    except TypeError as error:
+        raise SourceError(repr(callback), f"a function that needs arguments: {error}") from error
+    except ValueError:  # a function in C, of which nothing is known
+        pass

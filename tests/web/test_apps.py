@@ -294,8 +294,11 @@ def test_what_stands_for_a_page_is_served(directory: Path, kind: str) -> None:
         mpmetrics.Problem("/run/metrics", "damaged", "bytes"),
         "ftp://127.0.0.1/metrics",
         [["/run/metrics"]],
+        mpmetrics.make_wsgi_app(lambda: "a 1\n"),
+        asyncio.sleep,
+        lambda _: "a 1\n",
     ],
-    ids=range(11),
+    ids=range(14),
 )
 def test_what_stands_for_no_page_is_refused_at_once(make: Any, given: Any) -> None:
     """What is no page, and no source of one, is refused before anything is scraped."""

@@ -18,6 +18,7 @@ from mpmetrics.directory import (
     FOLDING,
     MANIFEST,
     Manifest,
+    Ownership,
     find_free_name,
     open_for_lease,
     sync_directory,
@@ -69,7 +70,7 @@ class Commit:
         contents = {**self._batch.archives, MANIFEST: self.manifest.format()}
         with ExitStack() as temporaries:
             for name, data in contents.items():
-                write_new_file(self._temporary(name), data)
+                write_new_file(self._temporary(name), data, self._ownership(name))
                 temporaries.callback(remove_if_there, self._temporary(name))
             with ExitStack() as descriptors, ExitStack() as undo:
                 files, lost = self._put_aside(descriptors, undo)
@@ -81,6 +82,18 @@ class Commit:
                     temporaries.pop_all()
                     self._finish(files)
         return lost
+
+    def _ownership(self, name: str) -> Ownership:
+        """Return whom the new archive, or the MANIFEST, called *name* belongs to."""
+        prefix = name.rpartition("_")[0]  # "" is that of the MANIFEST
+        files = [
+            file.path for file in self._batch.files if file.name.prefix == prefix or not prefix
+        ]
+        old = [
+            self._path(each) for each in self._batch.replaced if each.rpartition("_")[0] == prefix
+        ]
+        ownership = Ownership.like(self._directory, [*files, *old])
+        return ownership if prefix else ownership.readable_in(self._directory)
 
     def _put_aside(
         self, descriptors: ExitStack, undo: ExitStack

@@ -22,8 +22,11 @@ compactor finishes or undoes what it left. See `mpmetrics.directory.manifest` fo
 
 from __future__ import annotations
 
+import errno
+import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from mpmetrics.compaction.batch import DEFAULT_LIMITS, BatchBuilder
 from mpmetrics.compaction.commit import Commit
@@ -42,6 +45,7 @@ from mpmetrics.directory import (
     ReadBuffer,
     list_directory,
     make_compaction_lock,
+    release_reserve,
     require_directory,
     select_files,
     try_lock,
@@ -49,11 +53,12 @@ from mpmetrics.directory import (
 from mpmetrics.errors import CompactionError, Problem
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from mpmetrics.compaction.batch import BatchLimits
     from mpmetrics.directory import Listing, WorkerFile
+
+_T = TypeVar("_T")
 
 _BATCH_ATTEMPTS: Final = 3
 """How often a batch is started from scratch because files of it were opened."""
@@ -114,7 +119,11 @@ class Compactor:
         """Fold the files of the dead, unless another process is at it. Raises `CompactionError`."""
         with _compaction_errors(self.path):
             lock = make_compaction_lock(self.path)
-            if not try_lock(lock):
+            try:
+                is_locked = try_lock(lock)
+            except PermissionError as error:
+                raise CompactionError(self.path, _describe_refusal(lock.lock_file)) from error
+            if not is_locked:
                 return Compaction(self.path, "busy")
             try:
                 with self.openings() as openings:
@@ -144,6 +153,19 @@ def _compaction_errors(path: str) -> Iterator[None]:
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise CompactionError(path, why) from error
+
+
+def _describe_refusal(lock: str) -> str:
+    """Return why this user cannot take the lock file *lock*, and what helps."""
+    try:
+        status = os.stat(lock)
+    except OSError as error:
+        return f"this user may not make {os.path.basename(lock)} there ({error.strerror})"
+    return (
+        f"{os.path.basename(lock)} belongs to user {status.st_uid} with mode "
+        f"{status.st_mode & 0o777:04o}: compact once as that user or as root, or remove the file "
+        "while no compaction runs"
+    )
 
 
 class _Run:
@@ -176,8 +198,8 @@ class _Run:
             listing = self._select_files()
         candidates = self._candidates(listing, self._openings.examine())
         for files in self._limits.split(candidates):
-            if self._openings.prove():
-                self._compact_batch(files)
+            if self._with_reserve(self._openings.prove):
+                self._with_reserve(partial(self._compact_batch, files))
             else:
                 self._report.skip_all(files, Liveness.UNKNOWN.value, _NOT_DEAD[Liveness.UNKNOWN])
         return self._report.finish(self._path, self._manifest.generation)
@@ -245,6 +267,15 @@ class _Run:
                 self._report.skip(path, "changed", why)
         detail = f"files next to it were opened, {_BATCH_ATTEMPTS} times"
         self._report.skip_all(files, "changed", detail)
+
+    def _with_reserve(self, work: Callable[[], _T]) -> _T:
+        """Do *work*; if there is no space for it, do it once more with the reserve released."""
+        try:
+            return work()
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT} or not release_reserve(self._path):
+                raise
+        return work()
 
     def _quarantine(self, problem: Problem) -> None:
         """Rename the damaged file that is the *problem*, unless a process has it open now."""

@@ -35,7 +35,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mpmetrics.compaction.names import move_if_free, remove_if_there, restore_name
-from mpmetrics.directory import OPENING, FileName, has_writer
+from mpmetrics.directory import (
+    OPENING,
+    UNFINISHED,
+    FileName,
+    has_writer,
+    make_directory_like,
+)
 from mpmetrics.system import RemovalWatch
 
 if TYPE_CHECKING:
@@ -102,8 +108,9 @@ class Openings:
 
     def __exit__(self, *_: object) -> None:
         """Remove the directory of witnesses, if it is empty, and end the watch."""
-        with suppress(OSError):
-            os.rmdir(self._own)
+        for path in (os.path.join(self._own, UNFINISHED), self._own):
+            with suppress(OSError):
+                os.rmdir(path)
         if self._started is not None:
             self._started.close()
 
@@ -194,7 +201,7 @@ class Openings:
     def _start_group(self, witness: str, number: int, members: Sequence[AsideFile]) -> _Group:
         """Make the directory of a group of *members* in *witness*. Raises `OSError`."""
         path = os.path.join(witness, f"{_INNER}{number}")
-        os.mkdir(path)
+        make_directory_like(witness, path)
         try:
             return _Group(path, self._watch.add(path), members, {})
         except BaseException:
@@ -298,14 +305,14 @@ class Openings:
     def _make_witness(self, generation: int) -> str:
         """Make a new witness of a commit of *generation*; return its path. Raises `OSError`."""
         with suppress(FileExistsError):
-            os.mkdir(self._own)
+            make_directory_like(self._directory, self._own)
         if not stat.S_ISDIR(os.lstat(self._own).st_mode):
             raise NotADirectoryError(errno.ENOTDIR, f"{OPENING} is not a directory", self._own)
         number = 0
         while True:
             path = f"{self._prefix(generation)}{number}"
             try:
-                os.mkdir(path)
+                make_directory_like(self._own, path)
             except FileExistsError:
                 number += 1
             else:
@@ -322,13 +329,14 @@ class Openings:
         except FileNotFoundError:
             return
         for entry in entries:
-            yield os.path.join(self._own, entry)
+            if entry != UNFINISHED:
+                yield os.path.join(self._own, entry)
 
 
 def _mark(witness: str, inode: int) -> None:
     """Mark a file in *witness*. Raises `OSError`."""
     with suppress(FileExistsError):
-        os.mkdir(os.path.join(witness, str(inode)))
+        make_directory_like(witness, os.path.join(witness, str(inode)))
 
 
 def _list_marks(witness: str) -> frozenset[int]:

@@ -56,6 +56,7 @@ from mpmetrics.directory.manifest import (
     select_files,
     temporary_name,
 )
+from mpmetrics.directory.ownership import UNFINISHED, Ownership, make_directory_like
 from mpmetrics.directory.reserve import refill_reserve, release_reserve
 from mpmetrics.directory.run_directory import (
     RunDirectory,
@@ -79,6 +80,7 @@ __all__ = [
     "PROVER",
     "QUARANTINED",
     "SUFFIX",
+    "UNFINISHED",
     "VARIABLE",
     "FileName",
     "Identity",
@@ -86,6 +88,7 @@ __all__ = [
     "Listing",
     "Liveness",
     "Manifest",
+    "Ownership",
     "ReadBuffer",
     "RunDirectory",
     "Selection",
@@ -105,6 +108,7 @@ __all__ = [
     "list_files",
     "list_inodes",
     "make_compaction_lock",
+    "make_directory_like",
     "make_private_directory",
     "make_run_directory",
     "open_for_lease",

@@ -6,32 +6,36 @@ import errno
 import os
 from typing import Final
 
+from mpmetrics.directory.ownership import Ownership
 from mpmetrics.directory.reserve import release_reserve
 
-# The umask decides who may read a worker's file, and so it does for the files made of those.
-_MODE: Final = 0o666
+# No other user may open the file before it has its owner.
+_MODE: Final = 0o600
 
 _NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
-def write_new_file(path: str, data: bytes) -> None:
+def write_new_file(path: str, data: bytes, ownership: Ownership | None = None) -> None:
     """Write *data* to a new file at *path* and wait until it is on the disk. Raises `OSError`.
 
+    It belongs to whom *ownership* says, by default to whom a file in its directory belongs.
     Without space left, the reserve of the directory is released first. A file that could not be
     written completely is removed again.
     """
+    ownership = ownership or Ownership.like(os.path.dirname(path) or os.curdir)
     try:
-        _write_new_file(path, data)
+        _write_new_file(path, data, ownership)
     except OSError as error:
         if error.errno not in _NO_SPACE or not release_reserve(os.path.dirname(path)):
             raise
-        _write_new_file(path, data)
+        _write_new_file(path, data, ownership)
 
 
-def _write_new_file(path: str, data: bytes) -> None:
+def _write_new_file(path: str, data: bytes, ownership: Ownership) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
     try:
         try:
+            ownership.apply(descriptor)
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(descriptor, rest) :]

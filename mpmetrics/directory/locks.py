@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from mpmetrics.directory.files import OWN_PREFIX
+from mpmetrics.directory.ownership import Ownership
 from mpmetrics.errors import NotAMetricsFileError
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def make_lock(path: str) -> BaseFileLock:
     _require_regular_if_there(path)
     from filelock import FileLock  # noqa: PLC0415 - it takes 10 ms, and most readers need no lock
 
-    return FileLock(path, thread_local=False)
+    mode = _prepare_lock(path)
+    return FileLock(path, mode=mode, thread_local=False)
 
 
 def make_compaction_lock(directory: str) -> BaseFileLock:
@@ -79,6 +81,27 @@ def lock_descriptor(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _prepare_lock(path: str) -> int:
+    """Make the file *path* for all users who may change its directory; return its mode.
+
+    A file of another owner, which root has left there, gets the right one as soon as root comes
+    again. What is not possible here is an error when the lock is taken. Raises `OSError` if the
+    directory is missing.
+    """
+    ownership = Ownership.like(os.path.dirname(path) or os.curdir)
+    flags = os.O_RDWR | sum(getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_CLOEXEC"))
+    with suppress(OSError):
+        try:
+            descriptor = os.open(path, flags)
+        except FileNotFoundError:
+            descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            ownership.apply(descriptor)
+        finally:
+            os.close(descriptor)
+    return ownership.mode
 
 
 def _require_regular_if_there(path: str) -> None:

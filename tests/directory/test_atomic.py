@@ -20,17 +20,22 @@ def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
-def test_a_new_file_has_all_of_its_bytes(tmp_path: Path) -> None:
-    """A new file has the bytes, and the mode that the umask leaves of reading and writing."""
+@pytest.mark.parametrize("umask", [0o000, 0o027, 0o077])
+@pytest.mark.parametrize(
+    ("directory", "mode"), [(0o700, 0o600), (0o755, 0o644), (0o2775, 0o664), (0o750, 0o640)]
+)
+def test_a_new_file_is_whole(tmp_path: Path, umask: int, directory: int, mode: int) -> None:
+    """A new file has the bytes, and lets those read it who may list the directory."""
+    tmp_path.chmod(directory)
     path = tmp_path / "file"
-    before = os.umask(0o027)
+    before = os.umask(umask)
     try:
         write_new_file(str(path), b"abc" * 100_000)
     finally:
         os.umask(before)
     assert path.read_bytes() == b"abc" * 100_000
     if os.name == "posix":
-        assert path.stat().st_mode & 0o777 == 0o640
+        assert path.stat().st_mode & 0o777 == mode
 
 
 def test_a_file_that_exists_is_not_written_over(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Whom a new file belongs to, and who may read it: as what it is made of, whoever makes it.
+"""Whom a new file belongs to, and who may read it: as what it is made of, no matter who makes it.
 
 A compaction by root, as from cron, must not leave files behind that the application cannot read or
 replace. So a new file belongs to the user who has the directory. Only in a directory of root's,

@@ -1,4 +1,4 @@
-"""Compactions by several users: whoever compacts, the application can go on reading and compacting.
+"""Compactions by several users: after each of them the application can read and compact on.
 
 The tests need root, which starts compactions as other users.
 """

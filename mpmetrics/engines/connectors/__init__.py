@@ -8,7 +8,8 @@ connectors as one; the interface of a connector, `Connector`, follows vLLM's. No
 * Sent: `numbers`, which `stats` and `multistats` keep under `names`; `summaries` for the log.
 * Shown: `metrics`, made by `registration`, filled by `recording`; `rejections` counts the rest.
 * Composite: `composite` and `delegation`, which call connectors by `fan_out`, with `metadata`,
-  `pending_saves` and `transfer_params`. `protocols` has the interface of a connector.
+  `pending_saves`, `transfer_params`, `transfer_results`, `hit_sources`, and the `child_settings` of
+  each. `protocols` has the interface of a connector.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def make_url_sources(
             message = "--source-config needs a name, as in NAME=FILE, unless there is one --source"
             raise click.UsageError(message)
         key = name or urls[0].name
-        if key not in [each.name for each in urls] or key in files:
+        if [each.name for each in urls].count(key) != 1 or key in files:
             message = f"--source-config {name}=…: there is not just one --source {name}=…"
             raise click.UsageError(message)
         files[key] = path

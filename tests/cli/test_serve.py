@@ -186,6 +186,11 @@ def test_a_late_exporter_does_not_hold_up_the_page(tmp_path: Path) -> None:
             [".", "--source", "http://x/", "--source-config", "a=x"], "--source a=", id="other-name"
         ),
         pytest.param(
+            [".", *["--source", "a=http://x/"] * 2, "--source-config", "a=x"],
+            "there is not just one --source a=",
+            id="equal-names",
+        ),
+        pytest.param(
             [".", "--source", "http://x/", "--source-config", "/no/file"], "/no/file", id="no-file"
         ),
         pytest.param([".", "--label", "le=x"], "label 'le'", id="label"),

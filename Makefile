@@ -36,7 +36,7 @@ coverage: $(VENV)/with-test ## Run the tests, and check how much of the code the
 
 SECONDS ?= 300
 soak: $(VENV)/with-test ## Kill workers and compactors for SECONDS, twice, while readers look on
-	MPMETRICS_SOAK=$(SECONDS) $(BIN)/pytest tests/compaction/test_under_fire.py $(ARGS)
+	MPMETRICS_SOAK=$(SECONDS) $(BIN)/pytest -s tests/compaction/test_under_fire.py $(ARGS)
 
 soak-runs: $(VENV)/with-test ## Start, wipe and kill servers under `mpmetrics run` for SECONDS
 	MPMETRICS_SOAK_RUNS=$(SECONDS) $(BIN)/pytest tests/supervisor/test_storm.py $(ARGS)

@@ -125,3 +125,57 @@ def test_each_commit_is_one_generation(directory: Path) -> None:
                 f"gauge_max_mpmetrics-archive-{generation}.db",
             ),
         )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", bytes(4096), b"\x08\0\0\0\0\0\0\0", b"\x08\0\0\0\xff\xff\xff\xff" + bytes(64)],
+    ids=["empty", "zeros", "a header", "a header with padding"],
+)
+def test_a_file_without_entries_is_folded_beside_an_archive(
+    directory: Path, content: bytes
+) -> None:
+    """A file of a dead worker that has no entry is folded, also if an archive is read before it."""
+    fill(directory, {"counter_1.db": counter("jobs", 1)})
+    compact(directory)
+    fill(directory, {"counter_2.db": content})
+    done = compact(directory)
+    assert (done.folded, done.skipped) == ([str(directory / "counter_2.db")], [])
+    assert names(directory) == ["MANIFEST", "counter_mpmetrics-archive-2.db"]
+    assert values(directory) == {"jobs_total": 1.0}
+
+
+@pytest.mark.parametrize("content", [b"\0", bytes(4), b"\x08\0\0\0", b"\x04\0\0\0" + bytes(60)])
+def test_half_a_header_is_damage_beside_an_archive(directory: Path, content: bytes) -> None:
+    """A file that ends within its header, or uses less than that, is set aside with its bytes."""
+    fill(directory, {"counter_1.db": counter("jobs", 1)})
+    compact(directory)
+    fill(directory, {"counter_2.db": content})
+    assert [each.reason for each in compact(directory).quarantined] == ["damaged"]
+    assert (directory / "counter_2.db.quarantined").read_bytes() == content
+    assert values(directory) == {"jobs_total": 1.0}
+
+
+def test_a_name_outside_of_the_directory_does_not_keep_a_file(
+    directory: Path, tmp_path: Path
+) -> None:
+    """A dead worker's file with a hard link elsewhere is folded; the other name keeps the bytes."""
+    fill(directory, {"counter_1.db": counter("jobs", 1)})
+    (tmp_path / "backup").hardlink_to(directory / "counter_1.db")
+    assert compact(directory).folded == [str(directory / "counter_1.db")]
+    assert values(directory) == {"jobs_total": 1.0}
+    assert (tmp_path / "backup").stat().st_size
+
+
+def test_a_link_to_a_manifest_is_replaced(directory: Path, tmp_path: Path) -> None:
+    """A MANIFEST that is a symbolic link is replaced by a file; what it led to stays as it was."""
+    fill(directory, {"counter_1.db": counter("jobs", 1)})
+    compact(directory)
+    (directory / "MANIFEST").rename(tmp_path / "elsewhere")
+    (directory / "MANIFEST").symlink_to(tmp_path / "elsewhere")
+    before = (tmp_path / "elsewhere").read_bytes()
+    fill(directory, {"counter_1.db": counter("jobs", 1)})
+    compact(directory)
+    assert not (directory / "MANIFEST").is_symlink()
+    assert (tmp_path / "elsewhere").read_bytes() == before
+    assert values(directory) == {"jobs_total": 2.0}

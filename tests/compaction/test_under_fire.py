@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.values import MultiProcessValue
 
 import mpmetrics
@@ -223,6 +224,7 @@ def test_nothing_is_lost_and_nothing_falls(tmp_path: Path, *, stop_first: bool) 
             assert each.kill() == -signal.SIGKILL
         counts.add(STOP)
         assert [each.wait() for each in (*readers, compactor)] == [0, 0, 0], f"seed {seed}"
+    sys.stdout.write(f"{counts.total(done=True)} increments, {kills} workers killed\n")
     compact(tmp_path)
     final = ours(tmp_path)
     assert final == theirs(tmp_path)
@@ -231,3 +233,55 @@ def test_nothing_is_lost_and_nothing_falls(tmp_path: Path, *, stop_first: bool) 
     assert lowest <= final["c_total", ()] <= highest, f"seed {seed}"
     assert lowest <= final["h_bucket", (("le", "+Inf"),)] <= highest, f"seed {seed}"
     assert lowest == highest or not stop_first
+
+
+def open_again(path: Path, counts: Counts, slot: int) -> Child:
+    """Start a worker that opens its file, increments, and closes the file, for ever."""
+
+    def work(_commands: int, _answer: int) -> None:
+        key = mmap_key("c", "c_total", [], [], "help")
+        file = os.fspath(path / f"counter_{slot}.db")
+        while not counts.at(STOP):
+            values: Any = MmapedDict(file)
+            counts.add(2 * slot)
+            values.write_value(key, values.read_value(key)[0] + 1, 0)
+            counts.add(2 * slot + 1)
+            values.close()
+
+    return Child(work)
+
+
+def test_files_are_opened_and_folded_all_the_time(tmp_path: Path) -> None:
+    """Openers and a compactor meet at any instruction, and each increment counts once.
+
+    The compactor is killed and replaced, and the openers are not, so that the total is exact.
+    """
+    if not liveness.prove_leases(str(tmp_path)):
+        pytest.skip("leases do not work on the file system of the temporary directory")
+    chance = random.Random()
+    counts = Counts()
+    kills = 0
+    with ExitStack() as stack:
+
+        def start(child: Child) -> Child:
+            stack.callback(child.kill)
+            return child
+
+        openers = [start(open_again(tmp_path, counts, slot)) for slot in range(WORKERS)]
+        compactor = start(compact_on(tmp_path, counts))
+        end = time.monotonic() + SECONDS / 2
+        while time.monotonic() < end or kills < ENOUGH or counts.total(done=True) < 1000:
+            # An opener or a compactor that fails ends the wait.
+            answers = [each.answers for each in (*openers, compactor)]
+            ended, _, _ = select.select(answers, [], [], chance.random() * 0.2)
+            assert not ended, "an opener or the compactor has failed"
+            assert compactor.kill() == -signal.SIGKILL
+            compactor = start(compact_on(tmp_path, counts))
+            kills += 1
+        counts.add(STOP)
+        assert [each.wait() for each in (*openers, compactor)] == [0] * (WORKERS + 1)
+    sys.stdout.write(f"{counts.total(done=True)} openings, {kills} compactors killed\n")
+    compact(tmp_path)
+    compact(tmp_path)
+    assert ours(tmp_path) == theirs(tmp_path) == {("c_total", ()): counts.total(done=True)}
+    assert not [each.name for each in tmp_path.iterdir() if "opening" in each.name]

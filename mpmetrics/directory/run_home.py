@@ -24,7 +24,7 @@ import tempfile
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from mpmetrics.directory.files import OWN_PREFIX, is_metrics_name
+from mpmetrics.directory.files import OPENING, OWN_PREFIX, is_metrics_name
 from mpmetrics.directory.locks import HAS_FLOCK, IN_USE, lock_descriptor
 from mpmetrics.directory.open_directory import OpenDirectory
 from mpmetrics.errors import RunDirectoryError
@@ -176,7 +176,8 @@ class RunHome:
         """Delete the metrics files. Raises `OSError`."""
         with self._open_metrics() as metrics:
             if metrics is not None:
-                for name in {*metrics.names()} - {*_list_strange(metrics)}:
+                _remove_openings(metrics, OPENING)
+                for name in {*metrics.names()} - {*_list_strange(metrics), OPENING}:
                     with suppress(FileNotFoundError):
                         metrics.unlink(name)
 
@@ -227,10 +228,44 @@ class RunHome:
 
 
 def _list_strange(metrics: OpenDirectory) -> list[str]:
-    """List the entries of a *metrics* directory that are no metrics files."""
+    """List the entries of a *metrics* directory that are no metrics files.
+
+    What a compactor that was killed has left in a directory of its own is not among them.
+    """
     return [
-        name for name in metrics.names() if not (is_metrics_name(name) and metrics.has_file(name))
+        name
+        for name in metrics.names()
+        if not (_has_only_metrics(metrics, name) if name == OPENING else _is_file(metrics, name))
     ]
+
+
+def _is_file(directory: OpenDirectory, name: str) -> bool:
+    """Return whether *name* in *directory* is a metrics file."""
+    return is_metrics_name(name) and directory.has_file(name)
+
+
+def _has_only_metrics(directory: OpenDirectory, name: str) -> bool:
+    """Return whether *name* in *directory* is a directory of directories and metrics files."""
+    try:
+        inner = OpenDirectory(name, directory)
+    except OSError:
+        return False
+    with inner:
+        return all(
+            _is_file(inner, entry) or _has_only_metrics(inner, entry) for entry in inner.names()
+        )
+
+
+def _remove_openings(directory: OpenDirectory, name: str) -> None:
+    """Delete the directory *name*, if it has nothing but metrics. Raises `OSError`."""
+    if _has_only_metrics(directory, name):
+        with OpenDirectory(name, directory) as inner:
+            for entry in inner.names():
+                if inner.has_file(entry):
+                    inner.unlink(entry)
+                else:
+                    _remove_openings(inner, entry)
+        directory.rmdir(name)
 
 
 def is_made_for_run(path: str) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mpmetrics.directory import liveness, prove_leases
+from mpmetrics.directory import OPENING, liveness, prove_leases
 from mpmetrics.directory.run_directory import (
     RunDirectory,
     make_private_directory,
@@ -201,11 +201,24 @@ STRANGE: Mapping[str, Callable[[Path], object]] = {
     "a file": lambda metrics: fill(metrics, {"notes.txt": b"mine"}),
     "a file beside": lambda metrics: fill(metrics.parent, {"notes.txt": b"mine"}),
     "a directory": lambda metrics: (metrics / "counter_7.db").mkdir(),
+    "a file in our directory": lambda metrics: make_with(metrics / OPENING, {"notes.txt": b"mine"}),
+    "a link in the place of our directory": lambda metrics: (metrics / OPENING).symlink_to("/"),
     "a link": lambda metrics: (metrics / "counter_7.db").symlink_to(__file__),
     "a link in its place": replace_by_link,
     "another directory": lambda metrics: metrics.rename(metrics.with_name("old")),
 }
 """What a server may do to the directory that it was given."""
+
+
+@needs_leases
+def test_what_a_killed_compactor_has_left_is_removed(base: Path) -> None:
+    """A directory that a compactor needs, with the name of a file in it, goes with the others."""
+    made = make_run_directory(str(base), PREFIX)
+    inner = Path(made.path, OPENING, "3-0", "d0")
+    inner.mkdir(parents=True)
+    fill(inner, {"counter_7.db": counter("jobs", 1)})
+    assert made.release(keep=False) == ""
+    assert list(base.iterdir()) == []
 
 
 @needs_leases

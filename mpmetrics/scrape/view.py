@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 PAUSES: Final = (0.0, 0.0, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
 """Seconds to wait after each attempt to read. A compactor holds files for milliseconds."""
 
-_LOCK_PATIENCE: Final = 10.0
-"""Seconds after which a compactor is taken to hang."""
+_LOCK_PATIENCE: Final = 3.0
+"""Seconds after which a compactor is taken to hang, or to be stopped; a scrape may take ten."""
 
 
 def collect(path: str | os.PathLike[str]) -> Collection:
@@ -223,7 +223,8 @@ def _change_since(before: Selection, path: str) -> _Change | None:
 def _lock_out_compactors(path: str) -> Iterator[None]:
     """Hold the compaction lock within the block, if this user may take it.
 
-    Raises `DirectoryError` when a compactor holds it for too long.
+    A compactor that holds it for too long may be stopped. Then it changes nothing meanwhile, and
+    the block has to find out whether that is so.
     """
     try:
         lock = make_compaction_lock(path)
@@ -231,9 +232,8 @@ def _lock_out_compactors(path: str) -> Iterator[None]:
     except OSError:  # the directory is read-only, or another user's
         yield
         return
-    if not is_taken:
-        raise DirectoryError(path, f"it has been compacted for {_LOCK_PATIENCE} s")
     try:
         yield
     finally:
-        lock.release()
+        if is_taken:
+            lock.release()

@@ -12,6 +12,7 @@ import pytest
 import mpmetrics
 from mpmetrics import compact
 from mpmetrics.directory import liveness
+from mpmetrics.directory.locks import make_compaction_lock
 from tests.database import counter, write
 from tests.generations import ours, totals
 from tests.operations import watched
@@ -91,3 +92,28 @@ def test_a_stopped_compactor_is_in_no_ones_way(tmp_path: Path) -> None:
         assert ours(path) == {("c_total", ()): 3}, point
     assert point > 50, f"there were only {point} points"
     assert woken, "no lease was held at any point"
+
+
+def _start_workers(path: Path) -> None:
+    """Make files of workers that begin and end, as fast as possible, for ever."""
+    number = 0
+    while True:
+        number += 1
+        (path / f"counter_{number}.db").touch()
+        if number > 1000:
+            (path / f"counter_{number - 1000}.db").unlink()
+
+
+def test_scrapes_do_without_the_lock_of_a_stopped_compactor(tmp_path: Path) -> None:
+    """A scrape is right while a compactor has the lock and is stopped, and files come and go."""
+    for number in range(300):  # so that reading takes longer than the next file to come
+        write(tmp_path / f"counter_x{number}.db", [counter("c", 1)], size=4096)
+    child = fork()
+    if child == 0:
+        _start_workers(tmp_path)
+    try:
+        with make_compaction_lock(str(tmp_path)):
+            assert totals(mpmetrics.collect(tmp_path).families) == {("c_total", ()): 300}
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)

@@ -78,8 +78,8 @@ def exposed_name(name: str, kind: str, *, openmetrics: bool = False) -> str:
 
 def exposed_names(name: str, kind: str) -> frozenset[str]:
     """Return every name that family *name* of type *kind* has on a page, in either format."""
-    samples = metric_type(kind).samples
-    return frozenset((name, exposed_name(name, kind), *(name + suffix for suffix in samples)))
+    of_type = metric_type(kind)
+    return frozenset(name + suffix for suffix in ("", of_type.text_suffix, *of_type.samples))
 
 
 def registered_names(name: str, kind: str) -> tuple[str, ...]:

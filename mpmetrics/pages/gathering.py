@@ -18,7 +18,7 @@ from mpmetrics.pages.validation import drop_invalid_families
 from mpmetrics.scrape import cover_directories, unique_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from mpmetrics.pages.source import Source
 
@@ -43,11 +43,15 @@ class Gathering:
         self.names = unique_names(source.name for source in sources)
         """The name of each source, which no other source has."""
         self._directories = DirectorySet(sources, self.names, directory_label)
+        self._calls = [
+            partial(self._gather, name, _make_call(source, name))
+            for source, name in zip(sources, self.names, strict=True)
+        ]
         self._timed: list[TimedSource] = []
         if timeout is not None:
             self._timed = [
-                TimedSource(name, partial(self._gather, source, name), timeout)
-                for source, name in zip(sources, self.names, strict=True)
+                TimedSource(name, call, timeout)
+                for name, call in zip(self.names, self._calls, strict=True)
             ]
 
     def start(self) -> None:
@@ -63,8 +67,7 @@ class Gathering:
         if self._timed:
             answers = [source.wait(within) for source in self._timed]
         else:
-            pairs = zip(self.sources, self.names, strict=True)
-            answers = [Answer(self._gather(source, name)) for source, name in pairs]
+            answers = [Answer(call()) for call in self._calls]
         return self._directories.merge(answers)
 
     def give_up_waiting(self) -> None:
@@ -72,14 +75,12 @@ class Gathering:
         for source in self._timed:
             source.give_up_waiting()
 
-    def _gather(self, source: Source, name: str) -> Gathered:
-        """Call one source, which has this *name* here; an exception becomes a problem."""
+    def _gather(self, name: str, call: Callable[[], Gathered]) -> Gathered:
+        """Call the source that has this *name* here; an exception becomes a problem."""
         # A collector in a registry must not read a directory that is a source itself.
         with cover_directories(self._paths()):
             try:
-                if isinstance(source, SegmentSource):
-                    return source.read_segments()
-                return drop_invalid_families(name, source.gather())
+                return call()
             except Exception as error:  # whatever it was, the next call may succeed
                 return Gathered((), [describe_failure(name, error)])
 
@@ -92,6 +93,13 @@ class Gathering:
                     yield from source.paths()
             elif isinstance(path, str):
                 yield path
+
+
+def _make_call(source: Source, name: str) -> Callable[[], Gathered]:
+    """Return the function that asks the *source*, which has this *name* here."""
+    if isinstance(source, SegmentSource):
+        return source.read_segments
+    return lambda: drop_invalid_families(name, source.gather())
 
 
 def ask_all(gatherings: Sequence[Gathering]) -> Iterator[list[tuple[Source, Answer]]]:

@@ -12,6 +12,7 @@ A family is known by the name that it has in the text format: there a gauge `a` 
 from __future__ import annotations
 
 from collections import defaultdict
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import Metric
@@ -52,11 +53,15 @@ class JoinedFamilies(NamedTuple):
 
 
 class _Candidate(NamedTuple):
-    """A *family* of a *contribution*, which has this *position* among all."""
+    """A *family* of a *contribution*, which has this *position* among all.
+
+    *name* is that of the family in the text format.
+    """
 
     position: int
     contribution: Contribution
     family: Metric
+    name: str
 
 
 def join_families(contributions: Iterable[Contribution]) -> JoinedFamilies:
@@ -64,23 +69,27 @@ def join_families(contributions: Iterable[Contribution]) -> JoinedFamilies:
     by_name: dict[str, list[_Candidate]] = defaultdict(list)
     for position, contribution in enumerate(contributions):
         for family in contribution.families:
-            by_name[text_name(family)].append(_Candidate(position, contribution, family))
+            name = text_name(family)
+            by_name[name].append(_Candidate(position, contribution, family, name))
     problems: list[Problem] = []
     shadowed = 0
     winners: list[list[_Candidate]] = []
     for _, candidates in sorted(by_name.items()):
+        if len(candidates) == 1:  # as mostly: there is nothing to decide
+            winners.append(candidates)
+            continue
         shown = _drop_shadowed(candidates)
         shadowed += len(shown) < len(candidates)
         winners.append(_drop_other_types(shown, problems))
     claims = NameClaims()
-    joined: list[tuple[Metric, int]] = []
+    joined: list[tuple[str, str, Metric, int]] = []
     # In the order of the sources: of two families that expose one name, the first has it.
     for candidates in sorted(winners, key=lambda candidates: candidates[0].position):
         if _claim_names(candidates[0], claims, problems):
             family = _join_series(candidates, problems)
-            joined.append((family, candidates[0].position))
-    joined.sort(key=lambda each: (each[0].name, text_name(each[0])))
-    families, owners = [family for family, _ in joined], [position for _, position in joined]
+            joined.append((family.name, candidates[0].name, family, candidates[0].position))
+    joined.sort(key=itemgetter(0, 1))
+    families, owners = [each[2] for each in joined], [each[3] for each in joined]
     return JoinedFamilies(families, shadowed, problems, owners)
 
 
@@ -145,7 +154,7 @@ def _claim_names(winner: _Candidate, claims: NameClaims, problems: list[Problem]
         names = exposed_names(family.name, family.type) - {family.name}
     else:
         names = frozenset(each.name for each in family.samples)
-    names |= {text_name(family)}
+    names |= {winner.name}
     clash = claims.claim_names(family.name, names, winner.contribution.source)
     if clash is not None:
         problems.append(clash)
@@ -163,7 +172,7 @@ def _join_series(candidates: Sequence[_Candidate], problems: list[Problem]) -> M
     times: set[tuple[object, ...]] = set()
     samples: list[Sample] = []
     count = 0
-    for position, (_, contribution, family) in enumerate(candidates):
+    for position, (_, contribution, family, _) in enumerate(candidates):
         repeated = None
         for sample in family.samples:
             count += 1

@@ -12,6 +12,7 @@ that moment.
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -103,7 +104,7 @@ def merged_directories(registry: Any) -> list[str]:
         for collector in collectors
         if isinstance(collector, MultiProcessCollector)
     ]
-    return [path for path in paths if isinstance(path, str)]
+    return [os.fspath(path) for path in paths if isinstance(path, str | os.PathLike)]
 
 
 class CollectorMethods(NamedTuple):

@@ -7,9 +7,8 @@ prometheus_client decides between memory and files.
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from importlib.abc import Loader, MetaPathFinder
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,8 +30,9 @@ class ImportHook(MetaPathFinder):
 
     def remove(self) -> None:
         """Watch imports no longer."""
-        with suppress(ValueError):  # another has removed it
-            sys.meta_path.remove(self)
+        # A new list: an import in another thread may be in the middle of the old one, and would
+        # miss the finder behind this one.
+        sys.meta_path = [finder for finder in sys.meta_path if finder is not self]
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -70,3 +70,7 @@ class _CallingLoader(Loader):
             module.__spec__.loader = self._loader
         self._loader.exec_module(module)
         self._call()
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what else the other loader has, such as `get_source`."""
+        return getattr(self._loader, name)

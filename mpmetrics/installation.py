@@ -92,7 +92,9 @@ class _Replacement:
         self._replace = replace
         self._lock = ForkSafeLock()
         self._holders: set[Installation] = set()
-        self._restore: Callable[[], None] | None = None
+        # One for each class: importers keep the former ones of a module that is reloaded.
+        self._restores: list[Callable[[], None]] = []
+        self._is_replaced = False
         self._hook = ImportHook(MULTIPROCESS, self._replace_after_import)
 
     def hold(self, installation: Installation) -> None:
@@ -118,20 +120,24 @@ class _Replacement:
             self._holders.remove(installation)
             if not self._holders:
                 self._hook.remove()
-                if self._restore is not None:
-                    self._restore()
-                self._restore = None
+                while self._restores:
+                    self._restores.pop()()
+                self._is_replaced = False
 
     def _replace_once(self, *, is_executed: bool = False) -> None:
         """Replace the methods, if that is to be done, and can be."""
         with self._lock:
-            if self._holders and self._restore is None:
-                self._restore = self._replace(is_executed=is_executed)
+            if not self._holders or self._is_replaced:
+                return
+            restore = self._replace(is_executed=is_executed)
+            if restore is not None:
+                self._restores.append(restore)
+                self._is_replaced = True
 
     def _replace_after_import(self) -> None:
         """Replace the methods of a module that has just been executed."""
         with self._lock:
-            self._restore = None  # that was for its former class, if it was reloaded
+            self._is_replaced = False  # that was its former class, if it was reloaded
         try:
             self._replace_once(is_executed=True)
         except UnsupportedReleaseError as error:  # the import must succeed all the same
@@ -140,10 +146,16 @@ class _Replacement:
 
 def _replace_collector(*, is_executed: bool) -> Callable[[], None] | None:
     """Replace the methods, if their module is imported. Raises `UnsupportedReleaseError`."""
-    return replace_collector(
-        lambda former: CollectorMethods(_make_collect(former), _merge, _mark_process_dead),
-        is_executed=is_executed,
-    )
+    return replace_collector(_make_methods, is_executed=is_executed)
+
+
+def _make_methods(former: CollectorMethods) -> CollectorMethods:
+    """Return the methods that take the place of the *former* ones."""
+    # Now, not at the first scrape: if a process forks while a thread imports a module, the child
+    # waits for ever when it needs that module.
+    import mpmetrics.collector
+
+    return CollectorMethods(_make_collect(former), _merge, _mark_process_dead)
 
 
 _collector_replacement: Final = _Replacement(_replace_collector)

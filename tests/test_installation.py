@@ -261,6 +261,109 @@ show(is_installed())
     assert run(program, directory) == [True]
 
 
+def test_the_former_class_of_a_reload_is_taken_back(directory: Path) -> None:
+    """What was imported before a reload is prometheus_client's again, too."""
+    program = """
+import importlib
+from prometheus_client import multiprocess
+former = multiprocess.MultiProcessCollector
+collect = former.collect
+with mpmetrics.install():
+    importlib.reload(multiprocess)
+    during = former.collect is collect
+show(during, former.collect is collect, is_installed())
+"""
+    assert run(program, directory) == [False, True, False]
+
+
+def test_a_hook_of_another_library_that_asks_the_finders(directory: Path) -> None:
+    """A finder that asks all others, as those of tracing libraries do, is no obstacle."""
+    program = """
+from importlib.util import find_spec
+class Asking:
+    asks = False
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if cls.asks or not name.startswith("prometheus_client"):
+            return None
+        cls.asks = True
+        spec = find_spec(name)
+        cls.asks = False
+        return spec
+installation = mpmetrics.install()
+sys.meta_path.append(Asking)
+sys.meta_path.insert(0, sys.meta_path.pop())
+mpmetrics.install().uninstall()
+with mpmetrics.install():
+    sys.meta_path.insert(0, sys.meta_path.pop(1))  # before the other
+    during = is_installed()
+installation.uninstall()
+show(during, is_installed())
+"""
+    assert run(program, directory) == [True, False]
+
+
+def test_a_spec_has_what_its_own_loader_has(directory: Path) -> None:
+    """Who asks for the source before the import gets it."""
+    program = """
+import pkgutil
+import runpy
+mpmetrics.install()
+name = "prometheus_client.multiprocess"
+source = pkgutil.get_loader(name).get_source(name)
+runpy.run_module(name)
+show("MultiProcessCollector" in source, is_installed())
+"""
+    assert run(program, directory) == [True, True]
+
+
+def test_an_import_that_is_under_way_misses_no_finder(directory: Path) -> None:
+    """An installation that ends while a thread imports does not hide the finders behind it."""
+    program = """
+import importlib
+class Ending:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "colorsys":
+            installation.uninstall()
+        return None
+sys.meta_path.insert(len(sys.meta_path) - 1, Ending)
+installation = mpmetrics.install()
+show(importlib.import_module("colorsys").__name__)
+"""
+    assert run(program, directory) == ["colorsys"]
+
+
+def test_a_path_object_is_remembered(directory: Path) -> None:
+    """A collector that was given a `Path` is one with that of the same text."""
+    program = """
+import pathlib
+from prometheus_client.multiprocess import MultiProcessCollector
+seen = []
+class Seeing(logging.Handler):
+    def emit(self, record):
+        seen.append(record.getMessage())
+logging.getLogger("mpmetrics").addHandler(Seeing())
+mpmetrics.install()
+for path in directory, pathlib.Path(directory), pathlib.Path(directory):
+    shown = values(MultiProcessCollector(None, path))
+show(shown, len(seen))
+"""
+    assert run(program, directory) == [MERGED, 1]
+
+
+def test_a_scrape_imports_nothing(directory: Path) -> None:
+    """Whatever a scrape needs was imported before, so that a fork beside it cannot block it."""
+    program = """
+mpmetrics.install()
+from prometheus_client.multiprocess import MultiProcessCollector
+before = set(sys.modules)
+values(MultiProcessCollector(None, directory))
+show(sorted(name for name in set(sys.modules) - before if name.startswith("mpmetrics")))
+"""
+    assert run(program, directory) == [[]]
+
+
 @pytest.mark.parametrize("is_late", [True, False])
 def test_a_release_that_lacks_a_part(directory: Path, tmp_path: Path, *, is_late: bool) -> None:
     """A release without the class is an error, or if it is imported later a line in the log."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mpmetrics._config_fields import Section
 from mpmetrics._opening import open_regular
+from mpmetrics._text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -118,8 +119,8 @@ class TlsSection(Section):
     def _check_readable(self, name: str, path: str) -> None:
         try:
             os.close(open_regular(path))
-        except OSError as error:
-            self.refuse(name, f"{path}: {error.strerror}")
+        except (OSError, ValueError) as error:  # no path has a NUL
+            self.refuse(name, f"{one_line(path)}: {getattr(error, 'strerror', error)}")
 
     def _set_versions(self, context: ssl.SSLContext) -> None:
         context.minimum_version = _VERSIONS[self.choice("min_version", _VERSIONS, "TLS12")]

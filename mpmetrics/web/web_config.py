@@ -30,8 +30,11 @@ _HEADERS: Final = frozenset(
     }
 )
 
-# Algorithm, cost from 4 to 31, salt and hash. No password matches a text of another form.
-_BCRYPT: Final = re.compile(r"\$2[aby]\$(?:0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
+# Algorithm, cost from 4 to 31, salt and hash. No password matches a text of another form. The last
+# letter of the salt has two bits: bcrypt raises an exception for a letter that has more.
+_BCRYPT: Final = re.compile(
+    r"\$2[aby]\$(?:0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}"
+)
 
 
 class WebConfig(NamedTuple):

@@ -15,7 +15,7 @@ from mpmetrics.web.web_config import WebConfig, read_web_config
 if TYPE_CHECKING:
     from pathlib import Path
 
-HASH = "$2y$04$" + "x" * 53
+HASH = "$2y$04$" + "u" * 53
 FILES = "cert_file: cert.pem, key_file: key.pem"
 
 
@@ -66,7 +66,7 @@ def test_a_file_without_settings(directory: Path, text: str) -> None:
 
 def test_users(directory: Path) -> None:
     """Users are hashes by name, with each of bcrypt's prefixes."""
-    hashes = {name: f"$2{name}$04$" + "x" * 53 for name in "aby"}
+    hashes = {name: f"$2{name}$04$" + "u" * 53 for name in "aby"}
     text = "".join(f"  {name}: {hashed}\n" for name, hashed in hashes.items())
     config = read(directory, f"basic_auth_users:\n{text}")
     assert config.users == {name: hashed.encode() for name, hashed in hashes.items()}
@@ -155,6 +155,9 @@ MISTAKES = {
     f"basic_auth_users: {{bob: $2b$03${'a' * 53}}}": "the password of 'bob' is not a bcrypt hash",
     f"basic_auth_users: {{bob: $2b$32${'a' * 53}}}": "the password of 'bob' is not a bcrypt hash",
     f"basic_auth_users: {{bob: '$2b$10${'!' * 53}'}}": "the password of 'bob' is not a bcrypt hash",
+    # bcrypt would raise an exception for this salt, whatever the password is.
+    f"basic_auth_users: {{bob: $2b$10${'x' * 53}}}": "the password of 'bob' is not a bcrypt hash",
+    'tls_server_config: {cert_file: "a\\0b", key_file: key.pem}': "a\\x00b: embedded null byte",
     "http_server_config: {http3: true}": "'http3' is not supported",
     "http_server_config: {headers: {Server: x}}": "the header 'Server' is not supported",
     'http_server_config: {headers: {X-Frame-Options: "a\\nb"}}': "an impossible value",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from importlib.abc import Loader, MetaPathFinder
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,6 +71,6 @@ class _CallingLoader(Loader):
         self._loader.exec_module(module)
         self._call()
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         """Return what else the other loader has, such as `get_source`."""
         return getattr(self._loader, name)

@@ -150,11 +150,18 @@ def _replace_collector(*, is_executed: bool) -> Callable[[], None] | None:
 
 
 def _make_methods(former: CollectorMethods) -> CollectorMethods:
-    """Return the methods that take the place of the *former* ones."""
+    """Return the methods that take the place of the *former* ones.
+
+    Raises `UnsupportedReleaseError` if mpmetrics cannot work with the release.
+    """
     # Now, not at the first scrape: if a process forks while a thread imports a module, the child
     # waits for ever when it needs that module.
-    import mpmetrics.collector
-
+    try:
+        import_module("mpmetrics.collector")
+    except ImportError as error:
+        raise UnsupportedReleaseError(
+            package="prometheus_client", release="", why=str(error)
+        ) from error
     return CollectorMethods(_make_collect(former), _merge, _mark_process_dead)
 
 

@@ -41,17 +41,19 @@ def render_families(families: Iterable[Metric], form: Format) -> bytes:
     """
     parts = []
     written = set()
-    headings = set()
+    headings: set[str] = set()
     for family in families:
         name = form.name(text_name(family))
         if name in written:
             continue
         written.add(name)
         heading = form.name(_heading(family, form)[0]) if form.openmetrics else name
-        parts.append(
-            _render_untyped(family, form) if heading in headings else render_family(family, form)
-        )
-        headings.add(heading)
+        if heading in headings:
+            parts.append(_render_untyped(family, form))
+            headings.update(form.name(sample.name) for sample in family.samples)
+        else:
+            parts.append(render_family(family, form))
+            headings.add(heading)
     if form.openmetrics:
         parts.append("# EOF\n")
     return "".join(parts).encode("utf-8", "replace")

@@ -3,7 +3,8 @@
 Where the merged view and this process's own registry both carry a family, the merged one wins,
 whole family: the other is one process's share. Between other sources series are joined, and of
 equal series the first is kept, and the others are reported. Prometheus, too, keeps the first; the
-difference is that here the first is the right one.
+difference is that here the first is the right one. A family whose name or type is in conflict with
+that of an earlier source loses its type, and no series: Prometheus would store them, too.
 
 A family is known by the name that it has in the text format: there a gauge `a` and a counter
 `a_total` are two.
@@ -18,12 +19,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from prometheus_client import Metric
 
 from mpmetrics.errors import Problem
-from mpmetrics.exposition import NameClaims, exposed_names, text_name, types_agree
+from mpmetrics.exposition import exposed_names, text_name, types_agree
 from mpmetrics.merging import MergedFamily
 from mpmetrics.parsing import PageFamily
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from prometheus_client.samples import Sample
 
@@ -42,8 +43,8 @@ class JoinedFamilies(NamedTuple):
     """The *families* of all contributions, sorted by name.
 
     *owners* has for each family the position of the contribution that had it first. *shadowed* is
-    how many in-process families lost to the merged view; *problems* are families that could not
-    be joined.
+    how many in-process families lost to the merged view; *problems* are families that are not on
+    the page as they were given.
     """
 
     families: list[Metric]
@@ -64,6 +65,14 @@ class _Candidate(NamedTuple):
     name: str
 
 
+class _Displaced(NamedTuple):
+    """A *candidate* that cannot be a family of its own: the *reason* of the problem, and why."""
+
+    candidate: _Candidate
+    reason: str
+    conflict: str
+
+
 def join_families(contributions: Iterable[Contribution]) -> JoinedFamilies:
     """Join the families of all *contributions*; earlier ones win where there is a conflict."""
     by_name: dict[str, list[_Candidate]] = defaultdict(list)
@@ -71,23 +80,27 @@ def join_families(contributions: Iterable[Contribution]) -> JoinedFamilies:
         for family in contribution.families:
             name = text_name(family)
             by_name[name].append(_Candidate(position, contribution, family, name))
-    problems: list[Problem] = []
     shadowed = 0
-    winners: list[list[_Candidate]] = []
+    same_type: list[list[_Candidate]] = []
+    displaced: list[_Displaced] = []
     for _, candidates in sorted(by_name.items()):
         if len(candidates) == 1:  # as mostly: there is nothing to decide
-            winners.append(candidates)
+            same_type.append(candidates)
             continue
         shown = _drop_shadowed(candidates)
         shadowed += len(shown) < len(candidates)
-        winners.append(_drop_other_types(shown, problems))
-    claims = NameClaims()
-    joined: list[tuple[str, str, Metric, int]] = []
+        same_type.append(_displace_other_types(shown, displaced))
+    groups = _Groups()
     # In the order of the sources: of two families that expose one name, the first has it.
-    for candidates in sorted(winners, key=lambda candidates: candidates[0].position):
-        if _claim_names(candidates[0], claims, problems):
-            family = _join_series(candidates, problems)
-            joined.append((family.name, candidates[0].name, family, candidates[0].position))
+    for candidates in sorted(same_type, key=lambda candidates: candidates[0].position):
+        displaced.extend(groups.add(candidates))
+    problems = [
+        groups.place(each) for each in sorted(displaced, key=lambda each: each.candidate.position)
+    ]
+    joined: list[tuple[str, str, Metric, int]] = []
+    for group in groups.all:
+        family = _join_series(group, problems)
+        joined.append((family.name, group[0].name, family, group[0].position))
     joined.sort(key=itemgetter(0, 1))
     families, owners = [each[2] for each in joined], [each[3] for each in joined]
     return JoinedFamilies(families, shadowed, problems, owners)
@@ -126,8 +139,10 @@ def _drop_shadowed(candidates: list[_Candidate]) -> list[_Candidate]:
     ]
 
 
-def _drop_other_types(candidates: list[_Candidate], problems: list[Problem]) -> list[_Candidate]:
-    """Drop families of another type than the first, and report them.
+def _displace_other_types(
+    candidates: list[_Candidate], displaced: list[_Displaced]
+) -> list[_Candidate]:
+    """Return the families of the type that the first has; add the others to *displaced*.
 
     Types that the text format writes alike, such as info and gauge, do not differ, and unknown
     differs from none.
@@ -138,27 +153,80 @@ def _drop_other_types(candidates: list[_Candidate], problems: list[Problem]) -> 
         if types_agree(each.family.type, first):
             kept.append(each)
         else:
-            family = each.family
-            detail = f"family {family.name!r} is {family.type!r} here but {first!r} elsewhere"
-            problems.append(
-                Problem(each.contribution.source, "type_conflict", f"{detail}; left out here")
-            )
+            detail = f"family {each.family.name!r} is {each.family.type!r} here but {first!r}"
+            displaced.append(_Displaced(each, "type_conflict", f"{detail} elsewhere"))
     return kept
 
 
-def _claim_names(winner: _Candidate, claims: NameClaims, problems: list[Problem]) -> bool:
-    """Claim the names that a family exposes; return whether they were all free."""
-    family = winner.family
+class _Groups:
+    """The families of one page, each in parts: the candidates that have one name and type.
+
+    Each name on the page belongs to the first group that has it.
+    """
+
+    def __init__(self) -> None:
+        """Start with every name free."""
+        self.all: list[list[_Candidate]] = []
+        self._owners: dict[str, list[_Candidate]] = {}
+
+    def add(self, candidates: Sequence[_Candidate]) -> Iterator[_Displaced]:
+        """Add a group; yield those of its candidates that expose a name of another group."""
+        group: list[_Candidate] = []
+        for each in candidates:
+            names = _exposed_names(each)
+            taken = [name for name in names if self._owners.get(name, group) is not group]
+            if taken:
+                name = min(taken)
+                other = self._owners[name][0].family.name
+                detail = f"families {each.family.name!r} and {other!r} both expose {name!r}"
+                yield _Displaced(each, "name_clash", detail)
+            else:
+                group.append(each)
+                self._owners.update(dict.fromkeys(names, group))
+        if group:
+            self.all.append(group)
+
+    def place(self, displaced: _Displaced) -> Problem:
+        """Add each sample to the group that has its name, or else to one without a type.
+
+        A reader that knows types needs all lines of a name under one header; Prometheus needs no
+        header. What is this process's share only is not added to the merged view of all.
+        """
+        position, contribution, family, _ = displaced.candidate
+        has_lost = False
+        for name, samples in _by_name(family.samples).items():
+            group = self._owners.get(name)
+            if group is None:
+                group = self._owners[name] = []
+                self.all.append(group)
+            if contribution.in_process and any(
+                isinstance(each.family, MergedFamily) for each in group
+            ):
+                has_lost = True
+                continue
+            part = PageFamily(name, "unknown", family.documentation, "", samples)
+            group.append(_Candidate(position, contribution, part, name))
+        ending = "left out here" if has_lost else "its series are shown without that type"
+        return Problem(contribution.source, displaced.reason, f"{displaced.conflict}; {ending}")
+
+
+def _exposed_names(candidate: _Candidate) -> frozenset[str]:
+    """Return the names that a family has on a page in the text format."""
+    family = candidate.family
     # A merged family has no names beside those of its type, and its samples cost time to build.
     if isinstance(family, MergedFamily):
         names = exposed_names(family.name, family.type) - {family.name}
     else:
         names = frozenset(each.name for each in family.samples)
-    names |= {winner.name}
-    clash = claims.claim_names(family.name, names, winner.contribution.source)
-    if clash is not None:
-        problems.append(clash)
-    return clash is None
+    return names | {candidate.name}
+
+
+def _by_name(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+    """Return *samples* by their names."""
+    named: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        named[sample.name].append(sample)
+    return named
 
 
 def _join_series(candidates: Sequence[_Candidate], problems: list[Problem]) -> Metric:

@@ -22,6 +22,7 @@ from mpmetrics.parsing.assignment import (
     assign,
 )
 from mpmetrics.parsing.tokens import (
+    HELP_ESCAPE,
     PAIRS,
     LineError,
     MetaLine,
@@ -185,7 +186,9 @@ class PageReader:
             if kind not in kinds:
                 kinds.append(kind)
         elif meta.kind == "HELP":
-            helps[meta.name] = unescape(meta.text)
+            helps[meta.name] = (
+                unescape(meta.text) if self._openmetrics else unescape(meta.text, HELP_ESCAPE)
+            )
         else:
             units[meta.name] = meta.text
         if max(len(types), len(helps), len(units)) > self._limits.samples:

@@ -29,6 +29,8 @@ _NAME: Final = re.compile(NAME)
 _LABEL_NAME: Final = re.compile(LABEL_NAME)
 _DECIMAL: Final = re.compile(DECIMAL)
 _ESCAPE: Final = re.compile(r'\\([\\n"])')
+HELP_ESCAPE: Final = re.compile(r"\\([\\n])")
+"""The escapes of a HELP text in the text format, where quotes have none."""
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _NUMBERS: Final = {
     "inf": math.inf,
@@ -154,11 +156,11 @@ def require_text(text: str) -> str:
     return text
 
 
-def unescape(text: str) -> str:
-    """Return *text* with the characters that its escapes stand for; others stay as they are."""
+def unescape(text: str, escapes: re.Pattern[str] = _ESCAPE) -> str:
+    """Return *text* with the characters that its *escapes* stand for; others stay as they are."""
     if "\\" not in text:
         return text
-    return _ESCAPE.sub(lambda match: "\n" if match[1] == "n" else match[1], text)
+    return escapes.sub(lambda match: "\n" if match[1] == "n" else match[1], text)
 
 
 def parse_number(text: str) -> float:

@@ -158,6 +158,18 @@ def test_a_counter_whose_name_another_family_has_is_written_without_its_type() -
     assert b"# TYPE a gauge\na 1.0\n# HELP a_total" in render_families(families, TEXT)
 
 
+def test_a_name_that_is_written_without_its_type_is_taken() -> None:
+    """In OpenMetrics no later family has a name that stands on the page without its type."""
+    families = [
+        family(name.removesuffix("_total"), kind, [Sample(name, {}, 1)])
+        for name, kind in (("a", "gauge"), ("a_total", "counter"), ("a_total_total", "counter"))
+    ]
+    page = render_families(families, OPENMETRICS).decode().splitlines()
+    assert page[1::3] == [
+        *("# TYPE a gauge", "# TYPE a_total unknown", "# TYPE a_total_total unknown"),
+    ]
+
+
 def test_of_names_that_become_equal_the_first_is_written() -> None:
     """A page has each name once, also if escaping makes two names equal."""
     families = [family(name, "gauge", [Sample(name, {}, 1)]) for name in ("a.b", "a_b", "c")]

@@ -186,21 +186,22 @@ def test_of_equal_series_the_first_is_kept() -> None:
 
 
 def test_families_of_two_types_are_reported() -> None:
-    """The first source decides the type of a family; another type is left out and reported."""
+    """The first source decides the type of a family; series of another lose theirs."""
     first, second = "# TYPE a gauge\na 1\n", "# TYPE a summary\na_sum 2\na_count 2\n"
     page = mpmetrics.Page([TextSource(lambda: first, "1"), TextSource(lambda: second, "2")])
-    assert shown(page) == {"a": "1.0"}
+    assert shown(page) == {"a": "1.0", "a_sum": "2.0", "a_count": "2.0"}
     assert shown(page, "mpmetrics_problems") == {
         'mpmetrics_problems_total{reason="type_conflict"}': "1.0"
     }
 
 
 def test_families_that_share_sample_names_are_reported() -> None:
-    """Of a gauge `a_count` and a summary `a`, which share a name, one is kept, one reported."""
+    """Of a gauge `a_count` and a summary `a`, which share a name, all series are kept."""
     text = "# TYPE a summary\na_sum 2\na_count 2\n"
-    registry = registry_with(Constant(GaugeMetricFamily("a_count", "", 5)))
-    page = mpmetrics.Page([lambda: text, registry])
-    assert shown(page) == {"a_sum": "2.0", "a_count": "2.0"}
+    gauge = GaugeMetricFamily("a_count", "", labels=["b"])
+    gauge.add_metric(["c"], 5)
+    page = mpmetrics.Page([lambda: text, registry_with(Constant(gauge))])
+    assert shown(page) == {"a_sum": "2.0", "a_count": "2.0", 'a_count{b="c"}': "5.0"}
     assert shown(page, "mpmetrics_problems") == {
         'mpmetrics_problems_total{reason="name_clash"}': "1.0"
     }

@@ -162,50 +162,102 @@ def test_a_merged_family_alone_is_not_copied() -> None:
     assert join_families([gives("directory", view)]).families[0] is view
 
 
-def test_a_family_of_another_type_is_left_out() -> None:
+def test_a_family_of_another_type_keeps_its_series() -> None:
     """The first type of a name wins; the other source has a problem that names both types."""
     joined = join_families(
         [
             gives("a", family("x", "gauge", {"x": 1})),
-            gives("b", family("x", "summary", {"x_sum": 2})),
+            gives("b", family("x", "summary", {"x y": 3, "x_sum": 2})),
         ]
     )
-    assert shown(joined.families) == {"x": ("gauge", {"x": 1})}
-    detail = "family 'x' is 'summary' here but 'gauge' elsewhere; left out here"
-    assert joined.problems == [Problem("b", "type_conflict", detail)]
+    assert shown(joined.families) == {
+        "x": ("gauge", {"x": 1, "x y": 3}),
+        "x_sum": ("unknown", {"x_sum": 2}),
+    }
+    detail = "family 'x' is 'summary' here but 'gauge' elsewhere"
+    ending = "; its series are shown without that type"
+    assert joined.problems == [Problem("b", "type_conflict", detail + ending)]
 
 
-CLASHES: dict[str, tuple[Metric, Metric, str]] = {
+CLASHES: dict[str, tuple[Metric, Metric, str, Shown, Shown]] = {
     "a summary and a gauge": (
         family("x", "summary", {"x_sum": 1, "x_count": 1}),
-        family("x_count", "gauge", {"x_count": 2}),
+        family("x_count", "gauge", {"x_count y": 2}),
         "x_count",
+        {"x": ("summary", {"x_sum": 1, "x_count": 1, "x_count y": 2})},
+        {
+            "x_count": ("gauge", {"x_count y": 2, "x_count": 1}),
+            "x_sum": ("unknown", {"x_sum": 1}),
+        },
     ),
     "a merged histogram and a gauge": (
         merged("x", "histogram", {"x_sum": 1}),
         family("x_bucket", "gauge", {"x_bucket": 2}),
         "x_bucket",
+        {"x": ("histogram", {"x_sum": 1, "x_bucket": 2})},
+        {"x_bucket": ("gauge", {"x_bucket": 2}), "x_sum": ("unknown", {"x_sum": 1})},
     ),
     "a sample that its type does not have": (
         family("x", "gauge", {"x": 1, "y": 1}),
-        family("y", "gauge", {"y": 2}),
+        family("y", "gauge", {"y y": 2}),
         "y",
+        {"x": ("gauge", {"x": 1, "y": 1, "y y": 2})},
+        {"x": ("unknown", {"x": 1}), "y": ("gauge", {"y y": 2, "y": 1})},
+    ),
+    "a summary and the histogram of its count": (
+        family("x", "summary", {"x_count": 1}),
+        family("x_count", "histogram", {"x_count_count": 2}),
+        "x_count",
+        {
+            "x": ("summary", {"x_count": 1}),
+            "x_count_count": ("unknown", {"x_count_count": 2}),
+        },
+        {"x_count": ("histogram", {"x_count_count": 2, "x_count": 1})},
     ),
 }
 
 
 @pytest.mark.parametrize("name", CLASHES)
 def test_of_two_families_that_expose_one_name_the_first_source_has_it(name: str) -> None:
-    """The second family is left out, and reported; the order of the sources decides."""
-    one, other, taken = CLASHES[name]
-    for first, second in ((one, other), (other, one)):
+    """The second family loses its type and no series, and is reported, whatever the order is."""
+    one, other, taken, *expected = CLASHES[name]
+    for (first, second), families in zip(((one, other), (other, one)), expected, strict=True):
         joined = join_families([gives("a", first), gives("b", second)])
-        assert [each.name for each in joined.families] == [first.name]
+        assert shown(joined.families) == families
         detail = (
             f"families {second.name!r} and {first.name!r} both expose {taken!r}; "
-            f"{second.name!r} is left out"
+            "its series are shown without that type"
         )
         assert joined.problems == [Problem("b", "name_clash", detail)]
+
+
+def test_in_a_clash_equal_series_are_there_once() -> None:
+    """Of equal series of two families that expose one name the first is kept, also of a third."""
+    names = [("x", "summary"), ("x_count", "gauge"), ("x_count", "histogram")]
+    joined = join_families(
+        [
+            gives(str(at), family(name, kind, {"x_count": at, f"x_count {at}": at}))
+            for at, (name, kind) in enumerate(names)
+        ]
+    )
+    series = {"x_count": 0, "x_count 0": 0, "x_count 1": 1, "x_count 2": 2}
+    assert shown(joined.families) == {"x": ("summary", series)}
+    assert {(problem.path, problem.reason) for problem in joined.problems} == {
+        ("1", "name_clash"),
+        ("1", "repeated_series"),
+        ("2", "type_conflict"),
+        ("2", "repeated_series"),
+    }
+
+
+def test_the_share_of_one_process_is_not_added_to_a_merged_family() -> None:
+    """In a clash with the merged view, an in-process family is left out, and reported."""
+    view = gives("directory", merged("x", "histogram", {"x_sum": 1}))
+    own = gives("registry", family("x_sum", "gauge", {"x_sum y": 2}), in_process=True)
+    joined = join_families([view, own])
+    assert shown(joined.families) == {"x": ("histogram", {"x_sum": 1})}
+    detail = "families 'x_sum' and 'x' both expose 'x_sum'; left out here"
+    assert joined.problems == [Problem("registry", "name_clash", detail)]
 
 
 def test_help_is_that_of_the_first_source() -> None:

@@ -143,6 +143,13 @@ def test_a_time_that_no_page_can_have_costs_its_sample(time: str) -> None:
     assert read(f"a 1 {time}\nb 1\n# EOF\n", openmetrics=True).families[0].name == "b"
 
 
+@pytest.mark.parametrize(("end", "text"), [("", 'a\\"b\\c\nd'), ("# EOF\n", 'a"b\\c\nd')])
+def test_quotes_in_a_help_text_have_escapes_in_openmetrics_only(end: str, text: str) -> None:
+    """The text format has no escape for a quote in a HELP text, OpenMetrics has one."""
+    page = parse_page('# HELP g a\\"b\\\\c\\nd\n# TYPE g gauge\ng 1\n' + end)
+    assert page.families[0].documentation == text
+
+
 def test_the_first_of_equal_series_is_kept_and_the_others_reported() -> None:
     """A series is there again whatever the order of its labels, and an empty label is none."""
     page = read('a{x="1",y="2"} 1\na{y="2",x="1"} 2\nb 1\nb{x=""} 2\nc 1\nb 1 5\n')

@@ -87,6 +87,33 @@ def read_named_file(path: str, *, limit: int = _LARGEST, patience: float = _PATI
     return data
 
 
+def write_named_file(path: str, data: bytes, *, patience: float = _PATIENCE) -> None:
+    """Write *data* to the file, pipe or device *path* that a user names; a file is replaced.
+
+    Raises `OSError` if it cannot be written, if no process reads a pipe, or if it is not read
+    within *patience* seconds.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | OPEN_FLAGS
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        deadline = time.monotonic() + patience
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(descriptor, view) :]
+            except BlockingIOError:
+                left = deadline - time.monotonic()
+                if left <= 0 or not _wait(descriptor, left, selectors.EVENT_WRITE):
+                    raise OSError(
+                        errno.ETIMEDOUT, f"the pipe is not read within {patience:g} s", path
+                    ) from None
+    except OSError as error:
+        error.filename = path
+        raise
+    finally:
+        os.close(descriptor)
+
+
 def _read(descriptor: int, limit: int) -> bytes:
     """Read a file to its end, or *limit* bytes."""
     data = bytearray()
@@ -112,8 +139,11 @@ def _read_pipe(descriptor: int, path: str, limit: int, patience: float) -> bytes
     return bytes(data)
 
 
-def _wait(descriptor: int, seconds: float) -> bool:
-    """Wait until a pipe can be read, or is at its end; return False after so many *seconds*."""
+def _wait(descriptor: int, seconds: float, event: int = selectors.EVENT_READ) -> bool:
+    """Wait until a pipe is ready for the *event*, or is at its end; else return False.
+
+    The wait ends after so many *seconds*.
+    """
     with selectors.DefaultSelector() as selector:
-        selector.register(descriptor, selectors.EVENT_READ)
+        selector.register(descriptor, event)
         return bool(selector.select(seconds))

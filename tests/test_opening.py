@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mpmetrics._opening import open_regular, read_named_file, read_regular
+from mpmetrics._opening import (
+    open_regular,
+    read_named_file,
+    read_regular,
+    write_named_file,
+)
 from mpmetrics.errors import NotAMetricsFileError
 from tests.special_files import SPECIAL, make_special
 from tests.workers import PATIENCE
@@ -131,3 +136,42 @@ def test_a_socket_that_is_closed_is_an_error(tmp_path: Path) -> None:
         listener.bind(str(tmp_path / "socket"))
         with pytest.raises(OSError, match="socket"):
             read_named_file(str(tmp_path / "socket"))
+
+
+def test_a_named_file_is_replaced(tmp_path: Path) -> None:
+    """What is written replaces what a file had, also behind a link; a device takes all."""
+    path, link = tmp_path / "file", tmp_path / "link"
+    path.write_bytes(b"longer than before")
+    link.symlink_to(path)
+    write_named_file(str(link), b"new")
+    assert path.read_bytes() == b"new"
+    write_named_file(os.devnull, b"new")
+
+
+def test_a_pipe_is_written_as_long_as_it_is_read(pipe: Path) -> None:
+    """A reader gets all that is written, though a pipe holds less."""
+    data = bytes(range(256)) * 4_000
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    os.set_blocking(reader, True)
+    got = bytearray()
+
+    def read() -> None:
+        while len(got) < len(data):
+            got.extend(os.read(reader, 1 << 16))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    write_named_file(str(pipe), data, patience=PATIENCE)
+    thread.join(PATIENCE)
+    os.close(reader)
+    assert got == data
+
+
+def test_a_pipe_that_is_not_read_is_not_waited_for(pipe: Path) -> None:
+    """Writing ends with an error that names the pipe: at once without a reader, else in time."""
+    with pytest.raises(OSError, match=re.escape(str(pipe))):
+        write_named_file(str(pipe), b"x")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(TimeoutError, match=re.escape(str(pipe))):
+        write_named_file(str(pipe), bytes(1 << 20), patience=0.01)
+    os.close(reader)

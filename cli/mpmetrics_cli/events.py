@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from contextlib import ExitStack
@@ -90,6 +91,9 @@ _PUBLISHER: Final[tuple[Decorator, ...]] = (
 _THREADS: Final = 4
 """Threads of libzmq, of the bridge and of the server."""
 
+_PIPES: Final = 12
+"""Pipes that have as many descriptors as the bridge, the server and their connections."""
+
 
 @click.command(epilog=example("mpmetrics events --publisher tcp://127.0.0.1:5557 --print"))
 @partial(with_options, _PUBLISHER)
@@ -121,6 +125,7 @@ def events(
     from mpmetrics.web import PageServer
 
     _require_threads()
+    _require_descriptors()
     config = load_web_config(web_config_file)
     ending = _Ending()
     with ExitStack() as stack:
@@ -151,6 +156,17 @@ def _require_threads() -> None:
         for thread in threads:
             if thread.ident is not None:
                 thread.join()
+
+
+def _require_descriptors() -> None:
+    """Open as many descriptors as the command needs, and close them. Raises `OSError`.
+
+    Without one libzmq aborts the process, too.
+    """
+    with ExitStack() as stack:
+        for _ in range(_PIPES):
+            for descriptor in os.pipe():
+                stack.callback(os.close, descriptor)
 
 
 def _make_bridge(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import secrets
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from mpmetrics._opening import write_named_file
 from mpmetrics_cli.options import with_options
 from mpmetrics_cli.renamed_option import RenamedOption
 from mpmetrics_cli.streams import write_message
@@ -181,7 +181,7 @@ def write_records(path: str, sinks: Sequence[Any], ranks: Iterable[int]) -> None
         for found in records
         for key, value in found.items()
     ]
-    Path(path).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    write_named_file(path, "".join(f"{line}\n" for line in lines).encode())
 
 
 def _make_sink(url: str, worker: Worker, options: NatsOptions, *, name: str, capacity: int) -> Sink:

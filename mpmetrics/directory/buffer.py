@@ -11,10 +11,19 @@ from mpmetrics.format import HEADER_SIZE, MOST_ENTRIES, check_entries, read_used
 
 _FIRST_READ: Final = 1 << 14
 
-_CHECK_FROM: Final = 1 << 20
-"""Bytes that are read of a file before its beginning is checked; then they double."""
+_STEP: Final = 1 << 20
+"""Bytes that are read of a file before it is looked at for holes; then they double."""
 
-_ZEROS: Final = bytes(_CHECK_FROM)
+_CHECK_FROM: Final = 16 << 20
+"""Used bytes of a file whose entries are checked in each step, as those of a file with a hole are.
+
+For a smaller one that would take a third of the time of its first reading.
+"""
+
+_ZEROS: Final = bytes(_STEP)
+
+_HOLE: Final = bytes(64)
+"""More bytes of zero than there are between two keys, in which there are none."""
 
 
 class Identity(NamedTuple):
@@ -64,7 +73,7 @@ class ReadBuffer:
 
     def shrink(self, size: int) -> None:
         """Give back the memory of larger files, when no file has more than *size* used bytes."""
-        if len(self.data) > max(2 * size, _CHECK_FROM):
+        if len(self.data) > max(2 * size, _STEP):
             del self.data[max(size, _FIRST_READ) :]
 
     def used_bytes(self, used: int) -> bytes:
@@ -98,9 +107,10 @@ class ReadBuffer:
         checked, entries = HEADER_SIZE, 0
         count = end
         while count and end < used:
-            count = self._read(descriptor, end, min(used, max(_CHECK_FROM, 2 * end)))
+            count = self._read(descriptor, end, min(used, max(_STEP, 2 * end)))
+            hole = self.data.find(_HOLE, max(end - len(_HOLE), 0), end + count)
             end += count
-            if end >= _CHECK_FROM:
+            if hole >= 0 or used >= _CHECK_FROM:
                 checked, more = check_entries(self.data, checked, end)
                 entries += more
                 if entries > MOST_ENTRIES:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mpmetrics._config_fields import FieldError, Section, load_yaml, require_mapping
-from mpmetrics._opening import read_named_file
+from mpmetrics._opening import open_regular, read_named_file
 from mpmetrics.errors import SourceConfigError
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ class TlsConfig(NamedTuple):
 
     def context(self) -> ssl.SSLContext:
         """Make a context of the files as they are now. Raises `FieldError`, or `OSError`."""
+        for path in self.files():
+            os.close(open_regular(path))  # OpenSSL would wait for a named pipe
         try:
             context = ssl.create_default_context(
                 cafile=self.ca_file or None, cadata=self.ca or None

@@ -37,6 +37,12 @@ class Part(NamedTuple):
         return any(problem.reason == "leased" for problem in self.reading.problems)
 
     @property
+    def vanished(self) -> frozenset[str]:
+        """The paths of files that could not be opened because they were no longer there."""
+        problems = self.reading.problems
+        return frozenset(problem.path for problem in problems if problem.reason == "vanished")
+
+    @property
     def problems(self) -> list[Problem]:
         """What was wrong with the files, without what is part of normal work."""
         return [problem for problem in self.reading.problems if not _is_expected(problem)]

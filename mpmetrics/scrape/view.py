@@ -165,20 +165,26 @@ class DirectoryView:
 
     def _try_repeatedly(self) -> _Attempt:
         """Return the first stable attempt, or the last one if none is stable."""
+        vanished: frozenset[str] = frozenset()
         for pause in PAUSES:
-            attempt = self._try()
+            attempt = self._try(vanished)
             if attempt.change is None:
                 break
+            vanished = attempt.part.vanished
             time.sleep(pause)
         return attempt
 
-    def _try(self) -> _Attempt:
-        """Read once, and find out whether the directory changed meanwhile."""
+    def _try(self, vanished: frozenset[str]) -> _Attempt:
+        """Read once, and find out whether the directory changed meanwhile.
+
+        *vanished* are the paths that were not there at the attempt before. If just these are
+        missing again, they are archives that the MANIFEST names in vain: no attempt will find them.
+        """
         before = select_files(self.path, list_directory(self.path))
         part = self._scraper.read(before.listing, self.path)
         change = _change_since(before, self.path)
-        if change is None and part.reading.missed:
-            change = _Change.FILES
+        if change is None and part.vanished != vanished:
+            change = _Change.FILES if part.vanished else None
         if part.has_leased_files:
             change = _Change.COMPACTION
         return _Attempt(part, before, os.stat(self.path), change)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+from contextlib import closing
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -127,17 +128,20 @@ class PageServer:
 
     def _serve(self) -> None:
         """Run uvicorn in an event loop of its own."""
-        loop = HandshakeTimeoutLoop(self._limits.request_seconds)
-        loop.set_exception_handler(_log_loop_error)
         try:
-            listener = BoundedSocket.bound(self._listener.socket, self._connections)
-            loop.run_until_complete(self._server.serve(sockets=[listener]))
-            self._server.abort_connections()
-            loop.run_until_complete(_cancel_tasks())
+            with closing(HandshakeTimeoutLoop(self._limits.request_seconds)) as loop:
+                self._serve_in(loop)
         finally:
             self._gate.close()
-            loop.close()
+            # Also if no descriptor is left for the loop: `start` waits for this.
             self._started.set()
+
+    def _serve_in(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.set_exception_handler(_log_loop_error)
+        listener = BoundedSocket.bound(self._listener.socket, self._connections)
+        loop.run_until_complete(self._server.serve(sockets=[listener]))
+        self._server.abort_connections()
+        loop.run_until_complete(_cancel_tasks())
 
 
 def _log_loop_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

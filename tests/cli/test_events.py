@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import sys
@@ -204,6 +205,15 @@ def test_records_for_the_discovery(endpoint: str, tmp_path: Path) -> None:
     ending = invoke("events", "--publisher", endpoint, "--records", str(tmp_path))
     assert (ending.status, ending.stdout) == (1, "")
     assert str(tmp_path) in ending.stderr
+
+
+def test_records_to_a_pipe_that_no_process_reads(endpoint: str, tmp_path: Path) -> None:
+    """The command does not wait until a process reads the records."""
+    pipe = tmp_path / "records"
+    os.mkfifo(pipe)
+    ending = invoke("events", "--publisher", endpoint, "--records", str(pipe))
+    assert (ending.status, ending.stdout, ending.stderr.count("\n")) == (1, "", 1)
+    assert str(pipe) in ending.stderr
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 import mpmetrics
-from mpmetrics.directory import ReadBuffer, list_directory
-from mpmetrics.errors import Problem
+from mpmetrics.directory import MANIFEST, FileName, Manifest, ReadBuffer, list_directory
+from mpmetrics.errors import DamagedError, Problem
 from mpmetrics.format import LARGEST_FILE, LARGEST_KEY, MOST_ENTRIES
 from mpmetrics.format.layout import Layout
 from mpmetrics.format.layout import encode as encode_keys
-from mpmetrics.scrape import DirectoryView, SegmentReader, take_snapshot
+from mpmetrics.scrape import DirectoryView, Scraper, SegmentReader, take_snapshot
 from tests.cli.directories import fill
 from tests.database import Entry, counter, encode, gauge
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from mpmetrics.directory import Listing
+    from mpmetrics.scrape.part import Part
 
 MIB = 1 << 20
 
@@ -249,3 +252,39 @@ def test_a_directory_may_be_a_link(tmp_path: Path) -> None:
     collection = mpmetrics.collect(tmp_path / "link")
     assert b"jobs_total 3.0\n" in collection.render()
     assert collection.problems == []
+
+
+class CountingScraper(Scraper):
+    """A scraper that counts how often it reads."""
+
+    readings = 0
+
+    def read(self, listing: Listing, directory: str = "") -> Part:
+        """Count, and read."""
+        self.readings += 1
+        return super().read(listing, directory)
+
+
+def test_an_archive_that_is_lost_is_looked_for_twice(tmp_path: Path) -> None:
+    """A MANIFEST that names an archive in vain costs a second reading, at no scrape more."""
+    lost = FileName.parse("counter_mpmetrics-archive-3.db")
+    assert lost is not None
+    fill(tmp_path, {"counter_7.db": counter("jobs", 3)})
+    (tmp_path / MANIFEST).write_bytes(Manifest(3, (lost.format(),)).format())
+    scraper = CountingScraper()
+    view = DirectoryView(str(tmp_path), scraper)
+    for readings in (2, 4):
+        collection = view.collect()
+        assert b"jobs_total 3.0\n" in collection.render()
+        assert [problem.reason for problem in collection.problems] == ["vanished"]
+        assert scraper.readings == readings
+
+
+def test_a_hole_behind_many_entries_is_found_before_the_rest_is_read(tmp_path: Path) -> None:
+    """A hole costs the memory of what is before it, and a step more, also in a smaller file."""
+    start = encode([counter("a", 1, {"n": str(n)}) for n in range(20_000)])[8:]
+    path = sparse(tmp_path / "counter_1.db", 12 * MIB, start)
+    buffer = ReadBuffer()
+    with pytest.raises(DamagedError):
+        buffer.load(str(path))
+    assert len(buffer.data) <= 4 * MIB

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
+from mpmetrics._opening import open_regular
 from mpmetrics.engines.errors import EventEndpointError, NatsOptionError
 
 _SCHEMES: Final = ("nats", "tls", "ws", "wss")
@@ -52,15 +54,30 @@ class NatsOptions(NamedTuple):
 
     def make_context(self) -> ssl.SSLContext:
         """Return the settings for TLS. Raises `NatsOptionError`."""
+        for option in "tls_ca", "tls_cert", "tls_key":
+            self.check_file(option)
         option = "tls_ca"
         try:
             context = ssl.create_default_context(cafile=self.tls_ca or None)
             option = "tls_cert"
             if self.tls_cert:
-                context.load_cert_chain(self.tls_cert, self.tls_key or None)
+                # Without a passphrase OpenSSL would ask for one at the terminal.
+                context.load_cert_chain(self.tls_cert, self.tls_key or None, password="")
         except OSError as error:  # also for a file that is not a certificate
             raise NatsOptionError(option, f"{getattr(self, option)}: {error}") from error
         return context
+
+    def check_file(self, option: str) -> None:
+        """Raise `NatsOptionError` if the *option* names what is not a file, or cannot be opened.
+
+        OpenSSL and nats-py would wait for a named pipe, which holds up every other sink.
+        """
+        if path := getattr(self, option):
+            try:
+                os.close(open_regular(path))
+            except (OSError, ValueError) as error:
+                why = getattr(error, "strerror", None) or str(error)
+                raise NatsOptionError(option, f"{path}: {why}") from error
 
 
 def connect_arguments(options: NatsOptions, *, with_tls: bool) -> dict[str, Any]:
@@ -68,12 +85,8 @@ def connect_arguments(options: NatsOptions, *, with_tls: bool) -> dict[str, Any]
     names = ("user", "password", "token")
     given: dict[str, Any] = {name: value for name in names if (value := getattr(options, name))}
     if options.credentials:
-        option = "credentials"
-        try:
-            with open(options.credentials, "rb"):
-                given["user_credentials"] = options.credentials
-        except OSError as error:
-            raise NatsOptionError(option, str(error)) from error
+        options.check_file("credentials")
+        given["user_credentials"] = options.credentials
     if with_tls:
         given["tls"] = options.make_context()
         given["tls_handshake_first"] = options.tls_first

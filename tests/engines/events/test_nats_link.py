@@ -43,6 +43,7 @@ from tests.engines.events.brokers import (
 )
 from tests.leftovers import count_descriptors, no_threads_left, wait_for_descriptors
 from tests.servers import LOOPBACK, eventually, listening
+from tests.special_files import SPECIAL, make_special
 from tests.workers import PATIENCE
 
 if TYPE_CHECKING:
@@ -742,4 +743,19 @@ def test_options_that_are_not_valid(options: Mapping[str, Any], message: str) ->
     """Options that are not valid raise an error of one line at once."""
     with pytest.raises(NatsOptionError, match=message) as caught:
         NatsSink("nats://localhost", WORKER, NatsOptions(**options))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["credentials", "tls_ca", "tls_cert", "tls_key"])
+@pytest.mark.parametrize("kind", SPECIAL)
+def test_no_sink_waits_for_a_special_file(option: str, kind: str, tmp_path: Path) -> None:
+    """A pipe, a device or a directory in place of a file is an error at once."""
+    path = tmp_path / "file"
+    make_special(path, kind)
+    given: dict[str, Any] = {option: str(path)}
+    if option == "tls_key":
+        given["tls_cert"] = __file__
+    options = NatsOptions(**given)
+    with pytest.raises(NatsOptionError, match=f"{option}: {path}: ") as caught:
+        NatsSink("nats://localhost", WORKER, options)
     assert "\n" not in str(caught.value)

@@ -150,7 +150,8 @@ def _end_soon(status: int, patience: float) -> None:
     """Have this process end with *status* if it waits for its threads for too long."""
     timer = threading.Timer(patience, os._exit, [status])
     timer.daemon = True
-    timer.start()
+    with suppress(RuntimeError):  # no thread can be started: the status counts more than the limit
+        timer.start()
 
 
 def _prctl(option: int, value: int) -> None:

@@ -263,6 +263,21 @@ def test_a_thread_that_hangs_does_not_keep_the_run_from_ending() -> None:
     assert run_python(HANGING, env=environment(None)) == ""
 
 
+WITHOUT_THREADS = """
+import sys, threading
+from mpmetrics.supervisor import reproduce_exit
+def refuse(thread):
+    raise RuntimeError("can't start new thread")
+threading.Thread.start = refuse
+print(reproduce_exit(7))
+"""
+
+
+def test_without_threads_the_run_has_the_status_of_its_server() -> None:
+    """The status of the server is not lost when no thread can be started at the end."""
+    assert run_python(WITHOUT_THREADS, env=environment(None)) == "7\n"
+
+
 def test_on_a_terminal_the_server_gets_each_key_once(program: Path) -> None:
     """The server gets a key of its terminal, such as Ctrl-C, once: the run does not repeat it."""
     main, follower = pty.openpty()

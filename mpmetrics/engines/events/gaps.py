@@ -10,9 +10,11 @@ its payload is that of the replay. So many gaps in a row cost one replay. A repl
 after it has brought something is requested again from there on: the engine may still have the rest.
 
 After a lost connection the publisher may be another one, whose numbers are already beyond those of
-the one before. So the first replay after a new connection begins one message earlier, with one that
-is known: if it differs, the publisher was restarted. A jump that no engine can make is a restart,
-too.
+the one before. So the first replay after a new connection begins one message earlier, with one
+that is known, and so does one that is requested again because the publisher fell silent. If that
+message differs, or the live one, the publisher was restarted. Messages of the one before may still
+wait to be read, and cannot be told from those of the new one: all that wait are discarded, and the
+new one replays its own from 0 on. A jump that no engine can make is a restart, too.
 """
 
 from __future__ import annotations
@@ -65,6 +67,8 @@ MOST_MISSED: Final = 1 << 32
 MOST_AHEAD: Final = 1 << 20
 """The most messages that a replay may bring beyond the one that showed the gap."""
 
+_NOTHING_KEPT: Final = -1
+
 _FOR_THE_END: Final = 1.0
 """Seconds to wait for more of a replay that has brought all that was missing."""
 
@@ -79,6 +83,10 @@ class Notice(NamedTuple):
     """A notice of `NOTICES`: numbers are missing, begin late, or begin again."""
 
     what: str
+
+
+class Discard(NamedTuple):
+    """The discarding of the live messages that wait: some may be of a publisher that is gone."""
 
 
 class ReplayRequest(NamedTuple):
@@ -99,7 +107,7 @@ class Loss(NamedTuple):
     messages: int
 
 
-Action = Delivery | Notice | ReplayRequest | ReplayEnd | Loss
+Action = Delivery | Notice | Discard | ReplayRequest | ReplayEnd | Loss
 
 
 class _Replay:
@@ -108,7 +116,8 @@ class _Replay:
     *number* and *payload* are those of the live message, *known* is the payload of the last message
     before it, if the replay has to repeat that one. *latest* is the time limit. `got` counts
     messages, `flaw` is the first fault of the replay, "" if it has none, and it `is_complete` when
-    the live message is delivered.
+    the live message is delivered. A replay of everything that a publisher has keeps none: *number*
+    is that of no message.
     """
 
     def __init__(self, number: int, payload: bytes, known: bytes | None, latest: float) -> None:
@@ -118,7 +127,7 @@ class _Replay:
         self.latest = latest
         self.got = 0
         self.flaw = ""
-        self.is_complete = False
+        self.is_complete = number == _NOTHING_KEPT
 
 
 class GapTracker:
@@ -130,8 +139,10 @@ class GapTracker:
         self._expected = 0
         self._last: bytes | None = None
         self._heard = 0.0  # when the last live message came
+        self._most_missed: float = MOST_MISSED  # what a publisher can have sent since then
         self._ahead: dict[int, int] = {}  # what replays brought ahead of live messages: hashes
         self._is_reconnected = False
+        self._is_doubtful = False  # no replay has shown whether the publisher is the same
         self._replay: _Replay | None = None
         self.deadline: float | None = None
 
@@ -142,20 +153,22 @@ class GapTracker:
 
     def note_connection(self) -> None:
         """Note that live messages come over a new connection from now on."""
-        self._is_reconnected = self._last is not None
+        self._is_reconnected = self._last is not None or self._replay is not None
 
     def take_live(self, number: int, payload: bytes, now: float) -> Sequence[Action]:
         """Take a live message; return the actions that follow, in their order."""
+        # It does not show the publisher: it may have waited since before the last new connection.
         if self._was_ahead(number, payload):
-            self._is_reconnected = False  # it is the publisher of the replay
             return ()
-        plausible = self._expected + FASTEST * (1 + max(0.0, now - self._heard))
+        if self._last is not None:
+            self._most_missed = FASTEST * (1 + max(0.0, now - self._heard))
         self._heard = now
-        if number < self._expected or (self._last is not None and number > plausible):
+        if not 0 <= number - self._expected <= self._most_missed and self._last is not None:
             # No number comes twice over one connection, so the publisher was restarted.
             return [Notice(RESTARTED), *self._restart(number, payload, now)]
         self._ahead.clear()
-        known = self._last if self._is_reconnected and self._patience is not None else None
+        is_new = self._is_reconnected or (self._is_doubtful and number > self._expected)
+        known = self._last if is_new and self._patience is not None else None
         self._is_reconnected = False
         if number == self._expected and known is None:
             return self._deliver(number, payload)
@@ -170,7 +183,7 @@ class GapTracker:
         if replay is None:
             return ()
         if number == replay.number and payload != replay.payload:
-            return self.end_replay(NON_CONTIGUOUS)  # it is of a publisher that was restarted since
+            return self._replace_publisher(now)
         if number < self._expected:
             return self._take_old(replay, number, payload, now)
         replay.known = None
@@ -187,12 +200,17 @@ class GapTracker:
         if replay is None:
             return ()
         self._replay = self.deadline = None
+        self._is_doubtful = replay.known is not None
+        if replay.number == _NOTHING_KEPT and self._last is None:
+            return [ReplayEnd(outcome or EMPTY)]
         if replay.is_complete:
             return [ReplayEnd(replay.flaw or COMPLETE)]
         end = ReplayEnd(replay.flaw or outcome or (ENDED_EARLY if replay.got else EMPTY))
         if now is not None and replay.got and now < replay.latest:
-            again = _Replay(replay.number, replay.payload, None, replay.latest)
-            return [end, self._begin(again, self._expected, now)]
+            # A publisher that falls silent may have been restarted.
+            known = self._last if outcome == TIMEOUT else None
+            again = _Replay(replay.number, replay.payload, known, replay.latest)
+            return [end, self._begin(again, self._expected - (known is not None), now)]
         return [end, *self._lose_until(replay.number), *self._deliver_kept(replay)]
 
     def tick(self, now: float) -> Sequence[Action]:
@@ -250,13 +268,26 @@ class GapTracker:
     def _lose_until(self, number: int) -> Sequence[Action]:
         """Expect *number*; return the loss of the messages before it, if they can be counted."""
         lost, self._expected = number - self._expected, number
-        return [Loss(lost)] if 0 < lost <= MOST_MISSED else []
+        return [Loss(lost)] if 0 < lost <= self._most_missed else []
 
     def _restart(self, number: int, payload: bytes, now: float) -> Sequence[Action]:
         """Take a live message as one of a new publisher."""
-        self._expected, self._last, self._is_reconnected = 0, None, False
-        self._ahead.clear()
+        self._forget()
+        self._is_doubtful = True  # it may have waited, and its publisher may be gone, too
         return self.take_live(number, payload, now)
+
+    def _replace_publisher(self, now: float) -> Sequence[Action]:
+        """Begin with a new publisher, since a replay has shown that the one before is gone."""
+        self._forget()
+        replay = _Replay(_NOTHING_KEPT, b"", None, now + LONGEST * (self._patience or 0))
+        request = self._begin(replay, 0, now)
+        return [ReplayEnd(RESTARTED), Notice(RESTARTED), Notice(LATE_START), Discard(), request]
+
+    def _forget(self) -> None:
+        """Forget the publisher."""
+        self._expected, self._last = 0, None
+        self._is_reconnected = self._is_doubtful = False
+        self._ahead.clear()
 
     def _request(
         self, number: int, payload: bytes, known: bytes | None, now: float
@@ -278,9 +309,12 @@ class GapTracker:
 
         The publisher no longer has them if it is the first one; else they were lost on the way.
         """
-        if replay.got or replay.is_complete:
+        is_first = replay.number == _NOTHING_KEPT and self._last is None
+        if replay.got or (replay.is_complete and not is_first):
             return self.end_replay(NON_CONTIGUOUS, now)
         replay.flaw = STARTED_LATE
+        if is_first:
+            return [*self._lose_until(number), *self._deliver_ahead(replay, number, payload, now)]
         lost = self._lose_until(min(number, replay.number))
         if number < replay.number:
             return [*lost, *self._take_next(replay, number, payload, now)]
@@ -293,9 +327,7 @@ class GapTracker:
         """Check whether the replay is of the publisher whose last message is *known*."""
         if payload == known:
             return self._continue(replay, now)
-        self._replay = self.deadline = None
-        actions = self._restart(replay.number, replay.payload, now)
-        return [ReplayEnd(RESTARTED), Notice(RESTARTED), *actions]
+        return self._replace_publisher(now)
 
     def _continue(self, replay: _Replay, now: float) -> Sequence[Action]:
         """Wait for the next message; deliver the one that was kept if it is the next one."""
@@ -306,5 +338,6 @@ class GapTracker:
 
     def _set_deadline(self, replay: _Replay, now: float) -> None:
         patience = self._patience or 0
-        wait = min(patience, _FOR_THE_END) if replay.is_complete else patience
+        has_all = replay.is_complete and self._last is not None
+        wait = min(patience, _FOR_THE_END) if has_all else patience
         self.deadline = min(now + wait, replay.latest)

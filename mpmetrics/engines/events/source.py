@@ -20,6 +20,7 @@ from mpmetrics.engines.events.gaps import (
     STOPPED,
     UNREACHABLE,
     Delivery,
+    Discard,
     GapTracker,
     Loss,
     Notice,
@@ -27,6 +28,7 @@ from mpmetrics.engines.events.gaps import (
     ReplayRequest,
 )
 from mpmetrics.engines.events.subscription import (
+    HIGH_WATER,
     LARGEST_MESSAGE,
     NUMBER_SIZE,
     Subscription,
@@ -210,6 +212,8 @@ class EventSource:
                     self._deliver(action, subscription, pipeline)
                 case Notice():
                     self._count_notice(action, subscription, pipeline)
+                case Discard():
+                    self._discard(subscription)
                 case ReplayRequest():
                     self._request_replay(action, subscription, pipeline)
                 case ReplayEnd():
@@ -234,6 +238,12 @@ class EventSource:
             for rank in sorted(subscription.ranks):
                 pipeline.clear(rank, self._clock())
             subscription.ranks.clear()
+
+    def _discard(self, subscription: Subscription) -> None:
+        """Discard the live messages that wait, which a replay brings if they are the engine's."""
+        with suppress(self._zmq.Again):
+            for _ in range(HIGH_WATER):
+                subscription.live.recv_multipart(self._zmq.NOBLOCK)
 
     def _request_replay(
         self, action: ReplayRequest, subscription: Subscription, pipeline: Pipeline

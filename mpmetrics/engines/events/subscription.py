@@ -20,7 +20,9 @@ LIVE: Final = "live"
 REPLAY: Final = "replay"
 """The two endpoints of a publisher, as the values of a label."""
 
-_HIGH_WATER: Final = 100_000
+HIGH_WATER: Final = 100_000
+"""The largest number of messages of a socket that wait to be read."""
+
 LARGEST_MESSAGE: Final = 1 << 26
 """Bytes of a frame; ZeroMQ closes the connection over which a larger one comes."""
 
@@ -154,7 +156,7 @@ def _make_socket(context: Any, kind: int, endpoint: str, largest: int) -> Any:
         raise EventEndpointError(endpoint, str(error)) from error
     for option, value in (
         (zmq.LINGER, 0),
-        (zmq.RCVHWM, _HIGH_WATER),
+        (zmq.RCVHWM, HIGH_WATER),
         (zmq.MAXMSGSIZE, largest),
         (zmq.RECONNECT_IVL, 100),
         (zmq.RECONNECT_IVL_MAX, 5000),

@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from mpmetrics.engines.events.bridge import EventBridge
 from mpmetrics.engines.events.model import Cleared
@@ -112,6 +113,7 @@ class _Engine:
         """Return a socket to publish with. On the wire it is PUB; it reports subscribers, too."""
         live = self.context.socket(zmq.XPUB)
         live.setsockopt(zmq.IPV6, 1)
+        self.monitor = live.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_CLOSED)
         if self.endpoint.startswith(">"):
             live.connect(self.endpoint[1:])
         else:
@@ -170,12 +172,20 @@ class _Engine:
             if self.live in ready and self.live.recv()[:1] == b"\1":
                 return
 
+    def do_connected(self) -> None:
+        """Wait for a connection, which has no subscription before its owner reads."""
+        self.wait_for_report(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+
+    def wait_for_report(self, event: int) -> None:
+        """Wait until ZeroMQ reports *event*."""
+        while recv_monitor_message(self.monitor)["event"] != event:
+            pass
+
     def do_disconnect(self) -> None:
         """Lose the connections to all subscribers, and bind again."""
-        monitor = self.live.get_monitor_socket(zmq.EVENT_CLOSED)
         self.live.unbind(self.endpoint)
         # ZeroMQ removes the file of an `ipc://` endpoint later: wait, or it removes the new one.
-        monitor.recv_multipart()
+        self.wait_for_report(zmq.EVENT_CLOSED)
         self.live.close(linger=0)
         self.live = self.open_live()
 
@@ -211,7 +221,7 @@ class _Engine:
             "nothing": lambda _start: iter(()),
             "with nonsense": lambda _start: iter([[b"what", b"is", b"it", b"?"]]),
             "without end": lambda _start: iter([past]),
-            "by halves": lambda start: iter(list(self.replay(start))[:1]),
+            "by halves": lambda start: iter(list(self.replay(start))[:2]),
         }[how]
         self.is_endless = how == "without end"
 

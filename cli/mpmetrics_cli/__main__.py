@@ -16,6 +16,22 @@ from mpmetrics_cli.run import run
 from mpmetrics_cli.serve import serve
 
 
+def _show_version(context: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's signature
+    """Show the version, which is unknown where the distribution is not installed: from a zip."""
+    if value and not context.resilient_parsing:
+        from importlib.metadata import (
+            PackageNotFoundError,
+            version,
+        )
+
+        try:
+            text = version("mpmetrics-toolkit")
+        except PackageNotFoundError:
+            text = "unknown, as it is not installed"
+        click.echo(f"mpmetrics, version {text}")
+        context.exit()
+
+
 @click.group(
     cls=Program,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -24,7 +40,14 @@ from mpmetrics_cli.serve import serve
         "mpmetrics run -- gunicorn --workers 4 shop", "curl http://127.0.0.1:9464/metrics"
     ),
 )
-@click.version_option(package_name="mpmetrics-toolkit", prog_name="mpmetrics")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 @click.pass_context
 def main(context: click.Context) -> None:
     """One correct /metrics page for a Python server of many processes.

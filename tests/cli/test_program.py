@@ -17,6 +17,7 @@ import click
 import pytest
 
 import mpmetrics
+import mpmetrics_cli
 from mpmetrics_cli.__main__ import main
 from mpmetrics_cli.program import Program
 from tests.cli.directories import fill
@@ -160,6 +161,15 @@ def test_every_entry_point_knows_the_version() -> None:
     assert run([str(script), "--version"]) == expected
     assert run(command("--version")) == expected
     assert run([sys.executable, "-m", "mpmetrics", "--version"]) == expected
+
+
+def test_a_copy_that_is_not_installed_has_no_version(tmp_path: Path) -> None:
+    """Where the packages lie without their metadata, as in a zip, the version is unknown."""
+    for package in mpmetrics, mpmetrics_cli, click:
+        (tmp_path / package.__name__).symlink_to(Path(str(package.__file__)).parent)
+    line = [sys.executable, "-S", "-m", "mpmetrics", "--version"]
+    expected = "mpmetrics, version unknown, as it is not installed\n"
+    assert run(line, env={"PYTHONPATH": str(tmp_path)}, cwd=tmp_path) == Ending(0, expected)
 
 
 def test_the_library_run_as_a_module_is_the_command(tmp_path: Path) -> None:

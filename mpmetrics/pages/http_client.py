@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
     from _typeshed import WriteableBuffer
 
-    from mpmetrics.pages.http_config import HttpSettings
+    from mpmetrics.pages.http_config import HttpConfig, HttpSettings
 
 _OK: Final = 200
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS: Final = 10
 _PORTS: Final = {"http": 80, "https": 443}
 _LONGEST_NAME: Final = 200
+_BEGINNING: Final = 6
+"""Characters of a secret that no message has together."""
 
 
 class HttpError(Exception):
@@ -147,6 +149,22 @@ class _TimedReader(io.RawIOBase):
         return self._timed.limit().recv_into(buffer)
 
 
+def has_secret(text: str, url: Url, config: HttpConfig) -> bool:
+    """Return whether *text* has the beginning of a secret with which *url* is asked for.
+
+    That is a user, a password, a token or a part of the query. The text may be cut off.
+    """
+    authorization = config.authorization() or _basic(url.user_info)
+    query = url.path.partition("?")[2]
+    parts = [authorization.rpartition(" ")[2]]
+    for given in (url.user_info, *_decoded(authorization)):
+        parts += given.split(":")
+    for pair in query.split("&"):
+        parts += pair.split("=")
+    beginnings = {each[:_BEGINNING] for part in parts for each in (part, unquote(part))}
+    return any(each in text for each in beginnings - {""})
+
+
 def time_left(deadline: float) -> float:
     """Return the seconds to *deadline*. Raises `TimeoutError` when it is over."""
     left = deadline - time.monotonic()
@@ -226,6 +244,12 @@ def _basic(user_info: str) -> str:
     user, _, password = user_info.partition(":")
     pair = f"{unquote(user)}:{unquote(password)}"
     return f"Basic {base64.b64encode(pair.encode()).decode()}"
+
+
+def _decoded(authorization: str) -> list[str]:
+    """Return user and password that stand in a value of `Authorization`, as one text, if any."""
+    scheme, _, content = authorization.partition(" ")
+    return [base64.b64decode(content).decode()] if scheme == "Basic" else []
 
 
 def _is_plain(text: str) -> bool:

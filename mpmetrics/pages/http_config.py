@@ -45,6 +45,8 @@ _VERSIONS: Final[Mapping[str, ssl.TLSVersion]] = {
     "TLS13": ssl.TLSVersion.TLSv1_3,
 }
 _NO_SAMPLE_LIMIT: Final = 0
+_PATIENCE: Final = 0.5
+"""Seconds in which a secret that is in a pipe has to come: each request of a page waits for it."""
 
 Signature = tuple[tuple[int, int, int], ...]
 
@@ -69,7 +71,7 @@ class Secret:
         if not self._path:
             return self._text
         try:
-            text = read_named_file(self._path).decode().strip()
+            text = read_named_file(self._path, patience=_PATIENCE).decode().strip()
         except UnicodeError:
             text = "\0"
         if not text.isprintable():

@@ -6,8 +6,8 @@ import time
 import zlib
 from typing import TYPE_CHECKING, Final
 
-from mpmetrics.errors import SourceError
-from mpmetrics.pages.http_client import HttpError, open_url, parse_url, time_left
+from mpmetrics.errors import PageError, SourceError
+from mpmetrics.pages.http_client import HttpError, has_secret, open_url, parse_url, time_left
 from mpmetrics.pages.http_config import HttpSettings
 from mpmetrics.pages.text_source import as_gathered
 from mpmetrics.parsing import Limits, PageReader
@@ -26,7 +26,6 @@ DEFAULT_TIMEOUT: Final = 5.0
 LARGEST_PAGE: Final = 64 << 20
 """The most bytes of another exporter's page, uncompressed, that are read."""
 
-_LABELS_PER_SAMPLE: Final = 10
 _CHUNK: Final = 1 << 16
 _LONGEST_LENGTH: Final = 20
 _OPENMETRICS: Final = "application/openmetrics-text"
@@ -81,6 +80,12 @@ class UrlSource:
                 return as_gathered(self.name, self._parse(response, deadline))
         except TimeoutError:
             raise SourceError(self.name, f"its page took more than {self._timeout:g} s") from None
+        except PageError as error:
+            # An exporter, or a proxy before it, may answer with a page that repeats the request.
+            if has_secret(str(error), self._url, self._settings.read()):
+                why = "Prometheus would refuse it; it may have a password or a query of the request"
+                raise PageError(error.number, "it is not shown", why) from None
+            raise
         except HttpError as error:
             raise SourceError(self.name, str(error)) from None
 
@@ -88,7 +93,7 @@ class UrlSource:
         """Parse the page while it comes."""
         kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         samples = self._settings.read().sample_limit
-        limits = Limits(samples, samples * _LABELS_PER_SAMPLE) if samples else None
+        limits = Limits.for_samples(samples) if samples else None
         reader = PageReader(openmetrics=kind == _OPENMETRICS, limits=limits)
         size = 0
         for piece in self._unpack(response):

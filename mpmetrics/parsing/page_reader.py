@@ -40,19 +40,33 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _LARGEST_FLOAT: Final = 1.7976931348623157e308
 _MOST_CONTINUATIONS: Final = 1000
 _LINES_PER_SAMPLE: Final = 10
+_LARGEST_CHARACTER: Final = 4
+"""Bytes of each character in a text that has one beyond the first 65,536."""
 _EOF: Final = "# EOF"
 
 
 class Limits(NamedTuple):
     """What a page may have: *samples* (and as many families), *labels* of all of them together.
 
-    *line* is the most characters of one line; there may be ten lines for each sample. A page beyond
-    a limit is refused.
+    *line* is the most characters of one line; there may be ten lines for each sample. *text* is the
+    most characters of all lines that are kept; a line with others than ASCII takes four times the
+    memory, and counts four times. A page beyond a limit is refused.
     """
 
     samples: int = 100_000
     labels: int = 1_000_000
     line: int = 1 << 20
+    text: int = 1 << 24
+
+    @classmethod
+    def for_samples(cls, samples: int) -> Limits:
+        """Return limits for a page with that many *samples*, as much for each as by default."""
+        usual = cls()
+        return cls(
+            samples,
+            samples * usual.labels // usual.samples,
+            text=max(usual.text, samples * usual.text // usual.samples),
+        )
 
 
 class ParsedPage(NamedTuple):
@@ -80,7 +94,7 @@ class PageReader:
         self._seen: dict[str, dict[int, Sample]] = {}
         self._texts: dict[str, str] = {}
         self._declared = Declarations({}, {}, {})
-        self._sample_count = self._label_count = 0
+        self._sample_count = self._label_count = self._text_size = 0
         self._repeated: dict[str, None] = {}
 
     def feed(self, piece: str | bytes) -> None:
@@ -179,6 +193,7 @@ class PageReader:
 
     def _declare(self, meta: MetaLine, line: str) -> None:
         """Remember what a HELP, TYPE or UNIT line says."""
+        self._count_text(line)
         types, helps, units = self._declared
         if meta.kind == "TYPE":
             kind = self._lines.TYPES[meta.text]
@@ -209,6 +224,7 @@ class PageReader:
             self._refuse(line, f"the page has more than {self._limits.samples:,} samples")
         if self._label_count > self._limits.labels:
             self._refuse(line, f"the page has more than {self._limits.labels:,} labels")
+        self._count_text(line)
         name = sample.name
         known = self._seen.get(name)
         if known is None:
@@ -220,6 +236,12 @@ class PageReader:
             self._repeated[name] = None
         else:
             self._samples[name].append(sample)
+
+    def _count_text(self, line: str) -> None:
+        """Count the text of a *line* that is kept."""
+        self._text_size += len(line) if line.isascii() else _LARGEST_CHARACTER * len(line)
+        if self._text_size > self._limits.text:
+            self._refuse(line, f"the page has more than {self._limits.text:,} characters to keep")
 
     def _refuse(self, line: str, why: str) -> None:
         """Raise `PageError` for the current *line*."""

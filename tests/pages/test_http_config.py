@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import ssl
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
 
 from mpmetrics.errors import SourceConfigError
-from mpmetrics.pages.http_config import HttpConfig, HttpSettings, TlsConfig
+from mpmetrics.pages.http_config import HttpConfig, HttpSettings, Secret, TlsConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 SECRET = "hunter2"  # noqa: S105 - what no message may show
+
+
+@contextmanager
+def open_pipe(path: Path) -> Iterator[None]:
+    """Keep a pipe open for writing."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @pytest.fixture
@@ -145,6 +158,13 @@ def test_no_representation_has_a_secret(directory: Path) -> None:
     """The settings can be printed without showing a password."""
     text = "basic_auth: {username: alice, password: hunter2}"
     assert SECRET not in repr(settings(directory, text).read())
+
+
+def test_a_secret_in_a_pipe_that_nothing_comes_from_is_not_waited_for(tmp_path: Path) -> None:
+    """A secret is read at each request, so a pipe gets less time than one that is read once."""
+    os.mkfifo(tmp_path / "pipe")
+    with open_pipe(tmp_path / "pipe"), pytest.raises(OSError, match=r"within 0\.5 s"):
+        Secret(path=str(tmp_path / "pipe")).read()
 
 
 def test_files_are_read_again_when_they_change(directory: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 import mpmetrics
-from mpmetrics.errors import SourceError
+from mpmetrics.errors import PageError, SourceError
 from mpmetrics.pages.url_source import UrlSource
 from mpmetrics.web.server import PageServer
 from mpmetrics.web.web_config import read_web_config
@@ -71,13 +71,28 @@ def garbage(handler: Handler) -> None:
     handler.send(b"\xff\n")
 
 
+def echoing(handler: Handler) -> None:
+    """Answer with a page that repeats the request, as it came and decoded."""
+    credentials = handler.headers["Authorization"].removeprefix("Basic ")
+    handler.send(f"{base64.b64decode(credentials).decode()} {handler.path}\n".encode())
+
+
+def echoing_header(handler: Handler) -> None:
+    """Answer with a page that has the header with the password, which a message would cut off."""
+    handler.send(f"{'x' * 70}{handler.headers['Authorization']}\n".encode())
+
+
 def silent(handler: Handler) -> None:
     """Never answer."""
     handler.server.over.wait()
 
 
 @pytest.mark.parametrize(
-    "answer", [failing, repeating, redirecting, redirecting_badly, garbage, silent, None]
+    "answer",
+    [
+        *(failing, repeating, redirecting, redirecting_badly, garbage, echoing, echoing_header),
+        *(silent, None),
+    ],
 )
 def test_no_failure_shows_a_secret(answer: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Page, problem, log, exception and representation have no password, user or query."""
@@ -95,8 +110,26 @@ def test_no_failure_shows_a_secret(answer: Any, caplog: pytest.LogCaptureFixture
             shown += f"{error} {error!r}"
         shown += f"{source!r} {vars(page)} {caplog.text}"
     assert f'mpmetrics_source_up{{source="{url}"}} 0.0' in shown
-    for secret in (PASSWORD, TOKEN, "alice"):
+    for secret in (PASSWORD, TOKEN, "alice", BASIC[:12]):
         assert secret not in shown
+
+
+def test_a_refused_line_without_a_secret_is_shown() -> None:
+    """A line that has nothing of the request is in the message as it is, also with a password."""
+    with (
+        answering(lambda handler: handler.send(b"a 1\nno number\n")) as url,
+        pytest.raises(PageError, match=r"line 2: .*: no number$"),
+    ):
+        UrlSource(secret_url(url)).gather()
+
+
+def test_a_token_of_a_configuration_is_not_shown() -> None:
+    """A refused line that repeats a token which a configuration has is not shown."""
+    with answering(lambda handler: handler.send(b"? tok3nZ, \n")) as url:
+        source = UrlSource(url, config={"authorization": {"credentials": "tok3nZ"}})
+        with pytest.raises(PageError, match=r"line 1: .*it is not shown$") as raised:
+            source.gather()
+    assert "tok3nZ" not in f"{raised.value!r}"
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,31 @@ def test_a_page_beyond_a_limit_is_refused(page: str, why: str) -> None:
         read(page, limits=LIMITS)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"{'n' * 30} 1\n",
+        f'a{{b="{"x" * 30}"}} 1\n',
+        f'a{{b="{"日" * 10}"}} 1\n',
+        f"# HELP a {'x' * 30}\n",
+    ],
+)
+def test_the_text_that_is_kept_has_a_limit(line: str) -> None:
+    """Names, label values and help texts of all lines together have a limit, comments have none."""
+    limits = Limits(samples=100, text=300)
+    comments = f"# {'x' * 30}\n" * 100
+    assert read(comments, line, limits=limits)
+    with pytest.raises(PageError, match="more than 300 characters to keep"):
+        read(*(line.replace("b=", f"b{at}=") for at in range(10)), limits=limits)
+
+
+def test_limits_follow_the_samples_that_are_allowed() -> None:
+    """A page that may have more samples may have more labels and text; fewer take no text."""
+    assert Limits.for_samples(100_000) == Limits()
+    assert Limits.for_samples(200_000) == Limits(200_000, 2_000_000, text=1 << 25)
+    assert Limits.for_samples(10) == Limits(10, 100)
+
+
 def test_a_line_without_end_is_refused_before_it_ends() -> None:
     """The limit of a line holds while it is still coming."""
     with pytest.raises(PageError, match="line 2: it has more than 40"):

@@ -19,7 +19,7 @@ from mpmetrics.scrape import (
     choose_label,
     count_once,
     drop_known_strangers,
-    unique_names,
+    find_free_name,
 )
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from mpmetrics.pages.source import Source
     from mpmetrics.pages.timed_source import Answer
+    from mpmetrics.scrape import DirectoryReading
 
 
 class DirectorySet:
@@ -45,6 +46,7 @@ class DirectorySet:
         self._label = choose_label(label, has_several=has_several(sources))
         self._merger = Merger()
         self._has_several = has_several(sources)
+        self._given: dict[tuple[str, str], str] = {}
         self.reset_after_fork()
         reset_in_children(self)
 
@@ -62,13 +64,13 @@ class DirectorySet:
         if self._first is None:
             return answers
         found = [
-            (reading.name or name, reading)
+            (name, reading)
             for name, answer in zip(self._names, answers, strict=True)
             for reading in answer.gathered.readings
         ]
-        names = unique_names(name for name, _ in found)
         readings = count_once(
-            NamedReading(name, reading) for name, (_, reading) in zip(names, found, strict=True)
+            NamedReading(name, reading)
+            for name, (_, reading) in zip(self._name_each(found), found, strict=True)
         )
         remains = self._remains.update(readings) if self._has_several else []
         parts = [*remains, *(each.part(self._label) for each in readings)]
@@ -87,6 +89,22 @@ class DirectorySet:
         gathered = first.gathered._replace(families=merged.families, problems=problems)
         answers[self._first] = first._replace(gathered=gathered)
         return answers
+
+    def _name_each(self, found: Sequence[tuple[str, DirectoryReading]]) -> list[str]:
+        """Return a name for each reading that was *found* at a source, which no other has.
+
+        A sub-directory keeps its name while it is there, whatever becomes of others of that name.
+        """
+        given = [(name, reading.name or name) for name, reading in found]
+        known = self._given
+        self._given = {each: known[each] for each in given if each in known}
+        taken = {*self._names, *self._given.values()}
+        for each in given:
+            source, name = each
+            if each not in self._given:
+                self._given[each] = name if name == source else find_free_name(name, taken)
+                taken.add(self._given[each])
+        return [self._given[each] for each in given]
 
 
 def has_several(sources: Iterable[Source]) -> bool:

@@ -18,7 +18,8 @@ class SubdirectoriesSource:
     """The merged view of all sub-directories of a directory, which are listed at each scrape.
 
     Totals of a sub-directory that vanishes stay for as long as the page does; its live gauges go.
-    Names that begin with a dot are left out. Workers' files in the directory itself count, too.
+    Names that begin with a dot, and `lost+found`, are left out. Workers' files in the directory
+    itself count, too.
     """
 
     in_process = False

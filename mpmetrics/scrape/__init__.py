@@ -18,6 +18,7 @@ from mpmetrics.scrape.directory_parts import (
     choose_label,
     count_once,
     drop_known_strangers,
+    find_free_name,
     join_names,
     unique_names,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "count_once",
     "cover_directories",
     "drop_known_strangers",
+    "find_free_name",
     "is_covered",
     "join_names",
     "list_subdirectories",

@@ -14,7 +14,7 @@ from mpmetrics.exposition import check_labels
 from mpmetrics.format import clean_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Iterable, Sequence
 
     from mpmetrics.errors import Problem
     from mpmetrics.scrape.part import Part
@@ -78,13 +78,18 @@ def unique_names(names: Iterable[str]) -> list[str]:
     taken: set[str] = set()
     unique = []
     for name in names:
-        number, free = 1, name
-        while free in taken:
-            number += 1
-            free = f"{name}-{number}"
-        taken.add(free)
-        unique.append(free)
+        unique.append(find_free_name(name, taken))
+        taken.add(unique[-1])
     return unique
+
+
+def find_free_name(name: str, taken: Container[str]) -> str:
+    """Return *name*, with a number behind it if it is *taken*."""
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name}-{number}"
+    return free
 
 
 def join_names(*names: str) -> str:

@@ -6,7 +6,7 @@ This is the form that containers have: each writes to a sub-directory of its own
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mpmetrics.directory import MANIFEST, FileName
 from mpmetrics.errors import DirectoryError, Problem
@@ -19,11 +19,15 @@ if TYPE_CHECKING:
     from mpmetrics.scrape.view import DirectoryReading
 
 
+_LOST: Final = "lost+found"
+"""The directory that some file systems have at the top; mostly it cannot be listed."""
+
+
 def list_subdirectories(path: str) -> list[str]:
     """Return the names of the multiprocess directories below *path*, sorted.
 
-    Names that begin with a dot are left out. If workers' files lie in the directory *path* itself,
-    it is one of them, by the name "". Raises `DirectoryError`.
+    Names that begin with a dot are left out, and `lost+found`. If workers' files lie in the
+    directory *path* itself, it is one of them, by the name "". Raises `DirectoryError`.
     """
     names = []
     try:
@@ -36,7 +40,7 @@ def list_subdirectories(path: str) -> list[str]:
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else None
         raise DirectoryError(path, why or str(error)) from error
-    return sorted(name for name in set(names) if not name.startswith("."))
+    return sorted(name for name in set(names) - {_LOST} if not name.startswith("."))
 
 
 def _is_directory(entry: os.DirEntry[str]) -> bool:

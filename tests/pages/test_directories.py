@@ -337,6 +337,40 @@ def test_a_number_that_is_taken_is_skipped() -> None:
     assert unique_names(["a", "a", "a-2", "a", "b"]) == ["a", "a-2", "a-2-2", "a-3", "b"]
 
 
+def test_a_sub_directory_keeps_its_name(tmp_path: Path) -> None:
+    """Of two with one name, the second keeps its number when the first has gone or fails."""
+    files = {"gauge_all_1.db": [gauge("g", 1)]}
+    for name in ("named", "first", "second"):
+        (tmp_path / name).mkdir()
+        write_directories(tmp_path / name, {"web": files})
+    page = mpmetrics.Page(
+        [
+            mpmetrics.DirectorySource(tmp_path / "named" / "web", name="web"),
+            mpmetrics.SubdirectoriesSource(tmp_path / "first"),
+            mpmetrics.SubdirectoriesSource(tmp_path / "second"),
+        ],
+        include="g",
+    )
+
+    def line(name: str) -> str:
+        return f'g{{directory="{name}",pid="1"}} 1.0'
+
+    assert sorted(lines_of(page)) == [line("web"), line("web-2"), line("web-3")]
+    shutil.rmtree(tmp_path / "named" / "web")
+    assert sorted(lines_of(page)) == [line("web-2"), line("web-3")]
+    shutil.rmtree(tmp_path / "first" / "web")
+    assert lines_of(page) == [line("web-3")]
+    write_directories(tmp_path / "named", {"web": files})
+    assert sorted(lines_of(page)) == [line("web"), line("web-3")]
+
+
+def test_the_lost_and_found_of_a_file_system_is_no_container(tmp_path: Path) -> None:
+    """A volume may have a directory at its top that only root can list."""
+    write_directories(tmp_path, {"web": {"counter_1.db": [counter("c", 1)]}, "lost+found": {}})
+    page = mpmetrics.Page(mpmetrics.SubdirectoriesSource(tmp_path, name="m"))
+    assert up(page) == {"m": 1.0, "m/web": 1.0}
+
+
 def test_a_name_is_stable(tmp_path: Path) -> None:
     """A directory that vanishes takes the name of no other one."""
     for name in "ab":

@@ -170,6 +170,95 @@ def test_a_container_with_another_name_counts_once(tmp_path: Path) -> None:
     assert numbers(page) == {"c_total": 3.0}
 
 
+def test_a_directory_that_was_wiped_and_compacted_keeps_its_totals(tmp_path: Path) -> None:
+    """A new generation of archives does not hide that the files before it were removed."""
+    make(tmp_path / "a", {"counter_1.db": [counter("c", 1)]})
+    make(tmp_path / "b", {"counter_1.db": [counter("c", 20)], "counter_2.db": [counter("d", 1)]})
+    page = mpmetrics.Page([tmp_path / "a", tmp_path / "b"])
+    assert numbers(page) == {"c_total": 21.0, "d_total": 1.0}
+    for each in (tmp_path / "b").iterdir():
+        each.unlink()
+    write(tmp_path / "b" / "counter_7.db", [counter("c", 4)], size=0)
+    assert mpmetrics.compact(tmp_path / "b").outcome == "folded"
+    for _ in range(2):
+        assert numbers(page) == {"c_total": 25.0, "d_total": 1.0}
+
+
+def test_a_compaction_of_all_files_is_no_loss(tmp_path: Path) -> None:
+    """Archives that add up the files count once, though bounds are spelled in another way there."""
+    make(tmp_path / "a", {})
+    files = {
+        f"histogram_{pid}.db": histogram("h", {bound: 1, "+Inf": 2}, 0.1)
+        for pid, bound in enumerate(["1", "1.0", "1e0"])
+    }
+    make(tmp_path / "b", {**files, "counter_1.db": [counter("c", 0.1)] * 3})
+    page = mpmetrics.Page([tmp_path / "a", tmp_path / "b"], exclude="mpmetrics_")
+    before = page.render()
+    assert mpmetrics.compact(tmp_path / "b").outcome == "folded"
+    assert page.render() == before
+
+
+def test_all_of_many_directories_may_come_back(tmp_path: Path) -> None:
+    """A file system that is away for a while lets no total fall, and none rise."""
+    parent, away = tmp_path / "parent", tmp_path / "away"
+    parent.mkdir()
+    page = mpmetrics.Page([mpmetrics.SubdirectoriesSource(parent)])
+    for number in range(100):
+        make(parent / str(number), {"counter_1.db": [counter("c", 1)]})
+    assert numbers(page) == {"c_total": 100.0}
+    for _ in range(2):
+        parent.rename(away)
+        assert numbers(page) == {"c_total": 100.0}
+        away.rename(parent)
+        assert numbers(page) == {"c_total": 100.0}
+
+
+def test_a_directory_comes_back_in_the_place_of_another(tmp_path: Path) -> None:
+    """It counts once, though another one had its name while it was away."""
+    parent, away = tmp_path / "parent", tmp_path / "away"
+    parent.mkdir()
+    make(parent / "a", container(1, 1))
+    page = mpmetrics.Page([mpmetrics.SubdirectoriesSource(parent)], include="c")
+    assert numbers(page) == {"c_total": 1.0}
+    (parent / "a").rename(away)
+    make(parent / "a", container(10, 10))
+    assert numbers(page) == {"c_total": 11.0}
+    (parent / "a").rename(tmp_path / "other")
+    away.rename(parent / "a")
+    for _ in range(2):
+        assert numbers(page) == {"c_total": 11.0}
+
+
+def test_a_directory_that_was_emptied_while_it_was_away_adds_up(tmp_path: Path) -> None:
+    """What it held before stays, beside what it holds when it is back."""
+    parent, away = tmp_path / "parent", tmp_path / "away"
+    parent.mkdir()
+    make(parent / "a", container(5, 5))
+    page = mpmetrics.Page([mpmetrics.SubdirectoriesSource(parent)], include="c")
+    assert numbers(page) == {"c_total": 5.0}
+    (parent / "a").rename(away)
+    assert numbers(page) == {"c_total": 5.0}
+    for each in away.iterdir():
+        each.unlink()
+    write(away / "counter_9.db", [counter("c", 2)], size=0)
+    mpmetrics.compact(away)
+    away.rename(parent / "a")
+    for _ in range(2):
+        assert numbers(page) == {"c_total": 7.0}
+
+
+def test_what_remains_of_many_is_one_part(tmp_path: Path) -> None:
+    """A scrape takes no longer because of directories that have gone."""
+    page = mpmetrics.Page([mpmetrics.SubdirectoriesSource(tmp_path)])
+    for number in range(5):
+        make(tmp_path / str(number), container(1, 1))
+    numbers(page)
+    for number in range(5):
+        shutil.rmtree(tmp_path / str(number))
+    assert numbers(page)["c_total"] == 5.0
+    assert len(page._gathering._directories._remains.update([])) == 1
+
+
 def test_totals_that_stay_are_exact(tmp_path: Path) -> None:
     """A sum of what was folded in memory equals that of all values, to the last digit."""
     values = [0.1 + number / 7 for number in range(12)]

@@ -36,7 +36,7 @@ from mpmetrics.supervisor.machine import (
 )
 from mpmetrics.supervisor.signals import is_in_foreground, list_awaited_signals
 from mpmetrics.supervisor.watcher import WorkerWatcher
-from mpmetrics.system import list_children, list_descendants
+from mpmetrics.system import has_own_proc, list_children, list_descendants
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -196,8 +196,10 @@ class Runner:
         match action:
             case Forward():
                 self._forward(action.pid, action.number)
-            case KillAll():
+            case KillAll() if has_own_proc():
                 _warn_of_survivors(_kill_all())
+            case KillAll():  # no other process is known
+                self._forward(self._machine.main, signal.SIGKILL)
             case Warn():
                 _log.warning("%s", action.text)
             case Compact():

@@ -32,7 +32,7 @@ from mpmetrics.supervisor.process_metrics import ProcessMetrics
 from mpmetrics.supervisor.runner import Runner, start_helper
 from mpmetrics.supervisor.signals import block_signals
 from mpmetrics.supervisor.systemd import NOTIFY_SOCKET
-from mpmetrics.system import UWSGI_ADVICE, reloads_at_sigterm
+from mpmetrics.system import UWSGI_ADVICE, has_own_proc, reloads_at_sigterm
 from mpmetrics.web import DEFAULT_LISTEN, PageServer
 
 if TYPE_CHECKING:
@@ -49,6 +49,11 @@ if TYPE_CHECKING:
     WriteMessage = Callable[[str], None]
 
 _UNSUPPORTED: Final = 2
+
+_NO_PROC: Final = (
+    "/proc is that of another pid namespace, so that workers cannot be watched: "
+    "mount the right one, as unshare --mount-proc does"
+)
 
 _LONGEST_RELEASE: Final = 10
 """Seconds that the removal of the directory may take."""
@@ -137,6 +142,8 @@ def run_command(
             start_helper("the relay of reports to systemd", relay.start)
         if reloads_at_sigterm(command, os.environ):
             write_message(f"uWSGI reloads at SIGTERM instead of ending: {UWSGI_ADVICE}")
+        if not has_own_proc():
+            write_message(_NO_PROC)
         write_message(f"listening on {server.page_address}")
         start_helper("the page", server.start)
         if options.compact_interval:

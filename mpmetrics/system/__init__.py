@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mpmetrics.system.processes import (
         UNREADABLE,
         Process,
+        has_own_proc,
         list_children,
         list_descendants,
         read_age,
@@ -53,6 +54,7 @@ _MODULES = {
     "processes": [
         "UNREADABLE",
         "Process",
+        "has_own_proc",
         "list_children",
         "list_descendants",
         "read_age",
@@ -75,6 +77,7 @@ __all__ = [
     "boot_time",
     "find_mentions",
     "find_mount",
+    "has_own_proc",
     "list_children",
     "list_descendants",
     "list_open_files",

@@ -37,6 +37,9 @@ _STATE, _EXIT_STATUS = 0, 49
 _ENDED_STATES: Final = (b"Z", b"X", b"x")
 _ENDED: Final = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 
+_SHELLS: Final = frozenset({"ash", "bash", "busybox", "dash", "fish", "ksh", "mksh", "sh", "zsh"})
+"""Programs that start themselves as a child for a part of a script, which is no worker."""
+
 UNREADABLE: Final = (psutil.Error, OSError)
 """What psutil raises for a process that has ended meanwhile, or that this user may not look at."""
 
@@ -93,8 +96,25 @@ def read_age(process: Process) -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - started_after_boot
 
 
+def has_own_proc() -> bool:
+    """Return whether proc(5) shows the pids of the namespace that this process is in.
+
+    It shows those of another one after `unshare --pid` without `--mount-proc`. There the pid of
+    this process is that of a stranger.
+    """
+    try:
+        return os.readlink(f"{_PROC}/self") == str(os.getpid())
+    except OSError:
+        return False
+
+
 def list_children(pid: int) -> list[Process]:
-    """List the processes whose parent is *pid*, with those that it has not waited for."""
+    """List the processes whose parent is *pid*, with those that it has not waited for.
+
+    There are none where proc(5) has the pids of another namespace: see `has_own_proc`.
+    """
+    if not has_own_proc():
+        return []
     return (read_children if _has_children_lists() else search_children)(pid)
 
 
@@ -149,13 +169,15 @@ def select_workers(processes: Iterable[Process]) -> Iterator[Process]:
     """Yield those of *processes* that run the same program as their parent.
 
     So does each worker of a server, whether it was forked or spawned. A shell around the server
-    does not, nor does a program that a worker calls.
+    does not, nor does a program that a worker calls. Nor does a part of a shell script, such as
+    that which pyenv puts in the place of each program.
     """
     processes = list(processes)
     programs = {process.pid: _read_program(process.pid) for process in processes}
     for process in processes:
         program = programs[process.pid]
-        if program and program == programs.get(process.parent):
+        is_shell = os.path.basename(program) in _SHELLS
+        if program and program == programs.get(process.parent) and not is_shell:
             yield process
 
 

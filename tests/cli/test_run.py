@@ -338,6 +338,20 @@ def test_the_first_process_of_a_container(program: Path, tmp_path: Path) -> None
     assert tmp_path.exists()
 
 
+def test_a_pid_namespace_without_its_own_proc() -> None:
+    """Where /proc shows other pids, strangers are not taken for the server's processes."""
+    unshare = ["unshare", "--pid", "--fork", "--kill-child"]
+    ended = run([*unshare, *command(*ANY, "--", "sh", "-c", "exit 7")])
+    if ended.stderr.startswith("unshare:"):
+        pytest.skip("pid namespaces cannot be made here")
+    assert ended.status == 7
+    proc, listening = ended.stderr.splitlines()
+    assert "/proc is that of another pid namespace" in proc
+    assert "listening on" in listening
+    stubborn = command(*ANY, "--grace", "0", "--", "sh", "-c", "trap '' TERM; kill $PPID; sleep 60")
+    assert run([*unshare, *stubborn]).status == 128 + 9
+
+
 # -- successors -----------------------------------------------------------------------------------
 
 

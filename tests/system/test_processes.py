@@ -22,6 +22,7 @@ from mpmetrics.system.processes import (
     search_children,
     select_workers,
 )
+from tests.servers import eventually
 from tests.workers import PATIENCE, environment, fork, run_python, spawn
 
 if TYPE_CHECKING:
@@ -127,6 +128,15 @@ def test_a_worker_runs_the_program_of_its_parent(child: subprocess.Popen[bytes])
         other = find_child(program.pid)
         assert list(select_workers([itself, worker, other])) == [worker]
         program.communicate()
+
+
+def test_a_part_of_a_shell_script_is_no_worker() -> None:
+    """A shell that runs a part of its script in a child of its own program has no worker."""
+    with spawn(["/bin/sh", "-c", "(read line; :); :"], stdin=subprocess.PIPE) as shell:
+        itself = find_child(shell.pid)
+        eventually(lambda: list_children(shell.pid), "a child of the shell")
+        assert list(select_workers([itself, *list_children(shell.pid)])) == []
+        shell.communicate()
 
 
 def test_the_age_of_a_process_goes_on_after_its_end(child: subprocess.Popen[bytes]) -> None:

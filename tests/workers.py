@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+    from types import TracebackType
 
     from typing_extensions import Self
 
@@ -76,14 +77,33 @@ def fork() -> int:
     return child
 
 
+class _Child(subprocess.Popen[Any]):
+    """A child that gets *ending* if the block that waits for it fails."""
+
+    def __init__(self, command: Command, ending: int, **options: Any) -> None:
+        self._ending = ending
+        super().__init__(command, **options)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self.send_signal(self._ending)
+        super().__exit__(kind, value, traceback)
+
+
 def spawn(command: Command, *, ending: int = _KILL, **options: Any) -> subprocess.Popen[Any]:
     """Start a *command* as `subprocess.Popen` does; it gets *ending* when this process ends.
 
-    A command that has children of its own, and ends them when it is asked to, gets SIGTERM. The
-    thread that starts it has to live as long as the command shall.
+    It also gets it if a `with` block of the child raises. A command that has children of its own,
+    and ends them when it is asked to, gets SIGTERM. The thread that starts it has to live as long
+    as the command shall.
     """
     with _forking():
-        return subprocess.Popen(command, **_tied_to_this_process(ending), **options)
+        return _Child(command, ending, **_tied_to_this_process(ending), **options)
 
 
 def run_to_end(

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 from importlib.metadata import version
 from typing import Final
+
+from tests.workers import run_to_end
 
 CHECKS: Final = ("catalogue", "interval_statistics", "composite", "loggers", "callbacks")
 
@@ -38,13 +39,12 @@ def main(names: list[str]) -> int:
 def run_check(name: str) -> bool:
     """Run one check, and print what it prints; return whether there is no difference."""
     with tempfile.TemporaryDirectory(prefix="mpmetrics-upstream-") as scratch:
-        done = subprocess.run(
+        done = run_to_end(
             [sys.executable, "-W", "ignore", "-m", f"tests.upstream.{name}", scratch],
             env={**os.environ, **_QUIET},
             capture_output=True,
             text=True,
             timeout=_SECONDS,
-            check=False,
         )
     found = [line for line in done.stdout.splitlines() if line.startswith("! ")]
     counted = [line for line in done.stdout.splitlines() if line.startswith("= ")]

@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -24,6 +23,7 @@ from mpmetrics.engines import StatLoggerFactory, setup_metrics_collection
 from mpmetrics.engines.dynamo.runtime_pages import PAGES
 from tests.upstream.configuration import load
 from tests.upstream.reporting import compare, count, differ
+from tests.workers import run_to_end
 
 SECONDS: Final = 60
 NAME: Final = "vllm:requests_total"
@@ -145,7 +145,7 @@ def main(scratch: str) -> None:
         asyncio.run(publish())
         return
     publisher = [sys.executable, "-W", "ignore", "-m", "tests.upstream.callbacks", "publish"]
-    subprocess.run(publisher, env={**os.environ, "DYN_EVENT_PLANE": "zmq"}, check=True)
+    run_to_end(publisher, env={**os.environ, "DYN_EVENT_PLANE": "zmq"}, check=True)
     model = Path(scratch, "model")
     model.mkdir()
     make_model(model)

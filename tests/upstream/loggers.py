@@ -21,6 +21,7 @@ import mpmetrics
 from mpmetrics.engines.plugin import DEFAULT_COMPONENT
 from tests.upstream.configuration import load, make_config
 from tests.upstream.reporting import compare, count, differ
+from tests.workers import spawn
 
 SERVERS: Final = 3
 ENGINES: Final = (0, 1)
@@ -73,7 +74,7 @@ def drive(directory: str) -> dict[int, tuple[float, float]]:
     with ExitStack() as stack:
         servers = [
             stack.enter_context(
-                subprocess.Popen(
+                spawn(
                     [sys.executable, "-W", "ignore", "-m", "tests.upstream.loggers", "serve"],
                     env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": directory},
                     stdin=subprocess.PIPE,

@@ -83,6 +83,9 @@ _SET_ASIDE: Final = re.compile(
     re.DOTALL,
 )
 
+MOST_STRANGERS: Final = 1000
+"""The most entries of a directory that are reported one by one."""
+
 _NOT_OURS: Final = "the name is not that of a multiprocess metrics file"
 
 
@@ -172,6 +175,7 @@ def list_directory(path: str) -> Listing:
     quarantined: list[str] = []
     own: set[str] = set()
     seen: set[int] = set()
+    more = 0
     with os.scandir(path) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             seen.add(entry.inode())
@@ -181,13 +185,18 @@ def list_directory(path: str) -> Listing:
             if entry.name == MANIFEST or entry.name.startswith(OWN_PREFIX):
                 own.add(entry.name)
             elif name is None or strange:
-                problems.append(Problem(entry.path, "stranger", strange))
+                if len(problems) < MOST_STRANGERS:
+                    problems.append(Problem(entry.path, "stranger", strange))
+                else:
+                    more += 1
             elif aside and aside["quarantined"]:
                 quarantined.append(entry.path)
             else:
                 generation = int(aside["generation"]) if aside else 0
                 is_link = entry.is_symlink()
                 files.append(WorkerFile(entry.path, name, entry.inode(), generation, is_link))
+    if more:
+        problems.append(Problem(path, "stranger", f"{more} more entries are no metrics files"))
     shared = _shared_inodes(files)
     return Listing(files, problems, quarantined, frozenset(own), frozenset(seen), shared)
 

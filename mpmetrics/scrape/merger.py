@@ -56,11 +56,15 @@ class Merger:
         else:
             values = [value for part in parts for value in part.reading.values]
         with self._lock:
-            if segments != self._planned_for:
-                with CollectionPause():
-                    self._plan = self._make_plan(parts)
-                self._planned_for = segments
-            return Merged(self._plan.merge(values), self._plan.problems)
+            try:
+                if segments != self._planned_for:
+                    with CollectionPause():
+                        self._plan = self._make_plan(parts)
+                    self._planned_for = segments
+                return Merged(self._plan.merge(values), self._plan.problems)
+            except MemoryError:
+                self._planned_for, self._plan = [], make_plan((), {})
+                raise
 
     def _make_plan(self, parts: Sequence[Part]) -> Plan:
         """Make the plan for other parts or other keys than the last time."""

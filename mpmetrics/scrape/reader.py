@@ -28,6 +28,9 @@ _FORGET_NOT_BELOW: Final = 1_000
 _COSTLY: Final = 1 << 20
 """Used bytes of a file above which its damage is remembered."""
 
+MOST_KEYS: Final = 1_000_000
+"""The most distinct keys of all files that are read: each takes about 1 KB of memory."""
+
 _MISSED: Final = frozenset({"vanished", "leased"})
 
 
@@ -83,11 +86,15 @@ class _KnownFile(NamedTuple):
 
 
 class _Refusal(NamedTuple):
-    """A file that is damaged behind many good entries: it is not parsed again at every reading."""
+    """A file that is damaged behind many good entries: it is not parsed again at every reading.
+
+    A file that *lacks_room* is read again when other files are gone.
+    """
 
     identity: Identity
     used: int
     error: DamagedError
+    lacks_room: bool = False
 
 
 class SegmentReader:
@@ -96,9 +103,13 @@ class SegmentReader:
     It is not thread-safe.
     """
 
-    def __init__(self, buffer: ReadBuffer | None = None) -> None:
-        """Start with an empty memory; files are read into *buffer*, by default one of its own."""
+    def __init__(self, buffer: ReadBuffer | None = None, *, most_keys: int = MOST_KEYS) -> None:
+        """Start with an empty memory; files are read into *buffer*, by default one of its own.
+
+        A file with which all would have more than *most_keys* distinct keys is too large.
+        """
         self._buffer = buffer or ReadBuffer()
+        self._most_keys = most_keys
         self._known: dict[str, _KnownFile] = {}
         self._keys = KeyTable()
         self._raws: dict[bytes, bytes] = {}
@@ -163,7 +174,11 @@ class SegmentReader:
     def forget_files(self, *, besides: Iterable[FileSegment] = ()) -> None:
         """Forget the layouts of all files *besides* those that have one of these segments."""
         paths = {segment.file.path for segment in besides}
+        before = len(self._known)
         self._known = {path: known for path, known in self._known.items() if path in paths}
+        if len(self._known) < before:  # there may be room for others now
+            refusals = self._refusals.items()
+            self._refusals = {path: each for path, each in refusals if not each.lacks_room}
 
     def forget_unused_keys(self, segments: Iterable[FileSegment]) -> None:
         """Forget the keys that are not in *segments*, once they are the larger part."""
@@ -171,9 +186,7 @@ class SegmentReader:
         layouts = {layout for _, layout, _ in segments}
         used = sum(len(layout.keys) for layout in layouts)
         if len(self._raws) > _FORGET_FROM * used + _FORGET_NOT_BELOW:
-            live = {raw for layout in layouts for raw in layout.keys}
-            self._keys.keep(live)
-            self._raws = {raw: raw for raw in live}
+            self._forget_unknown_keys(*layouts)
 
     def _load(self, file: WorkerFile, neighbour: Layout | None) -> FileSegment:
         """Read *file* into the buffer and return its segment; *neighbour* is a likely layout.
@@ -196,8 +209,11 @@ class SegmentReader:
             try:
                 layout = self._extend(layout, used)
             except DamagedError as error:
-                if used > _COSTLY:
-                    self._refusals[file.path] = _Refusal(identity, used, error)
+                lacks_room = len(self._raws) > self._most_keys
+                if lacks_room:
+                    self._forget_unknown_keys()
+                if lacks_room or used > _COSTLY:
+                    self._refusals[file.path] = _Refusal(identity, used, error, lacks_room)
                 raise
         segment = known.segment if known else None
         if segment is None or segment.file != file or segment.layout is not layout:
@@ -218,7 +234,24 @@ class SegmentReader:
             known = len(layout.keys)
             layout = layout.grow(self._buffer.data, used, self._raws)
             self._learn(layout.keys[known:], layout.offsets[known:])
+            if len(self._raws) > self._most_keys:
+                self._check_room(layout)
         return layout
+
+    def _check_room(self, layout: Layout) -> None:
+        """Raise `TooLargeError` if the keys of *layout* are too many beside those of all files."""
+        layouts = {each.segment.layout for each in self._known.values()} | {layout}
+        if len({raw for each in layouts for raw in each.keys}) > self._most_keys:
+            detail = f"with it, all files have more than {self._most_keys} distinct entries"
+            raise TooLargeError(layout.used, detail)
+        self._forget_unknown_keys(layout)
+
+    def _forget_unknown_keys(self, *layouts: Layout) -> None:
+        """Forget the keys that are in no remembered file, and in none of *layouts*."""
+        kept = {each.segment.layout for each in self._known.values()}.union(layouts)
+        live = {raw for layout in kept for raw in layout.keys}
+        self._keys.keep(live)
+        self._raws = {raw: raw for raw in live}
 
     def _learn(self, keys: Sequence[bytes], offsets: Sequence[int]) -> None:
         """Parse every key that was never seen before. Raises `DamagedError` with its offset."""

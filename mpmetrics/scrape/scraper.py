@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mpmetrics.directory import Listing, WorkerFile
     from mpmetrics.errors import Problem
     from mpmetrics.merging import MergedFamily
-    from mpmetrics.scrape.reader import FileSegment
+    from mpmetrics.scrape.reader import FileSegment, Reading
 
 
 class Scrape(NamedTuple):
@@ -75,7 +75,7 @@ class Scraper:
         """Read the files of *listing*, which is that of a *directory*; never raise for them."""
         is_warm = self._reader.knows(listing.files)
         with self._lock, nullcontext() if is_warm else CollectionPause():
-            reading = self._reader.read(listing.files)
+            reading = self._read(listing)
             known = self._segments
             if reading.segments != known.get(directory):
                 known[directory] = reading.segments
@@ -83,6 +83,14 @@ class Scraper:
             if len(known) == 1:
                 self._reader.forget_unused_keys(reading.segments)
             return Part(reading, self._reader.meanings)
+
+    def _read(self, listing: Listing) -> Reading:
+        """Read the files of *listing*; where memory is short, forget all that is remembered."""
+        try:
+            return self._reader.read(listing.files)
+        except MemoryError:
+            self._reader, self._segments = SegmentReader(), {}
+            raise
 
     def forget(self, *, besides: Container[str]) -> None:
         """Forget all directories *besides* these, and keys that are in none of these.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mpmetrics.directory.files import FileName, list_directory
+from mpmetrics.directory.files import MOST_STRANGERS, FileName, list_directory
 from tests.database import write
 
 NAMES = {
@@ -72,3 +72,15 @@ def test_a_listing_is_sorted_and_reports_strangers(tmp_path: Path) -> None:
         *(("backup.db", "stranger"), ("counter_3.db", "stranger"), ("counter_4.db", "stranger")),
         *(("counter_6.db", "stranger"), ("x.db", "stranger")),
     ]
+
+
+def test_very_many_strangers_are_counted(tmp_path: Path) -> None:
+    """Of very many strangers only the first have a problem each, and the rest have one."""
+    for number in range(MOST_STRANGERS + 7):
+        (tmp_path / f"{number:05}.txt").touch()
+    (tmp_path / "counter_1.db").touch()
+    listing = list_directory(str(tmp_path))
+    assert len(listing.files) == 1
+    assert len(listing.problems) == MOST_STRANGERS + 1
+    assert listing.problems[-1].path == str(tmp_path)
+    assert listing.problems[-1].detail == "7 more entries are no metrics files"

@@ -188,3 +188,26 @@ def test_an_archive_gives_two_columns_if_its_sums_have_rests(tmp_path: Path) -> 
 def test_a_layout_without_keys_fits_every_file() -> None:
     """An empty layout matches every file, since every file has grown from an empty one."""
     assert Layout().matches(encode([counter("c", 1)]), 64)
+
+
+def test_there_is_room_for_so_many_keys(tmp_path: Path) -> None:
+    """A file with which all would have too many distinct keys is left out until there is room."""
+    reader = SegmentReader(most_keys=100)
+
+    def read() -> dict[str, str]:
+        reading = reader.read(list_files(sorted(tmp_path.glob("*.db"))).files)
+        reader.forget_files(besides=reading.segments)
+        reader.forget_unused_keys(reading.segments)
+        assert len(reader.meanings) <= 100
+        return {problem.path.rpartition("/")[2]: problem.reason for problem in reading.problems}
+
+    for worker in (1, 2, 3):
+        own = [counter(f"of_{worker}_{number}", 1) for number in range(40)]
+        write(tmp_path / f"counter_{worker}.db", own)
+        write(tmp_path / f"counter_{worker}0.db", own)  # shares all its keys with the other
+    for _ in range(2):
+        assert read() == {"counter_3.db": "too_large", "counter_30.db": "too_large"}
+    for name in ("counter_1.db", "counter_10.db"):
+        (tmp_path / name).unlink()
+    assert read() == {"counter_3.db": "too_large", "counter_30.db": "too_large"}
+    assert read() == {}

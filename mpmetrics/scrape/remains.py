@@ -81,15 +81,22 @@ class Remains:
         emptied: list[DirectoryReading] = []
         for name, before in self._present.items():
             heir = _find_heir(name, before, now)
-            if heir is None:
+            if heir is None or _is_closed(_list_known(before), now[heir]):
                 missing.append(before)
                 continue
             arrived.pop(heir, None)
             if not _continues(before, now[heir]):
                 emptied.append(before)
-        self._present = now
         self._take_back(arrived.values())
         self._add(missing, emptied)
+        # One that is closed stays missing: it arrives as soon as its files can be opened.
+        away = [one.trace for one in self._missing]
+        closed = {
+            name
+            for name, reading in arrived.items()
+            if any(each.is_of(reading) and _is_closed(each.files, reading) for each in away)
+        }
+        self._present = {name: each for name, each in now.items() if name not in closed}
         self._most = max(self._most, len(now))
         excess = self._missing[: max(0, len(self._missing) - self._most)]
         del self._missing[: len(excess)]
@@ -116,7 +123,7 @@ class Remains:
         is_changed = False
         for reading in arrived:
             one = next((one for one in self._missing if one.trace.is_of(reading)), None)
-            if one is None:
+            if one is None or _is_closed(one.trace.files, reading):
                 continue
             self._missing.remove(one)
             if one.trace.leads_to(reading, one.totals):
@@ -184,13 +191,15 @@ def _split(reading: Reading) -> Iterator[_Values]:
 class _Trace(NamedTuple):
     """What tells whether a directory is one that was read before.
 
-    *counts* has the sum of the counts in each file, by its name and inode number.
+    *counts* has the sum of the counts in each file, by its name and inode number. *files* are all
+    files that could be read.
     """
 
     identity: tuple[int, int]
     born_ns: int
     generation: int
     counts: Mapping[tuple[FileName, int], float]
+    files: frozenset[tuple[FileName, int]] = frozenset()
 
     @classmethod
     def of(cls, reading: DirectoryReading) -> _Trace:
@@ -199,7 +208,8 @@ class _Trace(NamedTuple):
             file: sum(each.values())
             for file, each in _by_inode(reading, _read_counts(reading)).items()
         }
-        return cls(reading.identity, reading.born_ns, reading.generation, counts)
+        known = _list_known(reading)
+        return cls(reading.identity, reading.born_ns, reading.generation, counts, known)
 
     def is_of(self, now: DirectoryReading) -> bool:
         """Return whether *now* is a reading of that directory, whatever it holds.
@@ -231,6 +241,21 @@ def _find_heir(
     if name in now and is_same(now[name]):
         return name
     return next((each for each, reading in now.items() if is_same(reading)), None)
+
+
+def _list_known(reading: DirectoryReading) -> frozenset[tuple[FileName, int]]:
+    """Return the name and the inode number of each file of *reading*."""
+    return frozenset((file.name, file.inode) for file in reading.files)
+
+
+def _is_closed(known: frozenset[tuple[FileName, int]], now: DirectoryReading) -> bool:
+    """Return whether none of the *known* files could be opened, though they are still listed.
+
+    So it is as long as permissions are missing: then nothing tells what the directory holds.
+    """
+    if not known or not known.isdisjoint(_list_known(now)):
+        return False
+    return any((file.name, file.inode) in known for file in now.listing.files)
 
 
 def _continues(before: DirectoryReading, now: DirectoryReading) -> bool:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,8 +17,7 @@ from tests.database import Entry, counter, gauge, histogram, summary, write
 from tests.workers import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
 
 def container(value: float, stamp: float = 1.0) -> dict[str, list[Entry]]:
@@ -30,6 +32,25 @@ def container(value: float, stamp: float = 1.0) -> dict[str, list[Entry]]:
         "gauge_livesum_1.db": [gauge("live", value)],
         "gauge_all_1.db": [gauge("g_all", value)],
     }
+
+
+@contextmanager
+def ordinary_user() -> Iterator[None]:
+    """Read as a user whom permissions bind: root is not."""
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(os.getuid())
+
+
+def chmod_as_owner(path: Path, mode: int) -> None:
+    """Change the *mode* of *path* within `ordinary_user`."""
+    user = os.geteuid()
+    os.seteuid(os.getuid())
+    path.chmod(mode)
+    os.seteuid(user)
 
 
 def make(path: Path, files: dict[str, list[Entry]]) -> Path:
@@ -245,6 +266,43 @@ def test_a_directory_that_was_emptied_while_it_was_away_adds_up(tmp_path: Path) 
     away.rename(parent / "a")
     for _ in range(2):
         assert numbers(page) == {"c_total": 7.0}
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs users")
+@pytest.mark.parametrize("is_compacted", [False, True])
+@pytest.mark.parametrize(("closed", "opened"), [(0o644, 0o755), (0, 0o644)])
+def test_a_directory_whose_files_cannot_be_opened_for_a_while_counts_once(
+    closed: int, opened: int, *, is_compacted: bool
+) -> None:
+    """It is listed meanwhile, but not emptied: its totals stay, and are taken back afterwards."""
+    base = "/tmp"  # noqa: S108 - every user may look into it, unlike into pytest's own
+    with tempfile.TemporaryDirectory(dir=base) as directory:
+        Path(directory).chmod(0o755)
+        seen = read_while_closed(Path(directory), closed, opened, is_compacted=is_compacted)
+    assert seen == [{"c_total": 101.0}] * 10
+
+
+def read_while_closed(
+    parent: Path, closed: int, opened: int, *, is_compacted: bool
+) -> list[dict[str, float]]:
+    """Return what a page of two directories shows while one of them is closed and opened."""
+    make(parent / "a", {"counter_1.db": [counter("c", 1)]})
+    place = make(parent / "b", {"counter_1.db": [counter("c", 100)]})
+    if is_compacted:
+        mpmetrics.compact(place)
+    targets = [place] if closed else list(place.glob("*.db"))
+    page = mpmetrics.Page([mpmetrics.SubdirectoriesSource(parent)], include="c")
+    seen = []
+    with ordinary_user():
+        for _ in range(2):
+            seen.append(numbers(page))
+            for each in targets:
+                chmod_as_owner(each, closed)
+            seen += [numbers(page), numbers(page)]
+            for each in targets:
+                chmod_as_owner(each, opened)
+            seen += [numbers(page), numbers(page)]
+    return seen
 
 
 def test_what_remains_of_many_is_one_part(tmp_path: Path) -> None:

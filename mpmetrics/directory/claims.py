@@ -9,6 +9,7 @@ but the old name.
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import suppress
 from typing import Final
 
@@ -58,7 +59,8 @@ class Claim:
         """Give the directory up; more than once is harmless."""
         if self._lock_beside >= 0:
             with suppress(OSError):
-                os.unlink(self._beside)
+                if _is_open_on(self._beside, self._lock_beside) and _is_ours(self._lock_beside):
+                    os.unlink(self._beside)
         _close(self._lock_beside)
         _close(self._lock_itself)
         self._lock_beside = self._lock_itself = -1
@@ -67,6 +69,7 @@ class Claim:
         """Lock the file beside the directory; return its descriptor, -1 where there can be none.
 
         A file of a third user counts for nothing: everyone may make one in a directory as `/tmp`.
+        So does one that is not empty: no run has made it.
         """
         for _ in range(_ATTEMPTS):
             try:
@@ -74,7 +77,7 @@ class Claim:
             except OSError:
                 return -1
             try:
-                if os.fstat(lock).st_uid not in {os.geteuid(), 0} or not HAS_FLOCK:
+                if not HAS_FLOCK or not _is_ours(lock):
                     os.close(lock)
                     return -1
                 is_locked = lock_descriptor(lock)
@@ -128,6 +131,13 @@ def identify(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def _is_ours(descriptor: int) -> bool:
+    """Return whether a run of this user or of root may have made that file: it is empty."""
+    status = os.fstat(descriptor)
+    is_empty_file = stat.S_ISREG(status.st_mode) and status.st_size == 0
+    return is_empty_file and status.st_uid in {os.geteuid(), 0}
 
 
 def _is_open_on(path: str, descriptor: int) -> bool:

@@ -324,8 +324,8 @@ def check_scrape_route(examination: Examination) -> Iterator[Finding]:
         yield Finding(
             "note",
             "scrape_route",
-            "files are folded while the server runs: a route of the application itself that uses "
-            "prometheus_client's collector can fail, or lack a file, during a fold",
+            "files are folded while the server runs: if your application has a route of its own "
+            "that uses prometheus_client's collector, that can fail, or lack a file, during a fold",
             "scrape the page of mpmetrics, or call mpmetrics.install() in the application",
         )
 

@@ -5,12 +5,17 @@ Each has its facts as attributes, a message of one line, and can be pickled.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from mpmetrics._text import shorten
 from mpmetrics.errors import MpmetricsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+_SHOWN: Final = 200
+"""Characters of an endpoint or a name that a message shows."""
 
 
 class TokenLedgerError(MpmetricsError, ValueError):
@@ -69,7 +74,8 @@ class EndpointBoundError(MpmetricsError, RuntimeError):
 
     def __str__(self) -> str:
         """Return one line."""
-        return f"{self.endpoint!r} cannot be bound: {self.there!r} is bound"
+        asked, there = (shorten(repr(each), _SHOWN) for each in (self.endpoint, self.there))
+        return f"{asked} cannot be bound: {there} is bound"
 
 
 class EventEndpointError(MpmetricsError, ValueError):
@@ -83,7 +89,9 @@ class EventEndpointError(MpmetricsError, ValueError):
 
     def __str__(self) -> str:
         """Return one line."""
-        return f"endpoint {self.endpoint!r}: {self.why}"
+        # The library's reason may have the endpoint in it once more.
+        endpoint, why = shorten(self.endpoint, _SHOWN), shorten(self.why, _SHOWN)
+        return f"endpoint {endpoint!r}: {why}"
 
 
 class NatsOptionError(MpmetricsError, ValueError):

@@ -149,6 +149,8 @@ def _find_value(arguments: Sequence[str], names: frozenset[str]) -> str:
             found = following
         elif name in names:
             found = value
+        elif word[:2] in names and not word.startswith("--"):
+            found = word[2:]
     return found
 
 

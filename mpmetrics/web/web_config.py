@@ -36,6 +36,9 @@ _BCRYPT: Final = re.compile(
     r"\$2[aby]\$(?:0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}"
 )
 
+_HIGHEST_COST: Final = 20
+"""The highest cost of a hash: each step doubles the time, and with 20 it is about a minute."""
+
 
 class WebConfig(NamedTuple):
     """The settings of a web configuration file.
@@ -109,6 +112,12 @@ def _parse_users(fields: Mapping[str, Any], _: str) -> Mapping[str, Any]:
     for user, hashed in fields.items():
         if not (isinstance(hashed, str) and _BCRYPT.fullmatch(hashed)):
             message = f"basic_auth_users: the password of {user!r} is not a bcrypt hash"
+            raise FieldError(message)
+        if int(hashed[4:6]) > _HIGHEST_COST:
+            message = (
+                f"basic_auth_users: the hash of {user!r} has cost {hashed[4:6]}, with which each "
+                f"login takes minutes; at most {_HIGHEST_COST} is possible"
+            )
             raise FieldError(message)
         users[user] = hashed.encode()
     if users:

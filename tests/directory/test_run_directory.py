@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mpmetrics.directory import OPENING, liveness, prove_leases
+from mpmetrics.directory.locks import lock_descriptor
 from mpmetrics.directory.run_directory import (
     RunDirectory,
     make_private_directory,
@@ -445,6 +446,32 @@ def test_another_users_lock_beside_counts_for_nothing(tmp_path: Path) -> None:
     with pytest.raises(RunDirectoryError, match="another mpmetrics run uses it"):
         take_run_directory(str(given))
     taken.close()
+
+
+def test_a_users_file_with_the_name_of_the_lock_beside_stays(tmp_path: Path) -> None:
+    """A file that no run has made is neither locked nor removed, whenever it came there."""
+    given, beside = tmp_path / "given", tmp_path / ".mpmetrics-given.run.lock"
+    beside.write_text("mine")
+    for _ in range(2):
+        taken = take_run_directory(str(given))
+        with beside.open() as file:
+            assert lock_descriptor(file.fileno())
+        taken.close()
+        assert beside.read_text() == "mine"
+    beside.unlink()
+    taken = take_run_directory(str(given))
+    beside.unlink()
+    beside.touch()
+    taken.close()
+    assert beside.exists()
+    beside.unlink()
+    taken = take_run_directory(str(given))
+    beside.write_text("mine")
+    taken.close()
+    assert beside.read_text() == "mine"
+    beside.unlink()
+    take_run_directory(str(given)).close()
+    assert not beside.exists()
 
 
 @needs_leases

@@ -155,6 +155,7 @@ MISTAKES = {
     f"basic_auth_users: {{bob: $2b$03${'a' * 53}}}": "the password of 'bob' is not a bcrypt hash",
     f"basic_auth_users: {{bob: $2b$32${'a' * 53}}}": "the password of 'bob' is not a bcrypt hash",
     f"basic_auth_users: {{bob: '$2b$10${'!' * 53}'}}": "the password of 'bob' is not a bcrypt hash",
+    f"basic_auth_users: {{bob: $2b$21${'a' * 21}.{'a' * 31}}}": "the hash of 'bob' has cost 21",
     # bcrypt would raise an exception for this salt, whatever the password is.
     f"basic_auth_users: {{bob: $2b$10${'x' * 53}}}": "the password of 'bob' is not a bcrypt hash",
     'tls_server_config: {cert_file: "a\\0b", key_file: key.pem}': "a\\x00b: embedded null byte",

@@ -145,5 +145,6 @@ class Connection:
             self._was_up, self._warn_at = False, now + PATIENCE_TO_CONNECT
         elif self._warn_at is not None and now >= self._warn_at:
             self._has_warned, self._warn_at = True, None
-            verb = "connects to" if self._binds else "answers at"
+            # A server of another protocol may well answer there.
+            verb = "connects to" if self._binds else "that speaks ZeroMQ answers at"
             _log.warning("nothing %s %s, so %s", verb, self._endpoint, self._meaning)

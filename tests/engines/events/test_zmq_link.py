@@ -158,6 +158,15 @@ def test_endpoints_that_are_not_valid(endpoint: str, *, bind: bool) -> None:
         ZmqSink(endpoint, WORKER, bind=bind)
 
 
+def test_a_long_endpoint_is_shortened_in_the_message() -> None:
+    """A message stays one short line, whatever is given; the attribute has all of it."""
+    endpoint = f"tcp://{'x' * 100_000}"
+    with pytest.raises(EventEndpointError) as caught:
+        ZmqSink(endpoint, WORKER)
+    assert len(str(caught.value)) < 400
+    assert caught.value.endpoint == endpoint
+
+
 def test_an_endpoint_in_use() -> None:
     """An endpoint in use raises an error at once."""
     with running() as sink, pytest.raises(EventEndpointError, match="in use"):

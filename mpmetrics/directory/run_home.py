@@ -11,8 +11,8 @@ A home that a killed run has left is removed later: only by the mark, which noth
 only when no process can use it. Nothing is deleted but the mark and files with the names of metrics
 files, one by one, and then directories that are empty.
 
-A run that is killed before it has written its mark leaves an empty directory. That stays: it cannot
-be told from a directory of the user.
+A run that is killed before it has written its mark leaves an empty directory, or one with an empty
+mark. That stays: it cannot be told from a directory of the user, or from a run that begins.
 """
 
 from __future__ import annotations

@@ -142,17 +142,27 @@ _MANY: Final = 100
 _FOLD: Final = "run mpmetrics compact now and then, or start the server with mpmetrics run"
 
 
+_PROVE: Final = (
+    "run mpmetrics on Linux, as the user of the workers, and keep the directory on a local file "
+    "system; where that is so, look again: another process may have asked"
+)
+_PROVE_WITH_INODE: Final = (
+    "the proof needs a file of its own, and the file system has no inode left: make it larger "
+    "(a tmpfs: mount -o remount,nr_inodes=…), and look again"
+)
+
+
 def check_owners(examination: Examination) -> Iterator[Finding]:
     """Find files whose process is not proven to be alive or dead."""
     unknown = _select_by_liveness(examination, Liveness.UNKNOWN)
+    space = examination.space
     if unknown:
         yield Finding(
             "note",
             "unknown_owner",
             f"{_tally(unknown, 'process')} of which nothing proves whether it is alive, so that "
             "compaction leaves them alone",
-            "run mpmetrics on Linux, as the user of the workers, and keep the directory on a local "
-            "file system; where that is so, look again: another process may have asked",
+            _PROVE_WITH_INODE if space is not None and space.has_no_inode else _PROVE,
         )
 
 

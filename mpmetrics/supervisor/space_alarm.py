@@ -26,9 +26,11 @@ _WHILE: Final = 60.0
 """Seconds for which a file system counts as full after it was, and between two lines of deaths."""
 
 _REMEDY: Final = (
-    "make it larger (a tmpfs: mount -o remount,size=…), or fold more often; do not delete files, "
+    "make it larger (a tmpfs: mount -o remount,{}=…), or fold more often; do not delete files, "
     "or totals fall"
 )
+_REMEDY_BYTES: Final = _REMEDY.format("size")
+_REMEDY_INODES: Final = _REMEDY.format("nr_inodes")
 
 _LEVELS: Final = ("ample", "low", "full")
 
@@ -49,7 +51,7 @@ class SpaceAlarm:
 
         What has been low or full stays so until there is ample space again.
         """
-        if space.is_full:
+        if space.has_no_page:
             self._full_until = now + _WHILE
         level = 2 if space.is_full else int(is_low(space))
         if level <= self._level:
@@ -58,21 +60,25 @@ class SpaceAlarm:
             return ""
         self._level = level
         if level == 1:
-            return (
-                f"the file system of {self._directory} fills up: {space.describe()}; when nothing "
-                f"is left, workers are killed by SIGBUS: {_REMEDY}"
+            effect = (
+                f"when nothing is left, workers are killed by SIGBUS: {_REMEDY_BYTES}"
+                if _is_short(space)
+                else f"when no inode is left, workers cannot make files (ENOSPC): {_REMEDY_INODES}"
             )
-        return (
-            f"the file system of {self._directory} is full: {space.describe()}; workers that "
-            f"touch a metric are killed by SIGBUS: {_REMEDY}"
+            return f"the file system of {self._directory} fills up: {space.describe()}; {effect}"
+        effect = (
+            f"workers that touch a metric are killed by SIGBUS: {_REMEDY_BYTES}"
+            if space.has_no_page
+            else f"workers that make a file fail with ENOSPC: {_REMEDY_INODES}"
         )
+        return f"the file system of {self._directory} is full: {space.describe()}; {effect}"
 
     def explain_bus_error(self, space: Space | None, now: float) -> str:
         """Count a process that SIGBUS has ended; return a line if the reason is a lack of space.
 
         There is one line in a minute, with the number of such ends since the last one.
         """
-        if space is not None and space.is_full:
+        if space is not None and space.has_no_page:
             self._full_until = now + _WHILE
         if now >= self._full_until:
             return ""
@@ -89,6 +95,10 @@ class SpaceAlarm:
 
 def is_low(space: Space, factor: float = 1.0) -> bool:
     """Return whether less *space* is left than is low, or than so many times (*factor*) that."""
-    is_short = space.free < factor * min(_LOW * space.size, _LOW_BYTES)
     is_out = space.free_inodes < factor * min(_LOW * space.inodes, _LOW_INODES)
-    return is_short or is_out
+    return _is_short(space, factor) or is_out
+
+
+def _is_short(space: Space, factor: float = 1.0) -> bool:
+    """Return whether fewer bytes are left than are low, or than so many times (*factor*) that."""
+    return space.free < factor * min(_LOW * space.size, _LOW_BYTES)

@@ -66,7 +66,17 @@ class Space(NamedTuple):
     @property
     def is_full(self) -> bool:
         """Whether no more can be written: no page of memory is left, or no inode."""
-        return self.free < _PAGE or bool(self.inodes and not self.free_inodes)
+        return self.has_no_page or self.has_no_inode
+
+    @property
+    def has_no_page(self) -> bool:
+        """Whether no page of memory is left: a write to a mapped file is then a SIGBUS."""
+        return self.free < _PAGE
+
+    @property
+    def has_no_inode(self) -> bool:
+        """Whether no file can be made: that is the error ENOSPC."""
+        return bool(self.inodes and not self.free_inodes)
 
     def describe(self) -> str:
         """Return how much is free, as a phrase with numbers."""

@@ -586,3 +586,12 @@ def test_a_server_that_has_written_nothing_has_a_note_more() -> None:
         "look whether the application imports prometheus_client, and whether anything that it "
         "counts has happened",
     )
+
+
+def test_without_inodes_nothing_can_be_proven() -> None:
+    """The proof that a process has ended needs an inode: the advice names that cause."""
+    space = Space(64 * MIB, 32 * MIB, 100, 0)
+    found = examination("counter_7.db", liveness=liveness_of(counter_7="unknown"), space=space)
+    (finding,) = [each for each in run_checks(found) if each.check == "unknown_owner"]
+    assert "no inode left" in finding.advice
+    assert "Linux" not in finding.advice

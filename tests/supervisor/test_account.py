@@ -28,7 +28,7 @@ FORESEEN = [
     ("uwsgi --http :80 --uid 65534 --gid 65534", 65534),
     ("hypercorn -u 65534 app", 65534),
     ("gunicorn -u65534 -g65534 app", 65534),
-    ("gunicorn -u 1 -unobody app", find_account("nobody").uid if sys.platform == "linux" else 0),
+    ("gunicorn -u 1 -uroot app", 0),
     ("hypercorn -u65534 app", 65534),
     ("celery -A tasks worker -u65534", None),
     ("gunicorn --unknown app", None),

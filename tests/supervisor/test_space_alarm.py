@@ -42,6 +42,32 @@ def test_a_lack_of_space_is_one_line_with_numbers(space: Space, words: str) -> N
     assert alarm.note(space, 1.0) == ""
 
 
+@pytest.mark.parametrize(
+    ("space", "end"),
+    [
+        (LOW, "workers are killed by SIGBUS: make it larger (a tmpfs: mount -o remount,size=…)"),
+        (FULL, "are killed by SIGBUS: make it larger (a tmpfs: mount -o remount,size=…)"),
+        (
+            Space(MIB, MIB, 100, 12),
+            "cannot make files (ENOSPC): make it larger (a tmpfs: mount -o remount,nr_inodes=…)",
+        ),
+        (NO_INODES, "fail with ENOSPC: make it larger (a tmpfs: mount -o remount,nr_inodes=…)"),
+    ],
+)
+def test_a_line_names_what_lacks_and_what_helps(space: Space, end: str) -> None:
+    """Without bytes workers are killed, without inodes they fail; each has its own remedy."""
+    line = SpaceAlarm("/m").note(space, 0.0)
+    assert f"{end}, or fold more often" in line
+    assert ("SIGBUS" in line) == ("ENOSPC" not in line)
+
+
+def test_a_lack_of_inodes_explains_no_bus_error() -> None:
+    """Without inodes no file can be made, but those that are there can be written to."""
+    alarm = SpaceAlarm("/m")
+    assert alarm.note(NO_INODES, 0.0)
+    assert alarm.explain_bus_error(NO_INODES, 1.0) == ""
+
+
 def test_space_that_comes_and_goes_is_not_reported_again() -> None:
     """There is a new line only after there was ample space again, not around the limit."""
     alarm = SpaceAlarm("/m")

@@ -29,17 +29,24 @@ class BatchLimits(NamedTuple):
     files: int = 256
     size: int = 64 << 20
 
-    def split(self, files: Iterable[WorkerFile]) -> Iterator[list[WorkerFile]]:
-        """Divide *files* into batches; the last file of a batch may exceed the size."""
+    def split(
+        self, files: Iterable[WorkerFile], first: int | None = None
+    ) -> Iterator[list[WorkerFile]]:
+        """Divide *files* into batches; the last file of a batch may exceed the size.
+
+        If the *first* is to have fewer files, each of the next has at most twice as many.
+        """
+        most = min(first or self.files, self.files)
         batch: list[WorkerFile] = []
         size = 0
         for file in files:
             batch.append(file)
             with suppress(OSError):
                 size += os.stat(file.path).st_size
-            if len(batch) >= self.files or size >= self.size:
+            if len(batch) >= most or size >= self.size:
                 yield batch
                 batch, size = [], 0
+                most = min(2 * most, self.files)
         if batch:
             yield batch
 

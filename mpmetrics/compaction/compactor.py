@@ -25,8 +25,7 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from mpmetrics.compaction.batch import DEFAULT_LIMITS, BatchBuilder
 from mpmetrics.compaction.commit import Commit
@@ -43,6 +42,7 @@ from mpmetrics.directory import (
     Liveness,
     Manifest,
     ReadBuffer,
+    has_reserve,
     list_directory,
     make_compaction_lock,
     release_reserve,
@@ -53,12 +53,15 @@ from mpmetrics.directory import (
 from mpmetrics.errors import CompactionError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from mpmetrics.compaction.batch import BatchLimits
     from mpmetrics.directory import Listing, WorkerFile
 
-_T = TypeVar("_T")
+_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+_STARTS: Final = 64
+"""How often one compaction is started where there is little space; the next one goes on."""
 
 _BATCH_ATTEMPTS: Final = 3
 """How often a batch is started from scratch because files of it were opened."""
@@ -126,22 +129,45 @@ class Compactor:
             if not is_locked:
                 return Compaction(self.path, "busy")
             try:
-                with self.openings() as openings:
-                    return self._start(openings).compact()
+                return self._compact_within_room()
             finally:
                 lock.release()
 
     def preview(self) -> Compaction:
         """Return what `compact` would do now; change nothing. Raises `CompactionError`."""
         with _compaction_errors(self.path):
-            return self._start(self.openings()).preview()
+            return self._start(self.openings(), CompactionReport()).preview()
 
     def openings(self) -> Openings:
         """Return what finds out which files of the directory may be about to be opened."""
         return Openings(self.path, self._proven)
 
-    def _start(self, openings: Openings) -> _Run:
-        builder = BatchBuilder(self.path, self._policy, self._maker, CompactionReport())
+    def _compact_within_room(self) -> Compaction:
+        """Compact; without space for it, release the reserve and start again with one file.
+
+        Each start is a whole compaction: it recovers from what the last one left, as from one that
+        was killed, and never goes on with it. It has the space of the files that were folded before
+        it, so there is another start as long as that helps. Raises `OSError`.
+        """
+        is_kept = has_reserve(self.path)
+        report = CompactionReport()
+        for start in range(1, _STARTS + 1):
+            with self.openings() as openings:
+                run = self._start(openings, report)
+                try:
+                    return run.compact(first=self._limits.files if start == 1 else 1)
+                except OSError as error:
+                    may_help = is_kept if start == 1 else run.has_folded
+                    if error.errno not in _NO_SPACE or not may_help or start == _STARTS:
+                        raise
+                    if run.is_committed():
+                        raise  # the next compaction finishes it
+            release_reserve(self.path)
+            report.forget_skipped()
+        raise CompactionError(self.path, os.strerror(errno.ENOSPC))
+
+    def _start(self, openings: Openings, report: CompactionReport) -> _Run:
+        builder = BatchBuilder(self.path, self._policy, self._maker, report)
         return _Run(self.path, self._limits, self._prover, openings, builder)
 
 
@@ -188,21 +214,31 @@ class _Run:
         self._report = builder.report
         self._buffer = ReadBuffer()
         self._manifest = Manifest()
+        self.has_folded = False
 
-    def compact(self) -> Compaction:
-        """Recover from compactors that were killed, then fold one batch after the other."""
+    def compact(self, first: int) -> Compaction:
+        """Recover from compactors that were killed, then fold one batch after the other.
+
+        The *first* batch has so many files at most. Raises `OSError`; then only another compaction
+        may go on.
+        """
         listing = self._select_files()
         if self._prover.prove(self._path):
             recovery = Recovery(self._path, listing, self._manifest, self._prover, self._openings)
             recovery.run(self._report)
             listing = self._select_files()
         candidates = self._candidates(listing, self._openings.examine())
-        for files in self._limits.split(candidates):
-            if self._with_reserve(self._openings.prove):
-                self._with_reserve(partial(self._compact_batch, files))
+        for files in self._limits.split(candidates, first):
+            if self._openings.prove():
+                self._compact_batch(files)
             else:
                 self._report.skip_all(files, Liveness.UNKNOWN.value, _NOT_DEAD[Liveness.UNKNOWN])
         return self._report.finish(self._path, self._manifest.generation)
+
+    def is_committed(self) -> bool:
+        """Return whether the batch that has failed counts as folded. Raises `OSError`."""
+        found = select_files(self._path, list_directory(self._path)).manifest
+        return found.generation != self._manifest.generation
 
     def preview(self) -> Compaction:
         """Find out what `compact` would do, as far as that can be seen without doing it."""
@@ -260,6 +296,7 @@ class _Run:
             lost = commit.execute()
             if not lost:
                 self._manifest = commit.manifest
+                self.has_folded = True
                 self._report.add_batch(batch)
                 return
             files = [file for file in batch.files if file.path not in lost]
@@ -267,15 +304,6 @@ class _Run:
                 self._report.skip(path, "changed", why)
         detail = f"files next to it were opened, {_BATCH_ATTEMPTS} times"
         self._report.skip_all(files, "changed", detail)
-
-    def _with_reserve(self, work: Callable[[], _T]) -> _T:
-        """Do *work*; if there is no space for it, do it once more with the reserve released."""
-        try:
-            return work()
-        except OSError as error:
-            if error.errno not in {errno.ENOSPC, errno.EDQUOT} or not release_reserve(self._path):
-                raise
-        return work()
 
     def _quarantine(self, problem: Problem) -> None:
         """Rename the damaged file that is the *problem*, unless a process has it open now."""

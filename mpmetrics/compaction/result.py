@@ -76,6 +76,10 @@ class CompactionReport:
         for file in files:
             self.skip(file.path, reason, detail)
 
+    def forget_skipped(self) -> None:
+        """Forget which files are left alone: the compaction starts again, and looks again."""
+        self._skipped.clear()
+
     def finish(self, path: str, generation: int) -> Compaction:
         """Return the result of the compaction of the directory *path*."""
         has_changed = self._folded or self._dropped or self._quarantined

@@ -57,7 +57,7 @@ from mpmetrics.directory.manifest import (
     temporary_name,
 )
 from mpmetrics.directory.ownership import UNFINISHED, Ownership, make_directory_like
-from mpmetrics.directory.reserve import refill_reserve, release_reserve
+from mpmetrics.directory.reserve import has_reserve, refill_reserve, release_reserve
 from mpmetrics.directory.run_directory import (
     RunDirectory,
     make_private_directory,
@@ -101,6 +101,7 @@ __all__ = [
     "find_manifest",
     "find_mistake",
     "find_writer",
+    "has_reserve",
     "has_writer",
     "is_alive",
     "is_made_for_run",

@@ -6,8 +6,8 @@ that fails when it is needed most. So a long-lived compactor keeps some space in
 kept is free for that write. After the compaction `refill_reserve` makes them again, as soon as
 there is room for more than them.
 
-Several files are kept, since a file system can also run out of inodes: a compaction makes a file
-for each kind of archive. All bytes are in the first one.
+Several files are kept, since a file system can also run out of inodes, and a compaction makes files
+and directories. All bytes are in the first one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 _PREFIX: Final = f"{OWN_PREFIX}reserve-"
 
 _FILES: Final = 8
-"""How many files are kept: most applications have four kinds of archives, and there is MANIFEST."""
+"""How many files are kept. To fold one file takes three directories that prove that it is not being
+opened, and on a tmpfs an inode for its second name; and there are the new archive and MANIFEST."""
+
+_SHARE_OF_INODES: Final = 8
+"""One of so many inodes of the file system is kept at most."""
 
 _SMALLEST: Final = 64 << 10
 _LARGEST: Final = 16 << 20
@@ -42,8 +46,8 @@ _MARGIN: Final = 16 << 10
 
 _SHARE: Final = 16
 _MOST: Final = 4
-"""One of so many bytes and inodes of the file system is kept at most: more bytes, up to one of the
-second number, only if the archives need them."""
+"""One of so many bytes of the file system is kept at most: more, up to one of the second number,
+only if the archives need them."""
 
 _allocate: Final[Callable[[int, int, int], None] | None] = getattr(os, "posix_fallocate", None)
 
@@ -59,7 +63,7 @@ def refill_reserve(directory: str, measure: Callable[[str], Space | None] = meas
         return 0
     kept = _kept_bytes(directory)
     wanted = _choose_size(space, _archived_bytes(directory), kept)
-    count = min(_FILES, space.inodes // _SHARE) if space.inodes else 1
+    count = min(_FILES, space.inodes // _SHARE_OF_INODES) if space.inodes else 1
     missing = [path for path in _paths(directory)[:count] if not os.path.lexists(path)]
     if space.inodes and space.free_inodes < len(missing):
         missing = missing[: space.free_inodes]
@@ -91,6 +95,11 @@ def release_reserve(directory: str) -> bool:
                 os.unlink(path)
                 is_released = True
     return is_released
+
+
+def has_reserve(directory: str) -> bool:
+    """Return whether space is kept in the *directory*."""
+    return any(map(_is_file, _paths(directory)))
 
 
 def _paths(directory: str) -> list[str]:

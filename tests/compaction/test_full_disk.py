@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mpmetrics import CompactionError, compact
-from mpmetrics.directory import liveness
+from mpmetrics.directory import liveness, refill_reserve
 from mpmetrics.directory.files import MANIFEST, OPENING
 from tests.generations import by_process, kept, ours, theirs, write_workers
 from tests.operations import is_change, watched
@@ -114,6 +114,37 @@ def test_any_operation_may_fail(before: Path, tmp_path: Path, code: int, *, once
     assert by_process([3]).keys().isdisjoint(expected)
 
 
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT], ids=errno.errorcode.get)
+def test_any_operation_may_fail_beside_a_reserve(before: Path, tmp_path: Path, code: int) -> None:
+    """With the reserve the whole compaction starts again, and counts each value once."""
+    path = tmp_path / "now"
+    expected = kept([1, 2, 3])
+    started_again = number = 0
+    failed = "?"
+    while failed:
+        number += 1
+        shutil.copytree(before, path)
+        assert refill_reserve(str(path)) > 0
+        failures = Failures(number, code, once=True)
+        is_refused = False
+        with watched(failures.before):
+            try:
+                result = compact(path)
+            except CompactionError:
+                is_refused = True
+        failed = failures.failed
+        assert ours(path).items() >= expected.items(), (number, failed)
+        if not is_refused:
+            assert ours(path) == theirs(path) == expected, (number, failed)
+            assert result.outcome == "folded", (number, failed)
+        started_again += bool(failed) and not is_refused
+        compact(path)
+        assert ours(path) == theirs(path) == expected, (number, failed)
+        assert not (path / OPENING).exists(), (number, failed)
+        shutil.rmtree(path)
+    assert started_again > 20, f"only {started_again} of {number} compactions started again"
+
+
 FILL = """
 import os, sys
 from pathlib import Path
@@ -158,3 +189,51 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
         env=environment(None, PYTHONPATH=os.fspath(Path(__file__).parents[2])),
     )
     assert (ended.stdout, ended.stderr) == ("No space left on device\nfolded\n", "")
+
+
+EXHAUST = """
+import os, sys
+from pathlib import Path
+from mpmetrics import compact
+from mpmetrics.directory import refill_reserve
+from tests.generations import kept, ours, write_workers
+
+path = Path(sys.argv[1])
+compact(path)
+assert refill_reserve(str(path)) > 0
+workers = [1]
+write_workers(path, workers)
+while os.statvfs(path).f_favail > len(list(path.glob("*_1.db"))):
+    workers.append(workers[-1] + 1)
+    write_workers(path, workers[-1:])
+try:
+    for number in range(1000):
+        (path.parent / str(number)).touch()
+except OSError:
+    pass
+assert os.statvfs(path).f_favail == 0
+result = compact(path)
+print(result.outcome, len(result.skipped))
+assert ours(path) == kept(workers)
+assert len(result.folded) + len(result.dropped) > 10
+assert os.statvfs(path).f_favail > 0
+"""
+
+
+@pytest.mark.parametrize("inodes", [60, 150])
+def test_a_disk_without_inodes(tmp_path: Path, inodes: int) -> None:
+    """With the inodes that were kept one file is folded, then more, until all are."""
+    script = (
+        f'mount -t tmpfs -o size=4m,nr_inodes={inodes} tmpfs "$0" && mkdir "$0/d" && '
+        'exec "$1" -c "$2" "$0/d"'
+    )
+    command = ["unshare", "--mount", "sh", "-c", script, str(tmp_path), sys.executable]
+    if run_to_end([*command, "pass"], capture_output=True).returncode != 0:
+        pytest.skip("a file system cannot be mounted here")
+    ended = run_to_end(
+        [*command, EXHAUST],
+        capture_output=True,
+        text=True,
+        env=environment(None, PYTHONPATH=os.fspath(Path(__file__).parents[2])),
+    )
+    assert (ended.stdout, ended.stderr) == ("folded 0\n", "")

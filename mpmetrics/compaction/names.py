@@ -28,7 +28,7 @@ def restore_name(directory: str, aside: str, name: FileName) -> None:
         return
     number = 0
     free = name
-    while not rename_if_free(aside, os.path.join(directory, free.format())):
+    while not move_if_free(aside, os.path.join(directory, free.format())):
         number += 1
         free = name._replace(id=f"{name.id}.{number}")
 

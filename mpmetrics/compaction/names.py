@@ -21,16 +21,18 @@ if TYPE_CHECKING:
 def restore_name(directory: str, aside: str, name: FileName) -> None:
     """Give the file *aside* the *name* that its worker chose, or one like it if that is taken.
 
-    If it has that name already, it only loses the name aside. Raises `OSError`.
+    If it has one of these names already, it only loses the name aside. Raises `OSError`.
     """
-    if _is_same_file(aside, os.path.join(directory, name.format())):
-        os.unlink(aside)
-        return
     number = 0
-    free = name
-    while not move_if_free(aside, os.path.join(directory, free.format())):
+    target = os.path.join(directory, name.format())
+    while True:
+        if _is_same_file(aside, target):
+            os.unlink(aside)
+            return
+        if move_if_free(aside, target):
+            return
         number += 1
-        free = name._replace(id=f"{name.id}.{number}")
+        target = os.path.join(directory, name._replace(id=f"{name.id}.{number}").format())
 
 
 def move_if_free(source: str, target: str) -> bool:

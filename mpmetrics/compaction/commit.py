@@ -74,7 +74,9 @@ class Commit:
                 temporaries.callback(remove_if_there, self._temporary(name))
             with ExitStack() as descriptors, ExitStack() as undo:
                 files, lost = self._put_aside(descriptors, undo)
-                lost = lost or self._openings.withdraw(files, self.manifest.generation)
+                lost = lost or self._openings.withdraw(
+                    files, self.manifest.generation, undo.pop_all
+                )
                 lost = lost or self._find_changed(files)
                 if not lost:
                     os.rename(self._temporary(MANIFEST), self._path(MANIFEST))

@@ -45,7 +45,7 @@ from mpmetrics.directory import (
 from mpmetrics.system import RemovalWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from typing_extensions import Self
 
@@ -169,12 +169,15 @@ class Openings:
                 _remove_witness(witness)
         return frozenset(doubtful)
 
-    def withdraw(self, files: Sequence[AsideFile], generation: int) -> dict[str, str]:
+    def withdraw(
+        self, files: Sequence[AsideFile], generation: int, leave_aside: Callable[[], object]
+    ) -> dict[str, str]:
         """Take away the names of *files*, and prove that no process will have one of them open.
 
         Their names aside are of *generation*. Returns by path why there is no such proof for a
         file. Those files may have their names, or not; the others have lost theirs. Raises
-        `OSError`; then the same holds for all files.
+        `OSError`; then the same holds for all files. If it could not even mark them, it calls
+        *leave_aside*: they have to keep their names aside, by which the next compactor knows them.
         """
         lost: dict[str, str] = {}
         size = max(-(-len(files) // _MOST_GROUPS), 1)
@@ -190,8 +193,11 @@ class Openings:
                     _mark(witness, each.inode)
                     lost.setdefault(each.file.path, _MAY_BE_OPENED)
         except BaseException:
+            try:
+                self._give_back(witness, groups)
+            except OSError:
+                leave_aside()
             with suppress(OSError):
-                self._give_back(groups)
                 os.rmdir(witness)
             raise
         if not _list_marks(witness):
@@ -234,15 +240,24 @@ class Openings:
         restore_name(self._directory, moved, each.file.name)
         return False
 
-    def _give_back(self, groups: Sequence[_Group]) -> None:
+    def _give_back(self, witness: str, groups: Sequence[_Group]) -> None:
         """Give all files of *groups* their names back after an error.
 
-        Raises `OSError` if that is not possible, or a name had been removed: the witness stays.
+        Where that is not possible, or a name was removed already, the files of the group get marks
+        in the *witness*, which stays. Raises `OSError`.
         """
         for group in groups:
-            are_same = [self._move_back(group, moved) for moved in list(group.moved)]
-            if all(are_same):
+            are_same = True
+            for moved in list(group.moved):
+                try:
+                    are_same &= self._move_back(group, moved)
+                except OSError:
+                    are_same = False
+            if are_same:
                 os.rmdir(group.path)
+            else:
+                for each in group.members:
+                    _mark(witness, each.inode)
 
     def _remove(self, groups: Sequence[_Group]) -> Sequence[_Group]:
         """Remove *groups* and the names in them; return those that the kernel has not forgotten.

@@ -6,8 +6,9 @@ wants. Opening that descriptor's entry in `/proc` goes on where the process was.
 
 from __future__ import annotations
 
+import errno
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,9 +21,10 @@ from mpmetrics.compaction import Compactor
 from mpmetrics.compaction.openings import Openings
 from mpmetrics.directory import liveness
 from mpmetrics.directory.files import OPENING
+from mpmetrics.errors import MpmetricsError
 from tests.database import counter, write
 from tests.generations import ours, theirs
-from tests.operations import killed_at, watched
+from tests.operations import is_change, killed_at, watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -202,6 +204,39 @@ def test_a_compactor_is_killed_and_a_file_is_opened(tmp_path: Path, after: int) 
             assert total(path) == 1012, point
         check_end(path, 1012)
     assert point > 30, f"there were only {point} points"
+
+
+@pytest.mark.parametrize("lasts", [False, True], ids=["once", "from then on"])
+def test_an_operation_fails_and_a_file_is_opened(tmp_path: Path, *, lasts: bool) -> None:
+    """If any operation fails, what an opener counts after more compactions is not lost."""
+    point = 0
+    has_failed = True
+    while has_failed:
+        point += 1
+        path = fill(tmp_path / str(point))
+        has_failed = False
+        changes = 0
+
+        def fail(_number: int, name: str, arguments: tuple[Any, ...], point: int = point) -> None:
+            nonlocal changes, has_failed
+            changes += is_change(name, arguments)
+            if is_change(name, arguments) and (changes == point or (lasts and changes > point)):
+                has_failed = True
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        with opener(path) as late:
+            with watched(fail), suppress(MpmetricsError):
+                compact(path)
+            for _ in range(2):
+                compact(path)
+                assert total(path) == 11, point
+            assert late.open()
+            assert total(path) == 1011, point
+            compact(path)
+            late.count(1)
+            assert total(path) == 1012, point
+        check_end(path, 1012)
+    assert point > 20, f"there were only {point} points"
 
 
 def test_a_name_that_is_given_to_another_file_is_left_to_it(tmp_path: Path) -> None:

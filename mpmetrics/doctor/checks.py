@@ -1,58 +1,25 @@
 """The checks of the doctor.
 
-An `Examination` has everything that is known of a directory at one moment. Each check takes it and
-yields findings, in plain words and with advice; `CHECKS` lists them all. What this system cannot
-tell is None, and a check that needs it finds nothing.
+Each check takes an `Examination` and yields findings, in plain words and with advice; `CHECKS`
+lists them all. What this system cannot tell is None, and a check that needs it finds nothing.
 """
 
 from __future__ import annotations
 
 import os
 from collections import defaultdict
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from mpmetrics._text import format_bytes, plural
 from mpmetrics.directory import VARIABLE, Liveness
+from mpmetrics.doctor.examination import Examination, list_some
+from mpmetrics.doctor.process_checks import PROCESS_CHECKS
 from mpmetrics.doctor.remedies import REMEDIES, Finding
-from mpmetrics.system import UWSGI_ADVICE, reloads_at_sigterm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-
-    from prometheus_client import Metric
+    from collections.abc import Callable, Iterator, Sequence
 
     from mpmetrics.directory import WorkerFile
-    from mpmetrics.doctor.server_processes import ServerProcess
-    from mpmetrics.errors import Problem
-    from mpmetrics.system import Mount, Space
-
-
-class Examination(NamedTuple):
-    """What is known of the directory *path*.
-
-    *families* are merged from *files*, and *problems* are those of reading and merging them.
-    *is_writable* is whether this user may make files there. *old* are the paths of files that were
-    last written before this machine was started. *liveness* has by path whether the worker of a
-    file is alive; archives have none. *quarantined* are the paths of damaged files that compaction
-    has set aside. *mount* and *space* are those of the file system. *processes* are those of the
-    server that run now.
-    """
-
-    path: str
-    files: Sequence[WorkerFile]
-    families: Sequence[Metric]
-    problems: Sequence[Problem]
-    is_writable: bool = True
-    old: Collection[str] = ()
-    liveness: Mapping[str, Liveness] = {}
-    quarantined: Sequence[str] = ()
-    mount: Mount | None = None
-    space: Space | None = None
-    processes: Sequence[ServerProcess] = ()
-
-
-_SHOWN: Final = 3
-"""How many names or examples a finding lists."""
 
 
 def check_permissions(examination: Examination) -> Iterator[Finding]:
@@ -89,7 +56,7 @@ def check_problems(examination: Examination) -> Iterator[Finding]:
     for reason, examples in by_reason.items():
         level, noun, what, advice = REMEDIES[reason]
         count = plural(len(examples), noun)
-        yield Finding(level, reason, f"{count} {what}: {_list_some(examples, '; ')}", advice)
+        yield Finding(level, reason, f"{count} {what}: {list_some(examples, '; ')}", advice)
 
 
 def check_boot(examination: Examination) -> Iterator[Finding]:
@@ -183,7 +150,7 @@ def check_quarantined(examination: Examination) -> Iterator[Finding]:
             "warning",
             "quarantined",
             f"{plural(len(names), 'damaged file')} of ended processes that compaction has set "
-            f"aside: {_list_some(names, ', ')}",
+            f"aside: {list_some(names, ', ')}",
             "their values are missing from the page; keep a file to find out what happened to it, "
             "or remove it",
         )
@@ -255,95 +222,6 @@ def check_space(examination: Examination) -> Iterator[Finding]:
         )
 
 
-def check_elsewhere(examination: Examination) -> Iterator[Finding]:
-    """Find processes that were given the directory, and write to another one."""
-    by_directory: dict[str, int] = {}
-    for process in examination.processes:
-        if process.writer.place == "elsewhere":
-            by_directory.setdefault(process.writer.elsewhere, process.writer.pid)
-    if by_directory:
-        places = [f"process {pid} to {path}" for path, pid in sorted(by_directory.items())]
-        yield Finding(
-            "warning",
-            "elsewhere",
-            f"metrics of this server are not in {examination.path}, although its processes, or "
-            f"their parents, were started with that directory: {_list_some(places, ', ')}",
-            f"a library or the application sets {VARIABLE} itself: have it use this directory, "
-            "or start the server with mpmetrics run --adopt",
-        )
-
-
-def check_users(examination: Examination) -> Iterator[Finding]:
-    """Find processes whose user may not write to the directory, as after setuid."""
-    pids = [str(each.writer.pid) for each in examination.processes if not each.may_write]
-    if pids:
-        yield Finding(
-            "error",
-            "users",
-            f"{plural(len(pids), 'process', 'es')} of the server may not write to "
-            f"{examination.path}, so that a request fails as soon as it counts something: "
-            f"{_list_some(pids, ', ')}",
-            "give the directory to the user that the workers run as, with chown, or with "
-            "mpmetrics run --user",
-        )
-
-
-def check_removed_files(examination: Examination) -> Iterator[Finding]:
-    """Find processes whose files were removed while they run."""
-    pids = [str(each.writer.pid) for each in examination.processes if _writes(each, "removed")]
-    if pids:
-        yield Finding(
-            "warning",
-            "removed",
-            f"{plural(len(pids), 'process', 'es')} with files that were removed from "
-            f"{examination.path}, so that what is counted there is lost: {_list_some(pids, ', ')}",
-            "restart the server; empty the directory only before it starts",
-        )
-
-
-def check_silence(examination: Examination) -> Iterator[Finding]:
-    """Find a server that runs and has not written anything."""
-    processes = examination.processes
-    if processes and not examination.files and all(_writes(each, "nothing") for each in processes):
-        pids = [str(each.writer.pid) for each in processes]
-        yield Finding(
-            "note",
-            "silence",
-            f"{plural(len(pids), 'process', 'es')} with {VARIABLE} set to this directory, and no "
-            f"metrics file in use: {_list_some(pids, ', ')}",
-            "look whether the application imports prometheus_client, and whether anything that it "
-            "counts has happened",
-        )
-
-
-def check_sigterm(examination: Examination) -> Iterator[Finding]:
-    """Find a server that does not end at SIGTERM."""
-    pids = [each.writer.pid for each in examination.processes if reloads_at_sigterm(each.arguments)]
-    if pids:
-        yield Finding(
-            "warning",
-            "sigterm",
-            f"uWSGI (process {min(pids)}) reloads at SIGTERM instead of ending",
-            UWSGI_ADVICE,
-        )
-
-
-def check_scrape_route(examination: Examination) -> Iterator[Finding]:
-    """Find a server beside which files are folded: its own route may use another collector."""
-    if examination.processes and any(file.name.is_archive for file in examination.files):
-        yield Finding(
-            "note",
-            "scrape_route",
-            "files are folded while the server runs: if your application has a route of its own "
-            "that uses prometheus_client's collector, that can fail, or lack a file, during a fold",
-            "scrape the page of mpmetrics, or call mpmetrics.install() in the application",
-        )
-
-
-def _writes(process: ServerProcess, place: str) -> bool:
-    return process.writer.place == place
-
-
 _MODES_BY_PROCESS: Final = frozenset({"all", "liveall"})
 
 
@@ -362,7 +240,7 @@ def check_pid_labels(examination: Examination) -> Iterator[Finding]:
             "note",
             "pid_label",
             f"{plural(len(processes), 'gauge')} with a series for each process, up to {most:,}, "
-            f"and more with every new worker: {_list_some(sorted(processes), ', ')}",
+            f"and more with every new worker: {list_some(sorted(processes), ', ')}",
             "give them a multiprocess_mode that makes one number of all, such as livesum, max or "
             "mostrecent",
         )
@@ -382,7 +260,7 @@ def check_zero_gauges(examination: Examination) -> Iterator[Finding]:
             "note",
             "gauges",
             f"{plural(len(zero), 'gauge')} with 0 in every process: "
-            f"{_list_some(sorted(zero), ', ')}",
+            f"{list_some(sorted(zero), ', ')}",
             "fine, unless set_function was to set it: prometheus_client does not call the function "
             "in multiprocess mode; use set. Info, Enum and custom collectors are not in files",
         )
@@ -399,12 +277,7 @@ CHECKS: Final[Sequence[Callable[[Examination], Iterator[Finding]]]] = (
     check_ids,
     check_mount,
     check_space,
-    check_elsewhere,
-    check_users,
-    check_removed_files,
-    check_silence,
-    check_sigterm,
-    check_scrape_route,
+    *PROCESS_CHECKS,
     check_pid_labels,
     check_zero_gauges,
 )
@@ -414,9 +287,3 @@ def _tally(files: Sequence[WorkerFile], process: str) -> str:
     """Return a phrase: how many *files* of how many processes; *process* is the noun for one."""
     processes = len({file.name.id for file in files})
     return f"{plural(len(files), 'file')} of {plural(processes, process, 'es')}"
-
-
-def _list_some(names: Sequence[str], separator: str) -> str:
-    """Return a list of the first few *names*, and how many more there are, as text."""
-    more = len(names) - _SHOWN
-    return separator.join([*names[:_SHOWN], *([f"and {more:,} more"] if more > 0 else [])])

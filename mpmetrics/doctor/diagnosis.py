@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final, get_args
 
 from mpmetrics._text import plural
 from mpmetrics.directory import OLD_VARIABLE, VARIABLE, find_mistake
-from mpmetrics.doctor.checks import CHECKS, Examination
+from mpmetrics.doctor.checks import CHECKS
+from mpmetrics.doctor.examination import Examination
 from mpmetrics.doctor.probes import Probes
 from mpmetrics.doctor.remedies import Finding, Level
 from mpmetrics.scrape import collect

@@ -10,8 +10,10 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from mpmetrics.directory.files import FileName, WorkerFile
 from mpmetrics.directory.liveness import Liveness
 from mpmetrics.directory.writers import Writer
-from mpmetrics.doctor import checks, remedies
-from mpmetrics.doctor.checks import CHECKS, Examination
+from mpmetrics.doctor import checks, process_checks, remedies
+from mpmetrics.doctor.checks import CHECKS
+from mpmetrics.doctor.examination import Examination
+from mpmetrics.doctor.process_checks import PROCESS_CHECKS
 from mpmetrics.doctor.remedies import Finding
 from mpmetrics.doctor.server_processes import ServerProcess
 from mpmetrics.errors import REASONS, Problem
@@ -20,6 +22,7 @@ from mpmetrics.system.mounts import Mount, Space
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import ModuleType
 
     from prometheus_client import Metric
 
@@ -565,12 +568,16 @@ def test_every_reason_has_a_remedy() -> None:
     assert set(remedies.REMEDIES) == REASONS.keys() - of_pages
 
 
+def functions(module: ModuleType) -> Sequence[Any]:
+    """Return the check functions of *module*, in their order."""
+    return [value for name, value in vars(module).items() if name.startswith("check_")]
+
+
 def test_every_check_is_listed() -> None:
-    """The list of checks has every check function of the module, in its order."""
-    functions: Sequence[Any] = [
-        value for name, value in vars(checks).items() if name.startswith("check_")
-    ]
-    assert list(CHECKS) == functions
+    """The lists of checks have every check function of their modules, in its order."""
+    assert list(PROCESS_CHECKS) == functions(process_checks)
+    assert [each for each in CHECKS if each not in PROCESS_CHECKS] == functions(checks)
+    assert {*PROCESS_CHECKS} < {*CHECKS}
 
 
 def test_a_server_that_has_written_nothing_has_a_note_more() -> None:

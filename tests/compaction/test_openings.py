@@ -113,6 +113,18 @@ def check_end(path: Path, expected: float) -> None:
     assert not [name for name in names if "_2" in name or ".folding" in name or name == OPENING]
 
 
+def check_late_opening(path: Path, late: Opener, *, after: int) -> None:
+    """Check that all counts that the process *late* makes *after* so many compactions of *path*."""
+    for _ in range(after):
+        compact(path)
+        assert total(path) == 11, path
+    assert late.open()
+    assert total(path) == 1011, path
+    compact(path)
+    late.count(1)
+    assert total(path) == 1012, path
+
+
 def reasons(path: Path) -> dict[str, str]:
     """Compact *path*; return why each file was left alone, by its name."""
     return {Path(each.path).name: each.reason for each in compact(path).skipped}
@@ -194,14 +206,7 @@ def test_a_compactor_is_killed_and_a_file_is_opened(tmp_path: Path, after: int) 
         path = fill(tmp_path / str(point))
         with opener(path) as late:
             killed = killed_at(point, lambda path=path: compact(path))  # type: ignore[misc]
-            for _ in range(after):
-                compact(path)
-                assert total(path) == 11, point
-            assert late.open()
-            assert total(path) == 1011, point
-            compact(path)
-            late.count(1)
-            assert total(path) == 1012, point
+            check_late_opening(path, late, after=after)
         check_end(path, 1012)
     assert point > 30, f"there were only {point} points"
 
@@ -227,14 +232,7 @@ def test_an_operation_fails_and_a_file_is_opened(tmp_path: Path, *, lasts: bool)
         with opener(path) as late:
             with watched(fail), suppress(MpmetricsError):
                 compact(path)
-            for _ in range(2):
-                compact(path)
-                assert total(path) == 11, point
-            assert late.open()
-            assert total(path) == 1011, point
-            compact(path)
-            late.count(1)
-            assert total(path) == 1012, point
+            check_late_opening(path, late, after=2)
         check_end(path, 1012)
     assert point > 20, f"there were only {point} points"
 
